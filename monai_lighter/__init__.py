@@ -1,0 +1,62 @@
+"""Configuration-driven deep learning for medical imaging: MONAI bundles on PyTorch Lightning.
+
+    python -m monai.bundle run fit --workflow monai_lighter.Workflow --config_file configs/train.yaml
+
+The names below are imported when they are first used, so that ``import monai_lighter`` costs next to nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "BatchAdapter": "adapters",
+    "BundleError": "errors",
+    "CaseError": "errors",
+    "CaseMetrics": "callbacks.case_metrics",
+    "ComponentError": "errors",
+    "ConfigError": "errors",
+    "CriterionAdapter": "adapters",
+    "EnsembleEvaluator": "engines.engine",
+    "FileWriter": "callbacks.file_writer",
+    "Freezer": "callbacks.freezer",
+    "LoggingAdapter": "adapters",
+    "MetricsAdapter": "adapters",
+    "ModelWeights": "callbacks.weights",
+    "SupervisedEvaluator": "engines.engine",
+    "SupervisedTrainer": "engines.engine",
+    "System": "system",
+    "TableWriter": "callbacks.table_writer",
+    "Workflow": "workflow",
+    "load_bundle": "sharing.load",
+    "load_weights": "models",
+}
+
+__all__ = sorted(_HOME)  # noqa: PLE0605
+
+if TYPE_CHECKING:
+    from monai_lighter.adapters import BatchAdapter, CriterionAdapter, LoggingAdapter, MetricsAdapter
+    from monai_lighter.callbacks.case_metrics import CaseMetrics
+    from monai_lighter.callbacks.file_writer import FileWriter
+    from monai_lighter.callbacks.freezer import Freezer
+    from monai_lighter.callbacks.table_writer import TableWriter
+    from monai_lighter.callbacks.weights import ModelWeights
+    from monai_lighter.engines.engine import EnsembleEvaluator, SupervisedEvaluator, SupervisedTrainer
+    from monai_lighter.errors import BundleError, CaseError, ComponentError, ConfigError
+    from monai_lighter.models import load_weights
+    from monai_lighter.sharing.load import load_bundle
+    from monai_lighter.system import System
+    from monai_lighter.workflow import Workflow
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

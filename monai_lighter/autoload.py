@@ -1,0 +1,48 @@
+"""Lets ``python -m monai.bundle run --workflow monai_lighter.Workflow`` mean what it says.
+
+MONAI names that option ``--workflow_name`` and takes ``--workflow`` for an override of a config item, so that Ignite would
+run without a word. ``torch`` calls the entry points of the group ``torch.backends`` when it is imported, which is before
+MONAI reads its arguments. It does so in every program of the environment: this module imports nothing but ``sys``, never
+raises, and changes nothing unless the process is ``-m monai.bundle`` and the workflow is one of this package.
+"""
+
+import sys
+
+FLAG, MONAI_FLAG, PACKAGE = "--workflow", "--workflow_name", "monai_lighter."
+
+
+def is_monai_bundle(original: list, arguments: list) -> bool:
+    """Whether the interpreter was started as ``python [options] -m monai.bundle arguments``.
+
+    Args:
+        original: ``sys.orig_argv``, the interpreter and its options included.
+        arguments: ``sys.argv``, of which all but the first item ends ``original``.
+    """
+    tail = arguments[1:]
+    if tail and original[-len(tail) :] != tail:
+        return False
+    head = original[: len(original) - len(tail)]
+    if len(head) < 2:
+        return False
+    option, module = head[-2:]
+    if module in ("monai.bundle", "monai.bundle.__main__"):
+        return option.startswith("-") and not option.startswith("--") and option.endswith("m")
+    return module.startswith("-") and module.split("m", 1)[-1] in ("monai.bundle", "monai.bundle.__main__")
+
+
+def rename_flag(arguments: list) -> None:
+    """In place: ``--workflow X`` and ``--workflow=X`` become ``--workflow_name X`` where X is one of this package's."""
+    for i, argument in enumerate(arguments):
+        if argument == FLAG and i + 1 < len(arguments) and arguments[i + 1].startswith(PACKAGE):
+            arguments[i] = MONAI_FLAG
+        elif argument.startswith(f"{FLAG}={PACKAGE}"):
+            arguments[i] = MONAI_FLAG + argument[len(FLAG) :]
+
+
+def autoload() -> None:
+    """Entry point of the group ``torch.backends``."""
+    try:
+        if is_monai_bundle(sys.orig_argv, sys.argv):
+            rename_flag(sys.argv)
+    except Exception:  # it runs at every `import torch`: whatever is odd about this process is not ours to report
+        return

@@ -1,0 +1,1 @@
+"""Lightning callbacks: weights, freezing, writers of predictions and of tables."""

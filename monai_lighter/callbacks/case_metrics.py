@@ -1,0 +1,100 @@
+"""Metrics case by case."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from monai_lighter.callbacks.table import Table
+from monai_lighter.inference import item_count
+
+__all__ = ["CaseMetrics"]
+
+
+class CaseMetrics(Callback):
+    """Writes the values that MONAI's metrics have for each case to a csv: ``case, metric, class, value``.
+
+    What ``monai.handlers.MetricsSaver`` calls raw metrics, in one long table. ``class`` counts the columns of the metric's
+    ``(B, C)`` values from 0, or from 1 where the metric leaves the background out (``include_background=False``). Rows go to
+    disk as they come; several processes make one table. In a fit, each validation replaces the table of the one before; the
+    sanity check and ``fast_dev_run`` write none.
+
+    Args:
+        path: csv file. Default: ``case_metrics_MODE.csv`` in the Trainer's ``log_dir`` (or ``default_root_dir``).
+        metrics: names of metrics. Default: every MONAI metric of the mode.
+    """
+
+    def __init__(self, path: str | Path | None = None, metrics: list[str] | None = None) -> None:
+        self.path = None if path is None else Path(path)
+        self.metrics = metrics
+        self._table: Table | None = None
+
+    def _open(self, trainer: Trainer, mode: str) -> None:
+        self._table = None
+        if trainer.sanity_checking or trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        directory = trainer.log_dir or trainer.default_root_dir
+        self._table = Table(
+            self.path or Path(directory) / f"case_metrics_{mode}.csv", ("case", "metric", "class", "value"), trainer
+        )
+        self._count = trainer.global_rank
+
+    def _add(self, trainer: Trainer, pl_module: Any, outputs: Any, mode: str) -> None:
+        if outputs is None or self._table is None:
+            return
+        for name, values in outputs["metrics"].items():
+            metric = pl_module.metrics[mode][name]
+            if name not in pl_module.metrics[mode].monai or (self.metrics is not None and name not in self.metrics):
+                continue
+            if not isinstance(values, Tensor) or values.ndim != 2:
+                continue
+            first = 0 if getattr(metric, "include_background", True) else 1
+            self._table.add(self._rows(trainer, outputs["identifier"], name, values, first))
+        self._count += trainer.world_size * item_count(outputs["input"])
+
+    def _rows(self, trainer: Trainer, names: Any, metric: str, values: Tensor, first: int) -> Iterator[tuple]:
+        for i, row in enumerate(torch.as_tensor(values).tolist()):
+            case = self._count + i * trainer.world_size if names is None else names[i]
+            for column, value in enumerate(row):
+                yield case, metric, first + column, value
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._open(trainer, "val")
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._open(trainer, "test")
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        self._add(trainer, pl_module, outputs, "val")
+
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        self._add(trainer, pl_module, outputs, "test")
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._table is not None:
+            self._table.close()
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._table is not None:
+            self._table.close()

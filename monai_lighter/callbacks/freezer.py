@@ -1,0 +1,136 @@
+"""Keeps parameters from training, for a while or for good."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from monai.utils import ensure_tuple
+from torch.nn import Parameter
+
+from monai_lighter.errors import did_you_mean
+
+__all__ = ["Freezer"]
+
+logger = logging.getLogger(__name__)
+
+Names = str | Iterable[str] | None
+
+
+class Freezer(Callback):
+    """Freezes parameters of ``system.model`` by name or by the beginning of their names.
+
+    Follows ``lighter.callbacks.Freezer``. A freezer thaws what it froze itself, unless another one still holds it: several of
+    them do not undo each other, nor a ``requires_grad`` set elsewhere. Parameters that thaw later take part in
+    DistributedDataParallel from the beginning, which needs ``strategy: ddp_find_unused_parameters_true``.
+
+    Args:
+        names: full names of parameters.
+        name_starts_with: beginnings of names.
+        except_names: full names that stay trainable.
+        except_name_starts_with: beginnings of names that stay trainable.
+        until_step: frozen while ``trainer.global_step`` (optimizer steps) is below it.
+        until_epoch: frozen while ``trainer.current_epoch`` (epochs, from 0) is below it.
+
+    Raises:
+        ValueError: neither ``names`` nor ``name_starts_with``; both ``until_step`` and ``until_epoch``; when the fit begins, a
+            name or beginning that no parameter has.
+    """
+
+    def __init__(
+        self,
+        names: Names = None,
+        name_starts_with: Names = None,
+        except_names: Names = None,
+        except_name_starts_with: Names = None,
+        until_step: int | None = None,
+        until_epoch: int | None = None,
+    ) -> None:
+        if names is None and name_starts_with is None:
+            raise ValueError("at least one of names and name_starts_with must be given, got neither.")
+        if until_step is not None and until_epoch is not None:
+            raise ValueError(
+                f"only one of until_step and until_epoch may be given, got {until_step} and {until_epoch}."
+            )
+        self.names = _tuple(names)
+        self.name_starts_with = _tuple(name_starts_with)
+        self.except_names = _tuple(except_names)
+        self.except_name_starts_with = _tuple(except_name_starts_with)
+        self.until_step = until_step
+        self.until_epoch = until_epoch
+        self._frozen: list[Parameter] = []
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if stage != "fit":
+            return
+        parameters = _parameters(pl_module)
+        for name in (*self.names, *self.except_names):
+            if name not in parameters:
+                raise ValueError(
+                    f"names must be of parameters of the model, got {name!r}. {did_you_mean(name, parameters)}"
+                )
+        for start in (*self.name_starts_with, *self.except_name_starts_with):
+            if not any(name.startswith(start) for name in parameters):
+                raise ValueError(
+                    f"a parameter of the model must start with {start!r}. {did_you_mean(start, _beginnings(parameters))}"
+                )
+        if self.until_step is None and self.until_epoch is None:
+            self._freeze(trainer, parameters)  # before DistributedDataParallel asks which parameters are trained
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if (self.until_step is not None or self.until_epoch is not None) and not self._over(trainer):
+            self._freeze(trainer, _parameters(pl_module))
+
+    def _freeze(self, trainer: Trainer, parameters: dict[str, Parameter]) -> None:
+        held = self._held_by_others(trainer)
+        chosen = {
+            name: p for name, p in parameters.items() if self._matches(name) and (p.requires_grad or id(p) in held)
+        }
+        self._frozen = list(chosen.values())
+        for parameter in self._frozen:
+            parameter.requires_grad = False
+        logger.info(f"frozen until step {self.until_step}, epoch {self.until_epoch}: {', '.join(chosen)}")
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        if self._frozen and self._over(trainer):
+            self._thaw(trainer)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._thaw(trainer)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self._thaw(trainer)
+
+    def _over(self, trainer: Trainer) -> bool:
+        step_over = self.until_step is not None and trainer.global_step >= self.until_step
+        return step_over or (self.until_epoch is not None and trainer.current_epoch >= self.until_epoch)
+
+    def _thaw(self, trainer: Trainer) -> None:
+        held = self._held_by_others(trainer)
+        for parameter in self._frozen:
+            parameter.requires_grad = id(parameter) not in held
+        self._frozen = []
+
+    def _held_by_others(self, trainer: Trainer) -> set[int]:
+        others = [c for c in trainer.callbacks if isinstance(c, Freezer) and c is not self]  # type: ignore[attr-defined]
+        return {id(parameter) for other in others for parameter in other._frozen}
+
+    def _matches(self, name: str) -> bool:
+        if name in self.except_names or name.startswith(self.except_name_starts_with):
+            return False
+        return name in self.names or name.startswith(self.name_starts_with)
+
+
+def _tuple(names: Names) -> tuple[str, ...]:
+    return () if names is None else ensure_tuple(names)
+
+
+def _parameters(module: LightningModule) -> dict[str, Parameter]:
+    return dict(getattr(module, "model", module).named_parameters())
+
+
+def _beginnings(names: Iterable[str]) -> set[str]:
+    parts = [name.split(".") for name in names]
+    return {".".join(part[: i + 1]) for part in parts for i in range(len(part))}

@@ -1,0 +1,43 @@
+"""``load``: somebody's bundle on this machine."""
+
+from __future__ import annotations
+
+from monai_lighter.commands.report import report
+from monai_lighter.sharing.layout import Bundle
+from monai_lighter.sharing.load import find_bundle
+
+__all__ = ["load"]
+
+
+def load(
+    bundle: str,
+    version: str | None = None,
+    bundle_dir: str | None = None,
+    source: str | None = None,
+    repo: str | None = None,
+    json: bool = False,
+) -> str:
+    """Download a bundle, or unpack its zip, and say where it is. Nothing of it is run.
+
+    Example:
+
+        python -m monai_lighter load spleen_ct_segmentation --version 0.5.9
+
+    Args:
+        bundle: zip file, address of one, or the name of a bundle.
+        version: default: the newest that was downloaded before, else the latest there is.
+        bundle_dir: where bundles are kept; default: as MONAI's, the folder bundle of torch.hub.
+        source: monaihosting, github, ngc, ngc_private or huggingface_hub.
+        repo: as for `python -m monai.bundle download`.
+        json: print the report as JSON.
+    """
+    root = find_bundle(str(bundle), version, bundle_dir, source, repo)
+    found = Bundle(root)
+    metadata = found.metadata()
+    summary = {
+        "bundle": str(root),
+        "name": metadata.get("name", found.name),
+        "version": metadata.get("version", "unknown"),
+    }
+    configs = sorted(path for path in (root / "configs").iterdir() if path.is_file())
+    return report(summary, [{"config": path.name, "bytes": path.stat().st_size} for path in configs], json)

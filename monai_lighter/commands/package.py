@@ -1,0 +1,48 @@
+"""``package``: a trained bundle as a zip that others can run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from monai_lighter.commands.report import report
+from monai_lighter.sharing.packaging import package_bundle
+
+__all__ = ["package"]
+
+
+def package(
+    bundle: str,
+    output: str | None = None,
+    version: str | None = None,
+    weights: str | None = None,
+    prove: bool = True,
+    json: bool = False,
+) -> str:
+    """Turn a trained bundle into a zip that others can run, and prove that they can.
+
+    Example:
+
+        python -m monai_lighter package spleen -o spleen_v0.1.0.zip
+
+    The zip holds the configs, plain weights, metadata filled from what is true, docs, license and scripts; no data, logs,
+    optimizer states or absolute paths. The same bundle gives the same bytes. The bundle itself is not changed.
+
+    Args:
+        bundle: its directory.
+        output: the zip; default: NAME_vVERSION.zip here.
+        version: of the package; default: that in the metadata.
+        weights: checkpoint for models/model.pt; default: models/model.pt, else the newest Lightning checkpoint.
+        prove: unpack it elsewhere and run it on a synthetic case.
+        json: print the report as JSON.
+    """
+    made = package_bundle(str(bundle), output, None if version is None else str(version), weights, prove)
+    summary: dict[str, Any] = {
+        "package": str(made.file),
+        "sha256": made.digest,
+        "files": made.files if json else len(made.files),
+    }
+    if json:
+        summary["changes"] = [str(change) for change in made.changes]
+    else:
+        summary.update({f"note {i}": change for i, change in enumerate(made.changes, 1)})
+    return report(summary, made.checks, json)

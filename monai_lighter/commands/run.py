@@ -1,0 +1,56 @@
+"""``run``: a stage of somebody's bundle."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from monai_lighter.errors import Finding, did_you_mean
+from monai_lighter.sharing.layout import SharingError
+from monai_lighter.sharing.load import load_bundle
+
+__all__ = ["run"]
+
+TYPES = {"fit": "train", "validate": "train", "test": "eval", "predict": "infer"}
+
+
+def run(
+    bundle: str,
+    stage: str = "predict",
+    version: str | None = None,
+    bundle_dir: str | None = None,
+    source: str | None = None,
+    repo: str | None = None,
+    **override: Any,
+) -> None:
+    """Load a bundle and run a stage of it: predict, test, validate or fit.
+
+    This runs code of the bundle: look at a stranger's first.
+
+    Example:
+
+        python -m monai_lighter run spleen_v0.1.0.zip predict --predict_data "[{'image': 'scan.nii.gz'}]" --output_dir here
+
+    Args:
+        bundle: directory, zip file, address of one, or the name of a bundle.
+        stage: predict, test, validate or fit.
+        version: default: the newest that was downloaded before, else the latest there is.
+        bundle_dir: where bundles are kept; default: as MONAI's, the folder bundle of torch.hub.
+        source: monaihosting, github, ngc, ngc_private or huggingface_hub.
+        repo: as for `python -m monai.bundle download`.
+        override: items of the config, such as --output_dir or --trainer::accelerator.
+    """
+    if stage not in TYPES:
+        hint = did_you_mean(str(stage), TYPES)
+        raise SharingError(Finding("stage", f"must be one of {', '.join(TYPES)}, got {stage!r}", hint))
+    workflow = load_bundle(
+        str(bundle),
+        version=version,
+        workflow_type=TYPES[stage],
+        run_id="validate" if stage == "validate" else None,
+        bundle_dir=bundle_dir,
+        source=source,
+        repo=repo,
+        **override,
+    )
+    workflow.run()
+    workflow.finalize()

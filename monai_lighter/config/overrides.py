@@ -1,0 +1,128 @@
+"""Overrides and macros, and everything that is wrong in them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from monai.bundle import ConfigParser
+from monai.bundle.reference_resolver import ReferenceResolver
+from monai.bundle.utils import ID_REF_KEY, ID_SEP_KEY, MACRO_KEY
+
+from monai_lighter.errors import Finding, did_you_mean
+
+__all__ = ["apply_overrides", "expand_macros", "items", "unused_overrides"]
+
+CREATED = ("args", "lightning", "system", "trainer")
+"""Sections that an override may begin."""
+
+
+def items(config: Any, id: str = "") -> Iterator[tuple[str, Any]]:
+    """Every item of a config with its id, outer ones first."""
+    yield id, config
+    if isinstance(config, (dict, list)):
+        for _, sub_id, value in ReferenceResolver.iter_subconfigs(id, config):
+            yield from items(value, sub_id)
+
+
+def apply_overrides(parser: ConfigParser, overrides: Mapping[str, Any]) -> list[Finding]:
+    """Sets config items by id, in order, as ``ConfigParser.update`` does.
+
+    Returns:
+        A finding for each id whose parent does not exist. It is not set.
+    """
+    findings = []
+    for given, value in overrides.items():
+        id = ReferenceResolver.normalize_id(given)
+        misplaced = list(_misplaced(parser, id))
+        findings += misplaced
+        if not misplaced:
+            parser.set(value, id)
+    return findings
+
+
+def _misplaced(parser: ConfigParser, id: str) -> Iterator[Finding]:
+    parent, _, key = id.rpartition(ID_SEP_KEY)
+    first = id.split(ID_SEP_KEY, maxsplit=1)[0]
+    if not parent or (first in CREATED and first not in parser):
+        return
+    if parent not in parser and first in CREATED and _creatable(parser, parent):
+        return
+    node = parser.get(parent)
+    if isinstance(node, dict) or (isinstance(node, list) and key.isdigit() and int(key) < len(node)):
+        return
+    if isinstance(node, list):
+        yield Finding(id, f"override of item {key} of a list of {len(node)}", f"Use an index below {len(node)}.")
+    elif parent in parser:
+        yield Finding(
+            id, f"override inside {parent!r}, which is no section but {node!r}", f"Override {parent!r} itself."
+        )
+    else:
+        sections = [known for known, value in items(parser.get()) if known and isinstance(value, (dict, list))]
+        yield Finding(id, f"override whose parent {parent!r} does not exist", did_you_mean(parent, sections)[:200])
+
+
+def _creatable(parser: ConfigParser, id: str) -> bool:
+    """Whether everything on the way to an id that exists is a dict, in ``args`` and ``lightning`` alone."""
+    if id.split(ID_SEP_KEY, maxsplit=1)[0] not in ("args", "lightning"):
+        return False
+    parts = id.split(ID_SEP_KEY)
+    known = [parser.get(ID_SEP_KEY.join(parts[:n])) for n in range(1, len(parts) + 1)]
+    return all(node is None or isinstance(node, dict) for node in known)
+
+
+def unused_overrides(configs: Sequence[dict], added: Iterable[str], known: Collection[str]) -> Iterator[Finding]:
+    """Overrides that added a top-level item to which nothing refers.
+
+    Args:
+        configs: the config before and after its macros are expanded.
+        added: ids of the items that overrides added.
+        known: items that are used with nothing in the config referring to them.
+    """
+    texts = [value for _, value in items(list(configs)) if isinstance(value, str)]
+    for given in added:
+        id = ReferenceResolver.normalize_id(given)
+        mention = re.compile(rf"[{ID_REF_KEY}{MACRO_KEY}]{re.escape(id)}(?!\w)")
+        if ID_SEP_KEY in id or id in known or any(mention.search(text) for text in texts):
+            continue
+        hint = did_you_mean(id, [key for key in configs[-1] if key != id])
+        yield Finding(id, f"override adds {id!r}, which nothing in the config refers to", hint)
+
+
+def expand_macros(parser: ConfigParser) -> list[Finding]:
+    """Expands ``%`` macros and relative ids in place, as ``ConfigParser.resolve_macro_and_relative_ids``.
+
+    Returns:
+        A finding for each macro that names no file or no item, and each relative id that leads out of the config. Nothing
+        is expanded then.
+    """
+    texts = [(id, value) for id, value in items(parser.get()) if isinstance(value, str)]
+    findings = [finding for id, text in texts for finding in _bad_macro(parser, id, text)]
+    if not findings:
+        parser.resolve_macro_and_relative_ids()
+    return findings
+
+
+def _bad_macro(parser: ConfigParser, id: str, text: str) -> Iterator[Finding]:
+    try:
+        absolute = ConfigParser.resolve_relative_ids(id, text)
+    except ValueError:
+        yield Finding(id, f"relative ID leads out of the config, in {text[:120]!r}", "Remove a separator.")
+        return
+    if not absolute.startswith(MACRO_KEY):
+        return
+    path, target = ConfigParser.split_path_id(absolute[len(MACRO_KEY) :])
+    if path and not Path(path).is_file():
+        yield Finding(id, f"macro {text!r} names a file that does not exist", "Mend the path.")
+        return
+    try:
+        source = ConfigParser(ConfigParser.load_config_file(path)) if path else parser
+    except (yaml.YAMLError, ValueError) as error:
+        yield Finding(id, f"macro {text!r} names a file that cannot be read: {error}", "Mend the file.")
+        return
+    if target and target not in source:
+        ids = [known for known, _ in items(source.get()) if known]
+        yield Finding(id, f"macro {text!r} names an item that does not exist", did_you_mean(target, ids)[:200])

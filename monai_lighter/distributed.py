@@ -1,0 +1,81 @@
+"""Evaluation over several processes, with no item counted twice."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import zip_longest
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from monai.metrics import Cumulative
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torch.utils.data.distributed import DistributedSampler
+
+__all__ = ["gathered", "own_items", "share_items", "take"]
+
+
+def own_items(loader: Any, batch_idx: int) -> tuple[int, int] | None:
+    """How many items of this process's batch are its own, and how many it holds.
+
+    ``torch.utils.data.DistributedSampler`` repeats items so that each process sees equally many. They stand last in the
+    order it deals out, so the process holding position ``p`` of ``n`` items has an item of its own while ``p < n``.
+
+    Args:
+        loader: what Lightning iterates over.
+        batch_idx: index of the batch in this process, from 0.
+
+    Returns:
+        ``(own, held)``, or None where nothing is repeated.
+    """
+    sampler = getattr(loader, "sampler", None)
+    if not isinstance(loader, DataLoader) or not isinstance(sampler, DistributedSampler) or loader.batch_size is None:
+        return None
+    total = len(sampler.dataset)  # type: ignore[arg-type]
+    own = len(range(sampler.rank, total, sampler.num_replicas))
+    if own >= len(sampler):
+        return None
+    start = batch_idx * loader.batch_size
+    held = min(loader.batch_size, len(sampler) - start)
+    return max(0, min(held, own - start)), held
+
+
+def take(batch: Any, count: int, held: int) -> Any:
+    """The first ``count`` of the ``held`` items of a collated batch: tensors, lists, and dicts or pairs of them."""
+    if isinstance(batch, Mapping):
+        return {key: take(value, count, held) for key, value in batch.items()}
+    if isinstance(batch, Tensor):
+        return batch[:count] if batch.ndim and len(batch) == held else batch
+    if isinstance(batch, (list, tuple)):
+        of_tensors = any(isinstance(item, Tensor) and item.ndim and len(item) == held for item in batch)
+        if len(batch) == held and not of_tensors:
+            return batch[:count]
+        taken = [take(item, count, held) for item in batch]
+        return type(batch)(*taken) if hasattr(batch, "_fields") else type(batch)(taken)
+    return batch
+
+
+def gathered(value: Any) -> list[Any]:
+    """The values (objects that can be pickled, tensors on the CPU) of all processes, by rank."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return [value]
+    values: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def share_items(metric: Cumulative) -> None:
+    """Gives a MONAI metric what those of all processes gathered, so that it aggregates over all items.
+
+    ``Cumulative._sync`` does so too, but waits for ever where a process has no item. Here items also come in the order in
+    which ``DistributedSampler`` dealt them out, so that the result is that of one process bit for bit.
+    """
+    if not (dist.is_available() and dist.is_initialized()):
+        return
+    parts = gathered([[row.cpu() for row in buffer] for buffer in metric._buffers or ()])
+    buffers = zip(*(part for part in parts if part), strict=True)
+    metric._synced_tensors = [
+        torch.stack([row for rows in zip_longest(*b) for row in rows if row is not None]) for b in buffers
+    ]
+    metric._synced = True

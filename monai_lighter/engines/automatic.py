@@ -1,0 +1,138 @@
+"""The iteration of MONAI's SupervisedTrainer under Lightning's automatic optimization."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from ignite.engine import Events
+from monai.data import MetaTensor
+from monai.engines import SupervisedTrainer
+from monai.engines.utils import IterationEvents
+from monai.utils.enums import CommonKeys
+from torch import Tensor
+from torch.optim import Optimizer
+
+from monai_lighter.engines.run import Run
+from monai_lighter.engines.system import EngineSystem
+from monai_lighter.metrics import plain
+
+__all__ = ["AutomaticSystem", "is_automatic"]
+
+
+def is_automatic(run: Run) -> bool:
+    """Whether an engine iterates as ``SupervisedTrainer`` does, with an optimizer that takes Lightning's closure."""
+    engine: Any = run.engine
+    if not isinstance(engine, SupervisedTrainer):
+        return False
+    own = getattr(run.process, "__func__", None) is not SupervisedTrainer._iteration
+    if own or not isinstance(engine.optimizer, Optimizer):
+        return False
+    unknown_length = engine.accumulation_steps > 1 and engine.state.epoch_length is None
+    return not unknown_length and "closure" in inspect.signature(engine.optimizer.step).parameters
+
+
+class AutomaticSystem(EngineSystem):
+    """An `EngineSystem` whose optimizer is Lightning's to step.
+
+    What ``SupervisedTrainer._iteration`` (MONAI 1.6.1) does between the batch and the loss is done here with the same parts and
+    events; the backward pass, the optimizer step, scaling, accumulation and clipping are Lightning's.
+
+    Args:
+        run: the run of the trainer.
+        limited: as in `EngineSystem`.
+        autocast: whether the trainer's ``amp`` decides about mixed precision; else the ``precision`` of Lightning does.
+    """
+
+    def __init__(self, run: Run, limited: bool = False, autocast: bool = True) -> None:
+        super().__init__(run, limited)
+        self.automatic_optimization = True
+        self.autocast = autocast
+        self.model = self.engine.network
+        self.optimizer = self.engine.optimizer
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        loss = self._guarded(self._loss, batch_idx % self.trainer.accumulate_grad_batches == 0)
+        self._log_loss(loss)
+        return loss
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        self._guarded(super().backward, loss, *args, **kwargs)
+
+    def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
+        """As under Ignite, the optimizer steps when the backward pass is done, not around it."""
+        self._guarded(self._optimizer_step, epoch, batch_idx, optimizer, optimizer_closure)
+
+    def _optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, closure: Callable[[], Any]) -> None:
+        loss = closure()
+        super().optimizer_step(epoch, batch_idx, optimizer, lambda: loss)
+
+    def _guarded(self, function: Callable, *args: Any, **kwargs: Any) -> Any:
+        """Calls a part of the iteration; an error goes to the engine's handlers, and the epoch ends if they keep it."""
+        try:
+            return function(*args, **kwargs)
+        except _EndOfEpoch:
+            raise
+        except BaseException as error:
+            self._fail(error)
+            raise _EndOfEpoch from error
+
+    def _loss(self, zero_grad: bool) -> Tensor:
+        engine = self.engine
+        if engine.state.batch is None:
+            raise ValueError("Must provide batch data for current iteration.")
+        batch = engine.prepare_batch(engine.state.batch, engine.state.device, engine.non_blocking, **engine.to_kwargs)
+        inputs, targets, args, kwargs = (*batch, (), {}) if len(batch) == 2 else batch
+        self._sources = (inputs, targets)
+        if engine.compile:
+            inputs, targets = plain(inputs), plain(targets)
+        engine.state.output = {CommonKeys.IMAGE: inputs, CommonKeys.LABEL: targets}
+        engine.network.train()
+        if zero_grad:
+            engine.optimizer.zero_grad(set_to_none=engine.optim_set_to_none)
+        with self._precision():
+            engine.state.output[CommonKeys.PRED] = engine.inferer(inputs, engine.network, *args, **kwargs)
+            engine.fire_event(IterationEvents.FORWARD_COMPLETED)
+            loss = engine.loss_function(engine.state.output[CommonKeys.PRED], targets).mean()
+            engine.state.output[CommonKeys.LOSS] = loss
+            engine.fire_event(IterationEvents.LOSS_COMPLETED)
+        return plain(engine.state.output[CommonKeys.LOSS])
+
+    def _precision(self) -> AbstractContextManager:
+        engine = self.engine
+        amp = self.autocast and engine.amp and engine.scaler is not None
+        return torch.autocast("cuda", **engine.amp_kwargs) if amp else nullcontext()
+
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:
+        """Gradients have been cleared before the forward pass, where MONAI clears them."""
+
+    def on_after_backward(self) -> None:
+        self.engine.fire_event(IterationEvents.BACKWARD_COMPLETED)
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if self.runs[0].position is Events.ITERATION_STARTED:
+            try:
+                self._complete()
+            except BaseException as error:
+                self._fail(error)
+        super().on_train_batch_end(outputs, batch, batch_idx)
+
+    def _complete(self) -> None:
+        engine = self.engine
+        if engine.compile:
+            self._restore_metadata(engine.state.output)
+        engine.fire_event(IterationEvents.MODEL_COMPLETED)
+        self.runs[0].output = engine.state.output
+
+    def _restore_metadata(self, output: dict) -> None:
+        image, label = self._sources
+        for key, source in ((CommonKeys.IMAGE, image), (CommonKeys.PRED, image), (CommonKeys.LABEL, label)):
+            if isinstance(source, MetaTensor):
+                output[key] = MetaTensor(output[key], meta=source.meta, applied_operations=source.applied_operations)
+
+
+class _EndOfEpoch(StopIteration):
+    """Ends the epoch of Lightning's loop (``_TrainingEpochLoop.run``) from within a step."""

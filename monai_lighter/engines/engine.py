@@ -1,0 +1,123 @@
+"""MONAI's engines, run by Lightning's Trainer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cache
+from typing import Any
+
+import monai.engines
+from ignite.engine import Engine, State
+
+from monai_lighter.engines.drive import drive
+from monai_lighter.engines.run import Run
+
+__all__ = [
+    "EnsembleEvaluator",
+    "LightningEngine",
+    "SupervisedEvaluator",
+    "SupervisedTrainer",
+    "adopted",
+    "lightning_class",
+]
+
+
+class LightningEngine(Engine):
+    """An Ignite engine whose ``run`` is driven by ``lightning.pytorch.Trainer``.
+
+    It stands between MONAI's ``Workflow`` and Ignite's ``Engine`` in the order of bases, so that everything an engine's own
+    classes do around ``super().run()`` is kept, and handlers, metrics and events attach to the same object as ever.
+    """
+
+    lightning_run: Run | None = None
+
+    def run(
+        self,
+        data: Iterable | None = None,
+        max_epochs: int | None = None,
+        max_iters: int | None = None,
+        epoch_length: int | None = None,
+    ) -> State:
+        """Runs the engine, as ``ignite.engine.Engine.run``."""
+        self._begin(data, max_epochs, max_iters, epoch_length)
+        if self.lightning_run is None:
+            self.lightning_run = Run(self)
+        self.lightning_run.interrupted = False
+        try:
+            drive(self.lightning_run)
+        finally:
+            if not self.lightning_run.interrupted:
+                self.lightning_run = None
+        return self.state
+
+    def _begin(self, data: Any, max_epochs: int | None, max_iters: int | None, epoch_length: int | None) -> None:
+        """Sets the state for a new run or for going on, by the rules of ``ignite.engine.Engine.run``."""
+        state = self.state
+        if state.max_epochs is not None:
+            self._check_and_set_max_epochs(max_epochs)
+        if state.max_iters is not None:
+            self._check_and_set_max_iters(max_iters)
+        endless = state.max_epochs is None and state.max_iters is None
+        length = self._get_data_length(data) if epoch_length is None and data is not None else epoch_length
+        if endless or (self._is_done(state) and self._internal_run_generator is None):
+            state.iteration = state.epoch = 0
+            state.max_iters = max_iters
+            state.max_epochs = None if max_iters is not None else max_epochs or 1
+            state.epoch_length = state.epoch_length if length is None else length
+            if (state.epoch_length is None and data is None) or state.epoch_length == 0:
+                raise ValueError("an engine needs data or an epoch_length of at least 1, got neither.")
+            self._internal_run_generator = None
+            self.logger.info(f"Engine run starting with max_epochs={state.max_epochs}.")
+        else:
+            if state.epoch_length is None:
+                state.epoch_length = length
+            if self.should_terminate:
+                self._init_iter = 0
+            self.logger.info(
+                f"Engine run resuming from iteration {state.iteration}, epoch {state.epoch} until {state.max_epochs} epochs"
+            )
+        if self._dataloader_iter is None:
+            state.dataloader = data
+
+    def _fire_event(self, event_name: Any, *event_args: Any, **event_kwargs: Any) -> None:
+        run = self.lightning_run
+        if run is not None and run.halts(event_name):
+            return
+        super()._fire_event(event_name, *event_args, **event_kwargs)
+        if run is not None:
+            run.fired(event_name)
+
+
+@cache
+def lightning_class(cls: Any) -> Any:
+    """The class of engines that are ``cls`` in everything but whose loop is Lightning's."""
+    if issubclass(cls, LightningEngine):
+        return cls
+    if cls is Engine:
+        return LightningEngine
+    return type(cls.__name__, (cls, LightningEngine), {"__module__": cls.__module__, "__doc__": cls.__doc__})
+
+
+def adopted(engine: Engine) -> Engine:
+    """The same engine, with its class exchanged for its `lightning_class`.
+
+    Raises:
+        TypeError: an engine whose class cannot be extended so.
+    """
+    try:
+        engine.__class__ = lightning_class(type(engine))  # type: ignore[arg-type]
+    except TypeError as error:
+        raise TypeError(f"{type(engine).__name__} cannot be run by Lightning's Trainer: {error}") from error
+    return engine
+
+
+class SupervisedTrainer(monai.engines.SupervisedTrainer, LightningEngine):  # type: ignore[misc]
+    """``monai.engines.SupervisedTrainer`` on Lightning, for a config to name: ``_target_: monai_lighter.SupervisedTrainer``."""
+
+
+class SupervisedEvaluator(monai.engines.SupervisedEvaluator, LightningEngine):  # type: ignore[misc]
+    """``monai.engines.SupervisedEvaluator`` on Lightning."""
+
+
+class EnsembleEvaluator(monai.engines.EnsembleEvaluator, LightningEngine):  # type: ignore[misc]
+    """``monai.engines.EnsembleEvaluator`` on Lightning."""

@@ -1,0 +1,127 @@
+"""What went wrong, in one form: ``config::id: what is wrong, with the value. What to do.``"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable
+from difflib import get_close_matches
+from types import TracebackType
+from typing import Any, NamedTuple
+
+__all__ = [
+    "BundleError",
+    "CaseError",
+    "ComponentError",
+    "ConfigError",
+    "ConfigFileError",
+    "Finding",
+    "did_you_mean",
+    "in_short",
+    "is_command",
+    "print_errors_briefly",
+]
+
+TRACEBACK_VARIABLE = "MONAI_DEBUG"
+"""MONAI's own switch (``monai.utils.MONAIEnvVars.debug``): ``MONAI_DEBUG=true`` shows tracebacks."""
+
+
+class BundleError(Exception):
+    """Base of the errors that need no traceback to be understood."""
+
+    exit_code = 1
+
+
+class Finding(NamedTuple):
+    """One thing that is wrong in a config.
+
+    Attributes:
+        id: config id it was found at, such as ``system::optimizer::lr``.
+        problem: what is wrong, with the value.
+        hint: what to do.
+    """
+
+    id: str
+    problem: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.id}: {self.problem}." + (f" {self.hint}" if self.hint else "")
+
+
+class ConfigError(BundleError, ValueError):
+    """All that is wrong in a config, found before anything of it is built. Ends the command line with exit code 2."""
+
+    exit_code = 2
+
+    def __init__(self, findings: Iterable[Finding]) -> None:
+        self.findings = list(findings)
+        super().__init__("\n".join(str(finding) for finding in self.findings))
+
+
+class ConfigFileError(ConfigError, FileNotFoundError):
+    """A config file that is not there."""
+
+    __str__ = Exception.__str__
+
+
+class ComponentError(BundleError, RuntimeError):
+    """A config item could not be built: names the innermost config id, the cause is ``__cause__``."""
+
+    def __init__(self, id: str, message: str) -> None:
+        self.id = id
+        super().__init__(message)
+
+
+class CaseError(BundleError, RuntimeError):
+    """A case (data item) could not be read or transformed: names the config id of the data and the case.
+
+    DataLoader workers pass an exception on as text wrapped in their traceback (``torch._utils.ExceptionWrapper``); the
+    message proper is what stands after the last mention of this class.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message.rpartition(f"{type(self).__name__}: ")[2].strip())
+
+
+def did_you_mean(word: str, options: Iterable[Any]) -> str:
+    """``Did you mean 'x'?`` for the closest of the options, or a list of them where none is close."""
+    names = [str(option) for option in options]
+    close = get_close_matches(word, names, n=1)
+    if close:
+        return f"Did you mean {close[0]!r}?"
+    return f"Use one of: {', '.join(sorted(names))}." if names else ""
+
+
+def in_short(error: BaseException) -> str:
+    """Class and message of an error. Of the message the first paragraph: some (MONAI's for a missing package) go on with a
+    traceback."""
+    message = str(error).strip().split("\n\n")[0]
+    return f"{type(error).__name__}: {message}"
+
+
+def is_command() -> bool:
+    """Whether this process is ``python -m monai.bundle``."""
+    spec = getattr(sys.modules.get("__main__"), "__spec__", None)
+    return spec is not None and spec.name == "monai.bundle.__main__"
+
+
+def print_errors_briefly() -> None:
+    """Make this process end on a `BundleError` with its message and exit code, with no traceback.
+
+    Meant for a command line alone. Every other exception goes to the hook that was there before.
+    """
+    previous = sys.excepthook
+    if getattr(previous, "for_bundle_errors", False):
+        return
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if not isinstance(error, BundleError) or os.environ.get(TRACEBACK_VARIABLE, "").lower() in ("1", "true"):
+            previous(kind, error, trace)
+        else:
+            print(f"\n{error}\n({TRACEBACK_VARIABLE}=true shows the traceback)", file=sys.stderr, flush=True)
+        if isinstance(error, BundleError):
+            raise SystemExit(error.exit_code)
+
+    hook.for_bundle_errors = True  # type: ignore[attr-defined]
+    sys.excepthook = hook

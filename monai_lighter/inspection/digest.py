@@ -1,0 +1,78 @@
+"""One number for all files of a bundle."""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import BinaryIO
+
+from monai_lighter.inspection.archive import open_source
+from monai_lighter.inspection.source import Member, Source
+
+__all__ = ["CACHES", "bundle_digest", "source_digest"]
+
+CACHES = ("__pycache__", ".cache")
+"""Directories, at any depth, whose files do not count: Python's byte code, and what download clients note down."""
+BLOCK = 1 << 20
+
+
+def bundle_digest(path: str | Path) -> str:
+    """sha256 over all files of a bundle: a directory, or an archive of it, with the same result.
+
+    Counted are the path of each file in the bundle (``/`` between its parts, NFC) and the sha256 of its content; for a link its
+    text in place of the content. Not counted are the order in which the file system lists them, times, modes, empty
+    directories, the name of the bundle's own directory, and the files in directories named ``__pycache__`` and ``.cache``.
+    Nothing is followed out of the bundle. The digest of a file that did not change (size, time, inode) is remembered for the
+    life of the process.
+
+    Raises:
+        FileNotFoundError: there is no such bundle.
+        monai_lighter.BundleError: an archive that cannot be read.
+    """
+    with open_source(path) as source:
+        return source_digest(source)
+
+
+def source_digest(source: Source) -> str:
+    """As `bundle_digest`, of an open source."""
+    total = hashlib.sha256()
+    for line in sorted(_lines(source)):
+        total.update(line)
+    return total.hexdigest()
+
+
+def _lines(source: Source) -> Iterator[bytes]:
+    for member in source.members():
+        if any(part in CACHES for part in member.name.split("/")[:-1]) or member.kind not in ("file", "link"):
+            continue
+        if member.kind == "link":
+            digest = "link:" + hashlib.sha256(member.link.encode("utf-8", "surrogateescape")).hexdigest()
+        else:
+            digest = member_digest(source, member)
+        name = unicodedata.normalize("NFC", member.name)
+        yield f"{digest} {name}\0".encode("utf-8", "surrogateescape")
+
+
+def member_digest(source: Source, member: Member) -> str:
+    """sha256 of one file's content."""
+    if member.path is not None:
+        status = member.path.stat()
+        return _file_digest(member.path, status.st_size, status.st_mtime_ns, status.st_ino)
+    with source.open(member) as stream:
+        return _stream_digest(stream)
+
+
+@lru_cache(maxsize=100_000)
+def _file_digest(path: Path, size: int, time: int, inode: int) -> str:
+    with path.open("rb") as stream:
+        return _stream_digest(stream)
+
+
+def _stream_digest(stream: BinaryIO) -> str:
+    digest = hashlib.sha256()
+    while block := stream.read(BLOCK):
+        digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,249 @@
+"""A bundle's ``logging.conf``, applied without evaluating anything of it.
+
+``logging.config.fileConfig`` passes ``class``, ``args`` and ``kwargs`` of the file to ``eval``, and imports the class of a
+formatter. Here the file is parsed to what `logging.config.dictConfig` takes: levels, formats, and handlers that write to the
+standard streams or to a file below the working directory. All else is left out, with a warning that names it. Names and
+defaults follow https://docs.python.org/3/library/logging.config.html#configuration-file-format.
+"""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import logging
+import logging.config
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any, NamedTuple
+
+__all__ = ["LoggingConfig", "applied_for_monai", "apply_logging_conf", "parse_logging_conf"]
+
+logger = logging.getLogger(__name__)
+
+HANDLERS: dict[str, tuple[str, ...]] = {
+    "StreamHandler": ("stream",),
+    "NullHandler": (),
+    "FileHandler": ("filename", "mode", "encoding", "delay"),
+    "handlers.WatchedFileHandler": ("filename", "mode", "encoding", "delay"),
+    "handlers.RotatingFileHandler": ("filename", "mode", "maxBytes", "backupCount", "encoding", "delay"),
+    "handlers.TimedRotatingFileHandler": ("filename", "when", "interval", "backupCount", "encoding", "delay", "utc"),
+}
+"""Handlers that are applied, as named after ``logging.``, and their parameters in order."""
+
+STREAMS = {"sys.stdout": "ext://sys.stdout", "sys.stderr": "ext://sys.stderr"}
+LEVELS = ("NOTSET", "DEBUG", "INFO", "WARN", "WARNING", "ERROR", "FATAL", "CRITICAL")
+CONVERTED = re.compile(r"[a-z]+://")
+"""``dictConfig`` takes a text that begins so for something to import (``ext``) or to look up (``cfg``)."""
+NAME = re.compile(r"[\w.-]+")
+MAX_SIZE = 1 << 20
+
+
+class LoggingConfig(NamedTuple):
+    """What of a ``logging.conf`` is applied, and what is not.
+
+    Attributes:
+        settings: for `logging.config.dictConfig`; empty where nothing can be applied.
+        left_out: ``[section] option = value: why``, one for each thing that is left out.
+    """
+
+    settings: dict[str, Any]
+    left_out: list[str]
+
+
+class _LeftOut(Exception):
+    """Why a section is left out."""
+
+
+def apply_logging_conf(path: str | Path) -> LoggingConfig:
+    """Applies the harmless part of a ``logging.conf``, and warns of the rest.
+
+    Existing loggers stay enabled, as MONAI's ``ConfigWorkflow`` has it.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
+    config = parse_logging_conf(Path(path).read_bytes()[: MAX_SIZE + 1])
+    if config.settings:
+        logging.config.dictConfig(config.settings)
+    for what in config.left_out:
+        logger.warning(f"{path}: left out {what}")
+    return config
+
+
+@contextmanager
+def applied_for_monai(root: Path, logging_file: str | Path | bool | None) -> Iterator[bool]:
+    """Applies the logging file that a ``ConfigWorkflow`` would, and gives what to hand MONAI instead of it: False.
+
+    Args:
+        root: directory of the bundle's configs.
+        logging_file: its ``logging_file``: a path, False for none, None for ``logging.conf`` in ``root`` where there is one.
+
+    Raises:
+        FileNotFoundError: a path at which there is no file.
+    """
+    path = root / "logging.conf" if logging_file is None else Path(str(logging_file))
+    if logging_file is not False and (logging_file is not None or path.is_file()):
+        apply_logging_conf(path)
+    monai = logging.getLogger("monai.bundle.workflows")
+    monai.addFilter(_not_about_skipping)
+    try:
+        yield False
+    finally:
+        monai.removeFilter(_not_about_skipping)
+
+
+def _not_about_skipping(record: logging.LogRecord) -> bool:
+    return "skipping logging" not in record.getMessage()
+
+
+def parse_logging_conf(content: bytes | str) -> LoggingConfig:
+    """The literal-only subset of a ``logging.conf``. Evaluates and imports nothing."""
+    parser = configparser.RawConfigParser()
+    try:
+        if len(content) > MAX_SIZE:
+            raise ValueError(f"more than {MAX_SIZE} bytes")
+        parser.read_string(content.decode("utf-8") if isinstance(content, bytes) else content)
+    except (configparser.Error, ValueError) as error:
+        return LoggingConfig({}, [f"the whole file: it cannot be read ({error})"])
+    left_out = [f"[{name}]: it cannot be read" for name in parser.sections() if name not in _known(parser)]
+    formatters = dict(_sections(parser, "formatter", _formatter, left_out))
+    handlers = dict(_sections(parser, "handler", _handler, left_out))
+    for name, handler in handlers.items():
+        if handler.get("formatter", "") not in formatters and handler.pop("formatter", None):
+            left_out.append(f"[handler_{name}] formatter: there is none of that name")
+    loggers = dict(_sections(parser, "logger", _logger, left_out))
+    for name, section in loggers.items():
+        missing = [handler for handler in section["handlers"] if handler not in handlers]
+        section["handlers"] = [handler for handler in section["handlers"] if handler in handlers]
+        left_out += [f"[logger_{name}] handler {handler!r}: it is left out or not there" for handler in missing]
+    settings: dict[str, Any] = {"version": 1, "disable_existing_loggers": False}
+    settings |= {"formatters": formatters, "handlers": handlers}
+    if "root" in loggers:
+        settings["root"] = {key: value for key, value in loggers.pop("root").items() if key in ("level", "handlers")}
+    settings["loggers"] = {section.pop("qualname"): section for section in loggers.values()}
+    return LoggingConfig(settings, left_out)
+
+
+def _names(parser: configparser.RawConfigParser, kind: str) -> list[str]:
+    names = parser.get(f"{kind}s", "keys", fallback="")
+    return [name.strip() for name in names.split(",") if name.strip()]
+
+
+def _known(parser: configparser.RawConfigParser) -> set[str]:
+    kinds = ("formatter", "handler", "logger")
+    return {f"{kind}s" for kind in kinds} | {f"{kind}_{name}" for kind in kinds for name in _names(parser, kind)}
+
+
+def _sections(
+    parser: configparser.RawConfigParser, kind: str, read: Any, left_out: list[str]
+) -> Iterator[tuple[str, dict]]:
+    for name in _names(parser, kind):
+        section = f"{kind}_{name}"
+        try:
+            if not NAME.fullmatch(name):
+                raise _LeftOut(f"{name!r} is no plain name")
+            if not parser.has_section(section):
+                raise _LeftOut("there is no such section")
+            yield name, read(name, dict(parser.items(section)))
+        except _LeftOut as error:
+            left_out.append(f"[{section}] {error}")
+
+
+def _formatter(name: str, section: dict[str, str]) -> dict[str, Any]:
+    if section.get("class", "logging.Formatter") not in ("logging.Formatter", "Formatter", ""):
+        raise _LeftOut(f"class = {section['class']}: only logging.Formatter is used")
+    style = section.get("style", "%")
+    if style not in ("%", "{", "$"):
+        raise _LeftOut(f"style = {style}: must be one of % {{ $")
+    settings: dict[str, Any] = {"style": style, "validate": False}
+    for option in ("format", "datefmt"):
+        if option in section:
+            settings[option] = _text(option, section[option])
+    if style == "{" and re.search(r"\{\w*[.\[]", settings.get("format", "")):
+        raise _LeftOut("format: it looks into attributes")
+    return settings
+
+
+def _handler(name: str, section: dict[str, str]) -> dict[str, Any]:
+    kind = re.sub(r"^logging\.", "", section.get("class", "").strip())
+    if kind not in HANDLERS:
+        raise _LeftOut(f"class = {section.get('class', '')}: only {', '.join(HANDLERS)} are used")
+    settings: dict[str, Any] = {"class": f"logging.{kind}", **_arguments(kind, section)}
+    if "filename" in settings:
+        settings["filename"] = _file(settings["filename"])
+    elif "FileHandler" in kind:
+        raise _LeftOut("args: there is no file name")
+    if "level" in section:
+        settings["level"] = _level(section["level"])
+    if section.get("formatter"):
+        settings["formatter"] = section["formatter"].strip()
+    return settings
+
+
+def _logger(name: str, section: dict[str, str]) -> dict[str, Any]:
+    qualname = name if name == "root" else section.get("qualname", "").strip()
+    if not NAME.fullmatch(qualname):
+        raise _LeftOut(f"qualname = {qualname}: it is no plain name")
+    handlers = [handler.strip() for handler in section.get("handlers", "").split(",") if handler.strip()]
+    settings: dict[str, Any] = {"qualname": qualname, "handlers": handlers}
+    if "level" in section:
+        settings["level"] = _level(section["level"])
+    settings["propagate"] = section.get("propagate", "1").strip() != "0"
+    return settings
+
+
+def _level(level: str) -> str:
+    if level.strip() not in LEVELS:
+        raise _LeftOut(f"level = {level}: must be one of {', '.join(LEVELS)}")
+    return level.strip()
+
+
+def _text(option: str, text: str) -> str:
+    if CONVERTED.match(text):
+        raise _LeftOut(f"{option} = {text}: it would be imported")
+    return text
+
+
+def _file(name: Any) -> str:
+    if not isinstance(name, str) or not name:
+        raise _LeftOut(f"args: the file name must be a text, got {name!r}")
+    for path in (PurePosixPath(name), PureWindowsPath(name)):
+        if path.is_absolute() or path.drive or ".." in path.parts or name.startswith("~"):
+            raise _LeftOut(f"args: {name!r} is not below the working directory")
+    return _text("args", name)
+
+
+def _arguments(kind: str, section: dict[str, str]) -> dict[str, Any]:
+    parameters = HANDLERS[kind]
+    positional = _literal("args", section.get("args", "").strip() or "()")
+    keywords = _literal("kwargs", section.get("kwargs", "").strip() or "{}")
+    values = list(positional) if isinstance(positional, (tuple, list)) else [positional]
+    if not isinstance(keywords, dict) or len(values) > len(parameters) or not set(keywords) <= set(parameters):
+        raise _LeftOut(f"args = {section.get('args', '')}: {kind} takes ({', '.join(parameters)})")
+    arguments = {**dict(zip(parameters, values, strict=False)), **keywords}
+    if not kind.endswith("FileHandler") and arguments.get("stream", STREAMS["sys.stderr"]) not in STREAMS.values():
+        raise _LeftOut(f"args = {section.get('args', '')}: the stream must be sys.stdout or sys.stderr")
+    for option, value in arguments.items():
+        if isinstance(value, str) and option != "stream":
+            _text(option, value)
+    return arguments
+
+
+def _literal(option: str, text: str) -> Any:
+    """The value of a literal in which ``sys.stdout`` and ``sys.stderr`` may stand."""
+    try:
+        return _value(ast.parse(text, mode="eval").body)
+    except (SyntaxError, ValueError, RecursionError, MemoryError, TypeError):
+        raise _LeftOut(f"{option} = {text}: it is no literal") from None
+
+
+def _value(node: ast.AST) -> Any:
+    if isinstance(node, ast.Attribute):
+        return STREAMS[ast.unparse(node)] if ast.unparse(node) in STREAMS else ast.literal_eval(node)
+    if isinstance(node, ast.Tuple):
+        return tuple(_value(item) for item in node.elts)
+    if isinstance(node, ast.Dict):
+        return {ast.literal_eval(key): _value(value) for key, value in zip(node.keys, node.values, strict=True) if key}
+    return ast.literal_eval(node)

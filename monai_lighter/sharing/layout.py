@@ -1,0 +1,85 @@
+"""Where a bundle has its files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from monai_lighter.errors import BundleError, Finding
+
+__all__ = ["CONFIG_SUFFIXES", "Bundle", "SharingError"]
+
+CONFIG_SUFFIXES = (".yaml", ".yml", ".json")
+
+
+class SharingError(BundleError, RuntimeError):
+    """What keeps a bundle from being made, packaged, proved, exported or loaded. Ends the command line with exit code 2."""
+
+    exit_code = 2
+
+    def __init__(self, *findings: Finding) -> None:
+        self.findings = findings
+        super().__init__("\n".join(str(finding) for finding in findings))
+
+
+class Bundle:
+    """The directory of a bundle, as MONAI lays it out: ``configs/``, ``models/``, ``docs/``, ``scripts/``.
+
+    Args:
+        root: the directory.
+
+    Raises:
+        SharingError: no such directory, or one without ``configs``.
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root).resolve()
+        if not (self.root / "configs").is_dir():
+            what = "a directory without configs/" if self.root.is_dir() else "no directory"
+            raise SharingError(
+                Finding("bundle", f"must be a bundle's directory, {str(root)!r} is {what}", "Mend the path.")
+            )
+        self.name = self.root.name
+
+    def config(self, name: str) -> Path | None:
+        """``configs/NAME.yaml``, ``.yml`` or ``.json``; None where there is none."""
+        files = [self.root / "configs" / f"{name}{suffix}" for suffix in CONFIG_SUFFIXES]
+        return next((file for file in files if file.is_file()), None)
+
+    def require(self, *names: str) -> Path:
+        """The first of several configs that there is.
+
+        Raises:
+            SharingError: none of them.
+        """
+        for name in names:
+            file = self.config(name)
+            if file is not None:
+                return file
+        wanted = " or ".join(f"configs/{name}.yaml" for name in names)
+        raise SharingError(
+            Finding("bundle", f"{self.root} has no {wanted}", "Add it; `monai_lighter init` writes one.")
+        )
+
+    @property
+    def metadata_file(self) -> Path:
+        return self.root / "configs" / "metadata.json"
+
+    def metadata(self) -> dict[str, Any]:
+        """The content of ``configs/metadata.json``; empty where there is none.
+
+        Raises:
+            SharingError: it is no JSON object.
+        """
+        if not self.metadata_file.is_file():
+            return {}
+        try:
+            metadata = json.loads(self.metadata_file.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise SharingError(
+                Finding("metadata", f"{self.metadata_file} cannot be read: {error}", "Mend it.")
+            ) from error
+        if not isinstance(metadata, dict):
+            raise SharingError(Finding("metadata", f"must be a JSON object, got {metadata!r:.80}", "Mend the file."))
+        return metadata

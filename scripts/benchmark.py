@@ -1,0 +1,148 @@
+"""Time and memory of a training step: a loop by hand, plain Lightning, a native bundle and a stock MONAI bundle side by side.
+
+    python scripts/benchmark.py [--repetitions 5] [--output docs/performance.md]
+
+Each measurement is a process of its own, and the four take turns, so that a busy machine slows all of them. A step is the
+time from one training call of the network to the next; of a process the median counts, without the first fifth of its steps.
+Ratios are taken within a turn; given are their median and, in brackets, their quartiles.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+from benchmark_workload import SIDES, command
+
+MARK = "<!-- measured by scripts/benchmark.py -->"
+
+
+def measure(side: str, kind: str) -> dict[str, float]:
+    """One process: seconds from the command to the first step, milliseconds a step, peak memory in MiB.
+
+    Raises:
+        RuntimeError: the process failed.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        result = folder / "result.json"
+        environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]),
+            "BENCHMARK_RESULT": str(result),
+            "PYTHONWARNINGS": "ignore",
+        }
+        start = time.time()
+        done = subprocess.run(
+            command(side, kind, folder), cwd=folder, env=environment, capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            raise RuntimeError(f"{side} {kind} failed:\n{done.stderr[-3000:]}")
+        measured = json.loads(result.read_text())
+    times = measured["times"]
+    steps = [1000 * (b - a) for a, b in pairwise(times)][len(times) // 5 :]
+    return {"first": times[0] - start, "step": statistics.median(steps), "peak": measured["peak"]}
+
+
+def spread(values: list[float]) -> str:
+    """Median and quartiles."""
+    low, middle, high = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else values * 3
+    return f"{middle:.2f} [{low:.2f} to {high:.2f}]"
+
+
+def ratios(turns: list[dict], side: str, other: str, what: str) -> list[float]:
+    """Ratio of two sides in each turn."""
+    return [turn[side][what] / turn[other][what] for turn in turns]
+
+
+def table(title: str, turns: list[dict], against: tuple[str, ...]) -> list[str]:
+    """Markdown of one workload: a row for each side."""
+    header = [
+        "",
+        "ms a step",
+        *(f"against {SIDES[other]}" for other in against),
+        "peak memory, MiB",
+        "to the first step, s",
+    ]
+    lines = [f"## {title}", "", "| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
+    for side in SIDES:
+        cells = [
+            SIDES[side],
+            spread([turn[side]["step"] for turn in turns]),
+            *(spread(ratios(turns, side, other, "step")) for other in against),
+            f"{statistics.median(turn[side]['peak'] for turn in turns):.0f}",
+            spread([turn[side]["first"] for turn in turns]),
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return [*lines, ""]
+
+
+def report(turns: dict[str, list[dict]]) -> str:
+    """Markdown of all that was measured, the goals first."""
+    everything = turns["tiny"] + turns["unet"]
+    goals = [
+        (
+            "native bundle / plain LightningModule, tiny network",
+            1.05,
+            ratios(turns["tiny"], "native", "lightning", "step"),
+        ),
+        ("native bundle / hand-written loop, 3D UNet", 1.02, ratios(turns["unet"], "native", "raw", "step")),
+        (
+            "native bundle / stock MONAI bundle, command to first step",
+            1.3,
+            ratios(everything, "native", "ignite", "first"),
+        ),
+        ("native bundle / stock MONAI bundle, tiny network", None, ratios(turns["tiny"], "native", "ignite", "step")),
+        (
+            "native bundle / hand-written loop, peak memory on the 3D UNet",
+            None,
+            ratios(turns["unet"], "native", "raw", "peak"),
+        ),
+    ]
+    lines = ["| ratio | goal | measured |", "| --- | --- | --- |"]
+    lines += [
+        f"| {name} | {'' if goal is None else f'at most {goal}'} | {spread(values)} |" for name, goal, values in goals
+    ]
+    lines += ["", *table("Tiny network: the cost of the engine", turns["tiny"], ("lightning", "ignite"))]
+    lines += table("3D UNet, 48 x 48 x 48: real work", turns["unet"], ("raw", "ignite"))
+    where = (
+        f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    )
+    return "\n".join([*lines, f"{len(turns['tiny'])} and {len(turns['unet'])} turns on {where}.", ""])
+
+
+def main() -> None:
+    """Measures everything and prints it; with ``--output``, it replaces what stands below the mark of that file."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--repetitions", type=int, default=5, help="turns on the tiny network; half as many on the UNet"
+    )
+    parser.add_argument("--output", type=Path, help="markdown file, such as docs/performance.md")
+    arguments = parser.parse_args()
+    turns: dict[str, list[dict]] = {"tiny": [], "unet": []}
+    for kind, count in (("tiny", arguments.repetitions), ("unet", (arguments.repetitions + 1) // 2)):
+        for turn in range(count):
+            sides = [*SIDES][turn % len(SIDES) :] + [*SIDES][: turn % len(SIDES)]
+            turns[kind].append({side: measure(side, kind) for side in sides})
+            print(
+                f"{kind} {turn + 1}/{count}", {s: round(turns[kind][-1][s]["step"], 3) for s in SIDES}, file=sys.stderr
+            )
+    text = report(turns)
+    print(text)
+    if arguments.output is not None:
+        before = arguments.output.read_text().partition(MARK)[0] if arguments.output.is_file() else ""
+        arguments.output.write_text(f"{before}{MARK}\n\n{text}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,150 @@
+"""What `benchmark.py` measures: one network and one set of data, trained in four ways."""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import resource
+import sys
+import time
+from pathlib import Path
+
+import torch
+import yaml
+from monai.data import DataLoader, Dataset
+from monai.networks.nets import UNet
+from torch import nn
+
+STEPS = {"tiny": 400, "unet": 12}
+SIDES = {
+    "raw": "hand-written PyTorch loop",
+    "lightning": "plain LightningModule",
+    "native": "native bundle",
+    "ignite": "stock MONAI bundle on Ignite",
+}
+
+
+class Timed(nn.Module):
+    """A network that notes when it is called in training, and writes that and the peak memory down when the process ends.
+
+    Args:
+        kind: ``tiny`` (a few hundred weights on 8 x 8 pixels) or ``unet`` (3D, on 48 x 48 x 48 voxels).
+    """
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.network = UNet(3, 1, 1, (16, 32, 64), (2, 2)) if kind == "unet" else _tiny()
+        self.times: list[float] = []
+        atexit.register(self.write)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.times.append(time.time())
+        return self.network(x)
+
+    def write(self) -> None:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # MiB on Linux
+        Path(os.environ["BENCHMARK_RESULT"]).write_text(json.dumps({"times": self.times, "peak": peak}))
+
+
+def _tiny() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 1, 1))
+
+
+def loader(kind: str) -> DataLoader:
+    """Batches of ``{"image": (1, ...), "label": (1, ...)}``, from memory, as many as there are steps."""
+    size = (1, 48, 48, 48) if kind == "unet" else (1, 8, 8)
+    item = {"image": torch.rand(size), "label": (torch.rand(size) > 0.5).float()}
+    return DataLoader(Dataset([item] * STEPS[kind]), batch_size=1)
+
+
+RAW = """
+import torch, benchmark_workload
+network = benchmark_workload.Timed({kind!r}).train()
+loss_function = torch.nn.BCEWithLogitsLoss()
+optimizer = torch.optim.Adam(network.parameters(), 1e-3)
+for batch in benchmark_workload.loader({kind!r}):
+    optimizer.zero_grad()
+    loss = loss_function(network(batch["image"]), batch["label"])
+    loss.backward()
+    optimizer.step()
+"""
+
+LIGHTNING = """
+import lightning.pytorch as pl, torch, benchmark_workload
+
+class Module(pl.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.network = benchmark_workload.Timed({kind!r})
+        self.loss = torch.nn.BCEWithLogitsLoss()
+
+    def training_step(self, batch, batch_idx):
+        loss = self.loss(self.network(batch["image"]), batch["label"])
+        self.log("train_loss", loss)
+        return loss
+
+    def configure_optimizers(self):
+        return torch.optim.Adam(self.parameters(), 1e-3)
+
+pl.Trainer(max_epochs=1, accelerator="cpu").fit(Module(), benchmark_workload.loader({kind!r}))
+"""
+
+
+def native(kind: str) -> dict:
+    """A native config."""
+    return {
+        "network_def": {"_target_": "benchmark_workload.Timed", "kind": kind},
+        "system": {
+            "model": "@network_def",
+            "criterion": {"_target_": "torch.nn.BCEWithLogitsLoss"},
+            "optimizer": {"_target_": "torch.optim.Adam", "params": "$@network_def.parameters()", "lr": 0.001},
+            "dataloaders": {"train": {"_target_": "benchmark_workload.loader", "kind": kind}},
+        },
+        "trainer": {"max_epochs": 1, "accelerator": "cpu"},
+    }
+
+
+def ignite(kind: str) -> dict:
+    """The same with MONAI's engine and the handlers that bundles of the model zoo have."""
+    loss = "$monai.handlers.from_engine(['loss'], first=True)"
+    return {
+        "imports": ["$import monai"],
+        "network_def": {"_target_": "benchmark_workload.Timed", "kind": kind},
+        "handlers": [
+            {"_target_": "StatsHandler", "tag_name": "train_loss", "output_transform": loss},
+            {
+                "_target_": "TensorBoardStatsHandler",
+                "log_dir": "eval",
+                "tag_name": "train_loss",
+                "output_transform": loss,
+            },
+        ],
+        "trainer": {
+            "_target_": "SupervisedTrainer",
+            "max_epochs": 1,
+            "device": "$torch.device('cpu')",
+            "train_data_loader": {"_target_": "benchmark_workload.loader", "kind": kind},
+            "network": "@network_def",
+            "loss_function": {"_target_": "torch.nn.BCEWithLogitsLoss"},
+            "optimizer": {"_target_": "torch.optim.Adam", "params": "$@network_def.parameters()", "lr": 0.001},
+            "train_handlers": "@handlers",
+        },
+        "run": ["$@trainer.run()"],
+    }
+
+
+def command(side: str, kind: str, folder: Path) -> list[str]:
+    """Command line of one side; the configs it needs are written to ``folder``."""
+    if side in ("raw", "lightning"):
+        return [sys.executable, "-c", (RAW if side == "raw" else LIGHTNING).format(kind=kind)]
+    config = native(kind) if side == "native" else ignite(kind)
+    if side == "ignite":
+        config["imports"].append("$import torch")
+    file = folder / "train.yaml"
+    file.write_text(yaml.safe_dump(config, sort_keys=False))
+    run = [sys.executable, "-m", "monai.bundle", "run"]
+    if side == "native":
+        run += ["fit", "--workflow", "monai_lighter.Workflow"]
+    return [*run, "--config_file", str(file)]

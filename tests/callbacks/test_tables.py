@@ -1,0 +1,154 @@
+import csv
+
+import pytest
+import torch
+from lightning.pytorch import Callback
+from monai.metrics import DiceMetric
+from monai.networks.utils import one_hot
+from parts import classifier, items, loader, pairs, trainer
+from torch import nn
+from torchmetrics.classification import BinaryAccuracy
+
+from monai_lighter import BatchAdapter, CaseMetrics, System, TableWriter
+
+
+def rows(path):
+    with open(path, newline="") as file:
+        return list(csv.reader(file))
+
+
+def predict(path, writer, data=None, identifier=None, callbacks=()):
+    system = System(
+        classifier(),
+        {"predict": loader(data or pairs(5))},
+        adapters={"predict": {"batch": BatchAdapter(0, identifier_accessor=identifier)}},
+    )
+    trainer(path, callbacks=[writer, *callbacks]).predict(system, return_predictions=False)
+
+
+class TestTableWriter:
+    def test_one_row_per_prediction_sorted_by_identifier(self, tmp_path):
+        data = [(x, name) for (x, _), name in zip(pairs(3), ("c", "a", "b"), strict=True)]
+        predict(tmp_path, TableWriter(tmp_path / "tables" / "out.csv"), data, identifier=1)
+        table = rows(tmp_path / "tables" / "out.csv")
+        assert [row[0] for row in table] == ["identifier", "a", "b", "c"]
+        expected = classifier()(data[1][0]).tolist()
+        assert [float(v) for v in table[1][1].strip("[]").split(",")] == pytest.approx(expected)
+        assert [file.name for file in (tmp_path / "tables").iterdir()] == ["out.csv"]
+
+    def test_numbers_are_sorted_as_numbers(self, tmp_path):
+        data = [(x, i) for i, (x, _) in zip((10, 9, 100), pairs(3), strict=True)]
+        predict(tmp_path, TableWriter(tmp_path / "out.csv", lambda pred: int(pred.argmax())), data, identifier=1)
+        assert [row[0] for row in rows(tmp_path / "out.csv")] == ["identifier", "9", "10", "100"]
+
+    def test_without_identifiers_items_are_numbered(self, tmp_path):
+        predict(tmp_path, TableWriter(tmp_path / "out.csv", lambda pred: float(pred.max())))
+        table = rows(tmp_path / "out.csv")[1:]
+        assert [row[0] for row in table] == [str(i) for i in range(5)]
+        assert [float(row[1]) for row in table] == pytest.approx([float(classifier()(x).max()) for x, _ in pairs(5)])
+
+    def test_a_path_without_suffix_is_a_file_too(self, tmp_path):
+        predict(tmp_path, TableWriter(tmp_path / "out"))
+        assert len(rows(tmp_path / "out")) == 6
+
+    def test_an_interrupted_run_keeps_the_old_table_and_the_rows_so_far(self, tmp_path):
+        path = tmp_path / "out.csv"
+        predict(tmp_path, TableWriter(path))
+        before = rows(path)
+
+        class Break(Callback):
+            def on_predict_batch_end(self, trainer, module, outputs, batch, batch_idx, dataloader_idx=0):
+                if batch_idx == 1:
+                    raise RuntimeError("broken off")
+
+        with pytest.raises(RuntimeError, match="broken off"):
+            predict(tmp_path, TableWriter(path), callbacks=[Break()])
+        assert rows(path) == before
+        assert rows(tmp_path / ".out.csv.part0") == before[1:5]
+        predict(tmp_path, TableWriter(path), pairs(2))
+        assert len(rows(path)) == 3
+        assert [file.name for file in tmp_path.iterdir()] == ["out.csv"]
+
+
+class Threshold(nn.Module):
+    def forward(self, x):
+        return one_hot((x > 0.5).long(), 2)
+
+
+def case_metrics(path, callback, data, stage="test", metrics=None, **kwargs):
+    mode = {"test": "test", "validate": "val"}[stage]
+    system = System(
+        Threshold(),
+        {mode: loader(data)},
+        metrics={mode: metrics or {"dice": DiceMetric(include_background=False)}},
+        postprocessing={mode: lambda item: {**item, "label": one_hot(item["label"], 2, dim=0)}},
+        adapters={mode: {"batch": BatchAdapter("image", "label", "id" if "id" in data[0] else None)}},
+    )
+    getattr(trainer(path, callbacks=[callback], **kwargs), stage)(system, verbose=False)
+
+
+class TestCaseMetrics:
+    @pytest.mark.parametrize("stage", ["test", "validate"])
+    def test_a_row_for_each_case_and_class(self, tmp_path, stage):
+        data = [{**item, "id": f"case_{i}"} for i, item in enumerate(items(3))]
+        metrics = {"dice": DiceMetric(include_background=False), "both": DiceMetric(), "acc": BinaryAccuracy()}
+        case_metrics(tmp_path, CaseMetrics(), data, stage, metrics)
+        table = rows(tmp_path / f"case_metrics_{'test' if stage == 'test' else 'val'}.csv")
+        assert table[0] == ["case", "metric", "class", "value"]
+        values = DiceMetric()(
+            one_hot((torch.stack([d["image"] for d in data]) > 0.5).long(), 2),
+            one_hot(torch.stack([d["label"] for d in data]), 2),
+        )
+        expected = []
+        for i in range(3):
+            expected.append([f"case_{i}", "dice", "1", float(values[i, 1])])
+            expected += [[f"case_{i}", "both", str(c), float(values[i, c])] for c in range(2)]
+        assert [[*row[:3], float(row[3])] for row in table[1:]] == expected
+
+    def test_path_metrics_and_numbered_cases(self, tmp_path):
+        metrics = {"dice": DiceMetric(include_background=False), "both": DiceMetric()}
+        data = items(3)
+        data[1]["label"][:] = 0
+        case_metrics(tmp_path, CaseMetrics(tmp_path / "t" / "x.csv", ["dice"]), data, metrics=metrics)
+        table = rows(tmp_path / "t" / "x.csv")[1:]
+        assert [row[:3] for row in table] == [[str(i), "dice", "1"] for i in range(3)]
+        assert table[1][3] == "nan"
+
+    def test_each_validation_of_a_fit_replaces_the_table_the_sanity_check_does_not(self, tmp_path):
+        model = nn.Conv2d(1, 1, 1)
+        lines = []
+
+        class Count(Callback):
+            def on_train_epoch_end(self, trainer, module):
+                lines.append(len(rows(tmp_path / "case_metrics_val.csv")))
+
+            def on_sanity_check_end(self, trainer, module):
+                assert not (tmp_path / "case_metrics_val.csv").exists()
+
+        system = System(
+            model,
+            {"train": loader(items(2)), "val": loader(items(5))},
+            optimizer=torch.optim.SGD(model.parameters(), lr=0.1),
+            criterion=lambda pred, target: pred.mean(),
+            metrics={"val": {"dice": DiceMetric()}},
+            postprocessing={"val": lambda item: {**item, "pred": (item["pred"] > 0).float()}},
+        )
+        trainer(tmp_path, max_epochs=2, num_sanity_val_steps=1, callbacks=[CaseMetrics(), Count()]).fit(system)
+        assert lines == [6, 6]
+
+    def test_a_fast_development_run_writes_nothing(self, tmp_path):
+        case_metrics(tmp_path, CaseMetrics(), items(2), fast_dev_run=True)
+        case_metrics(tmp_path, CaseMetrics(), items(2), "validate", fast_dev_run=True)
+        assert list(tmp_path.iterdir()) == []
+
+    def test_values_that_are_not_of_cases_and_classes_are_left_out(self, tmp_path):
+        class Whole(DiceMetric):
+            def __call__(self, y_pred, y=None, **kwargs):
+                return super().__call__(y_pred, y, **kwargs)[:, 0]
+
+        case_metrics(tmp_path, CaseMetrics(), items(2), metrics={"whole": Whole()})
+        assert rows(tmp_path / "case_metrics_test.csv") == [["case", "metric", "class", "value"]]
+
+    def test_in_the_log_directory_of_a_logger(self, tmp_path):
+        case_metrics(tmp_path, CaseMetrics(), items(2), logger=True)
+        assert len(list(tmp_path.glob("lightning_logs/version_0/case_metrics_test.csv"))) == 1

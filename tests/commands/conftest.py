@@ -1,0 +1,51 @@
+"""Bundles as ``init`` writes them, with weights, and the command line in a process of its own."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from monai.bundle import ConfigParser
+
+from monai_lighter.sharing.create import create_bundle
+
+
+@pytest.fixture(autouse=True)
+def own_modules(monkeypatch):
+    """What a bundle adds to ``sys.path`` and ``sys.modules`` goes with the test."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    yield
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("project", "scripts")]:
+        del sys.modules[name]
+
+
+@pytest.fixture
+def created(tmp_path):
+    """Makes a bundle with synthetic data and random weights, as if trained, and gives its directory."""
+
+    def create(task="segmentation", dims=2, synthetic=True, name="lesion"):
+        root = tmp_path / name
+        create_bundle(root, task, dims, synthetic)
+        parser = ConfigParser(ConfigParser.load_config_file(str(root / "configs" / "inference.yaml")))
+        torch.manual_seed(0)
+        (root / "models").mkdir()
+        torch.save(parser.get_parsed_content("network_def").state_dict(), root / "models" / "model.pt")
+        return root
+
+    return create
+
+
+@pytest.fixture
+def verb():
+    """Runs ``python -m monai_lighter ARGUMENTS``, or another module, and gives the finished process."""
+
+    def run(*arguments, module="monai_lighter", cwd=None, code=0, **variables):
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore", **variables}
+        command = [sys.executable, "-m", module, *map(str, arguments)]
+        done = subprocess.run(command, cwd=cwd, env=environment, timeout=240, capture_output=True, text=True)
+        assert done.returncode == code, done.stdout[-3000:] + done.stderr[-3000:]
+        return json.loads(done.stdout) if "--json" in arguments and not code else done
+
+    return run

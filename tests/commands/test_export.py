@@ -1,0 +1,61 @@
+import json
+
+import pytest
+import torch
+
+from monai_lighter.commands.export import export
+from monai_lighter.sharing.exporting import FORMATS, TOLERANCE, export_bundle
+from monai_lighter.sharing.layout import SharingError
+
+
+@pytest.mark.parametrize("task", ["segmentation", "classification"])
+def test_each_format_gives_what_the_network_gives(task, created):
+    root = created(task)
+    rows = json.loads(export(str(root), "all", json=True))["rows"]
+    assert [row["format"] for row in rows] == list(FORMATS)
+    assert all(float(row["max difference"]) <= TOLERANCE for row in rows)
+    assert {path.name for path in (root / "models").iterdir()} == {"model.pt", "model.ts", "model.onnx", "model.pt2"}
+
+
+def test_torchscript_holds_metadata_and_config(created, tmp_path):
+    root = created()
+    made = export_bundle(root, output=tmp_path / "net.ts", trace=True, input_shape=[2, 1, 32, 32])
+    extra = {"metadata.json": "", "inference.json": ""}
+    torch.jit.load(made.file, _extra_files=extra)
+    assert json.loads(extra["metadata.json"])["name"] == "Lesion"
+    assert json.loads(extra["inference.json"])["network_def"]["_target_"] == "UNet"
+    assert made.input_shape == (2, 1, 32, 32)
+
+
+def test_from_a_lightning_checkpoint(created, tmp_path):
+    root = created()
+    state = torch.load(root / "models" / "model.pt", weights_only=True)
+    other = {f"model.{name}": torch.zeros_like(value) for name, value in state.items()}
+    torch.save({"state_dict": other, "optimizer_states": []}, tmp_path / "last.ckpt")
+    assert export_bundle(root, "pt2", weights=tmp_path / "last.ckpt").scale == 0
+
+
+def test_a_file_that_differs_is_not_kept(created, monkeypatch):
+    root = created()
+    suffix, exporter, reader = FORMATS["pt2"]
+    monkeypatch.setitem(FORMATS, "pt2", (suffix, exporter, lambda file: lambda input: reader(file)(input) + 1e-3))
+    with pytest.raises(SharingError, match="network_def: pt2 differs from the network by"):
+        export_bundle(root, "pt2")
+    assert [path.name for path in (root / "models").iterdir()] == ["model.pt"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "spoil", "message"),
+    [
+        ({"format": "onx"}, None, "Did you mean 'onnx'"),
+        ({}, lambda root: (root / "models" / "model.pt").unlink(), "weights: .* does not exist"),
+        ({}, lambda root: (root / "configs" / "metadata.json").unlink(), "input_shape: must be whole numbers"),
+        ({"input_shape": [1, 3, 32, 32], "format": "pt2"}, None, "network_def: pt2 cannot be written"),
+    ],
+)
+def test_what_keeps_a_network_from_being_exported(arguments, spoil, message, created):
+    root = created()
+    if spoil:
+        spoil(root)
+    with pytest.raises(SharingError, match=message):
+        export_bundle(root, **arguments)

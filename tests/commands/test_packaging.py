@@ -1,0 +1,248 @@
+import json
+import shutil
+import zipfile
+
+import pytest
+import torch
+import yaml
+
+from monai_lighter.commands.package import package
+from monai_lighter.config.sections import is_native
+from monai_lighter.sharing.derive import inference_config
+from monai_lighter.sharing.layout import SharingError
+from monai_lighter.sharing.packaging import package_bundle
+from monai_lighter.sharing.portable import leaks, portable_config
+from monai_lighter.sharing.proof import prove_archive
+from monai_lighter.sharing.requirements import required_packages
+from monai_lighter.sharing.schema import metadata_findings
+
+
+def content(archive, name):
+    with zipfile.ZipFile(archive) as file:
+        return file.read(name)
+
+
+def test_same_input_same_bytes_and_nothing_else_in_it(created, tmp_path):
+    root = created()
+    for name in (
+        "lightning_logs/version_0/events.out",
+        "eval/pred.nii.gz",
+        "models/model.ts",
+        ".git/config",
+        "notes.csv",
+    ):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text("private")
+    shutil.copy(root / "models" / "model.pt", root / "models" / "model_last.pt")
+    first = package_bundle(root, tmp_path / "first.zip", prove=False)
+    copy = tmp_path / "other" / "lesion"
+    shutil.copytree(root, copy)
+    second = package_bundle(copy, tmp_path / "second.zip", prove=False)
+    assert (tmp_path / "first.zip").read_bytes() == (tmp_path / "second.zip").read_bytes()
+    assert first.digest == second.digest
+    assert set(first.files) == {
+        "LICENSE",
+        "configs/evaluate.yaml",
+        "configs/inference.yaml",
+        "configs/metadata.json",
+        "configs/train.yaml",
+        "docs/README.md",
+        "models/model.pt",
+        "scripts/__init__.py",
+        "scripts/dataset.py",
+    }
+    assert all(str(tmp_path).encode() not in content(first.file, f"lesion/{name}") for name in first.files)
+
+
+def test_metadata_is_what_is_true(created, tmp_path):
+    root = created()
+    file = root / "configs" / "metadata.json"
+    metadata = json.loads(file.read_text())
+    metadata["network_data_format"]["inputs"]["image"].update(num_channels=7, spatial_shape=[1], modality="CT")
+    metadata.update(monai_version="0.1", references=["mine"])
+    file.write_text(json.dumps(metadata))
+    made = package_bundle(root, tmp_path / "out.zip", version="2.0.0", prove=False)
+    filled = json.loads(content(made.file, "lesion/configs/metadata.json"))
+    image, pred = (filled["network_data_format"][side][key] for side, key in (("inputs", "image"), ("outputs", "pred")))
+    assert (image["num_channels"], image["spatial_shape"], image["dtype"]) == (1, [64, 64], "float32")
+    assert image["modality"] == "CT"
+    assert image["is_patch_data"]
+    assert (pred["num_channels"], pred["spatial_shape"]) == (2, [64, 64])
+    assert filled["version"] == "2.0.0"
+    assert "2.0.0" in filled["changelog"]
+    assert filled["monai_version"] != "0.1"
+    assert filled["references"] == ["mine"]
+    assert {"lightning", "monai_lighter", "nibabel"} <= set(filled["required_packages_version"])
+    assert filled["training_data"]["train_cases"] == 8
+    assert filled["training_data"]["image_shape_max"] == [80, 72]
+    assert metadata_findings(filled) == []
+
+
+def test_nothing_but_a_training_config_weights_and_no_data(created, tmp_path):
+    root = created(synthetic=False)
+    for name in ("configs/inference.yaml", "configs/evaluate.yaml", "configs/metadata.json", "docs/README.md"):
+        (root / name).unlink()
+    made = package_bundle(root, tmp_path / "out.zip")
+    assert [row["result"] for row in made.checks] == ["passed"] * 5
+    assert "configs/inference.yaml: was derived" in str(made.changes[0])
+    assert any(change.id == "metadata::authors" for change in made.changes)
+    readme = content(made.file, "lesion/docs/README.md").decode()
+    assert "run predict --workflow monai_lighter.Workflow --config_file configs/inference.yaml" in readme
+
+
+def test_lightning_checkpoint_becomes_plain_weights(created, tmp_path):
+    root = created()
+    state = torch.load(root / "models" / "model.pt", weights_only=True)
+    (root / "models" / "model.pt").unlink()
+    folder = root / "lightning_logs" / "version_0" / "checkpoints"
+    folder.mkdir(parents=True)
+    weights = {"best": 0.87654, "best_epoch": 1, "monitor": "val/metrics/dice/epoch", "mode": "max"}
+    checkpoint = {
+        "state_dict": {f"model.{name}": value for name, value in state.items()},
+        "optimizer_states": [{"secret": torch.ones(3)}],
+        "callbacks": {"ModelWeights": weights},
+    }
+    torch.save(checkpoint, folder / "epoch=1.ckpt")
+    made = package_bundle(root, tmp_path / "out.zip", prove=False)
+    (tmp_path / "model.pt").write_bytes(content(made.file, "lesion/models/model.pt"))
+    plain = torch.load(tmp_path / "model.pt", weights_only=True)
+    assert plain.keys() == state.keys()
+    assert all(torch.equal(plain[name], state[name]) for name in state)
+    metadata = json.loads(content(made.file, "lesion/configs/metadata.json"))
+    assert metadata["eval_metrics"] == {"val_dice": 0.8765}
+    assert "| val_dice | 0.8765 |" in content(made.file, "lesion/docs/README.md").decode()
+    assert not (root / "models" / "model.pt").exists()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda root: (root / "models" / "model.pt").unlink(), "weights: .* has no models/model.pt"),
+        (
+            lambda root: (root / "models" / "model.pt").write_text("no"),
+            "weights: .* cannot be read with weights_only=True",
+        ),
+        (lambda root: torch.save([1, 2], root / "models" / "model.pt"), "holds no state dict"),
+        (
+            lambda root: (root / "docs" / "x.md").write_text("see /home/ada/scans"),
+            "docs/x.md:1: names a path of this machine",
+        ),
+        (lambda root: (root / "configs" / "metadata.json").write_text("{"), "configs/metadata.json: cannot be read"),
+    ],
+)
+def test_what_keeps_a_bundle_from_being_packaged(spoil, message, created, tmp_path):
+    root = created()
+    spoil(root)
+    with pytest.raises(SharingError, match=message):
+        package_bundle(root, tmp_path / "out.zip", prove=False)
+    assert not (tmp_path / "out.zip").exists()
+
+
+def test_a_package_that_does_not_work_is_not_written(created, tmp_path):
+    root = created("classification")
+    config = root / "configs" / "inference.yaml"
+    config.write_text(config.read_text().replace("NormalizeIntensityd", "NormalizIntensityd"))
+    metadata = json.loads((root / "configs" / "metadata.json").read_text())
+    metadata["data_type"] = 3
+    (root / "configs" / "metadata.json").write_text(json.dumps(metadata))
+    with pytest.raises(SharingError) as raised:
+        package_bundle(root, tmp_path / "out.zip")
+    message = str(raised.value)
+    assert "metadata::data_type: must be string, got 3" in message
+    assert "static check of inference: failed" in message
+    assert "Did you mean 'NormalizeIntensityd'?" in message
+    assert not (tmp_path / "out.zip").exists()
+
+
+def test_report(created, tmp_path):
+    printed = package(str(created("regression")), str(tmp_path / "out.zip"), prove=False, json=True)
+    assert json.loads(printed)["package"] == str(tmp_path / "out.zip")
+    assert "configs/train.yaml" in json.loads(printed)["files"]
+
+
+def test_a_second_packaging_replaces_its_section_of_the_readme(created, tmp_path):
+    root = created()
+    made = package_bundle(root, tmp_path / "one.zip", prove=False)
+    (root / "docs" / "README.md").write_bytes(content(made.file, "lesion/docs/README.md"))
+    again = package_bundle(root, tmp_path / "two.zip", version="0.2.0", prove=False)
+    readme = content(again.file, "lesion/docs/README.md").decode()
+    assert readme.count("written by monai_lighter package") == 1
+    assert "## Version 0.2.0" in readme
+
+
+def test_derived_inference_of_a_training_config():
+    config = {
+        "label_only": 1,
+        "net": {"_target_": "UNet", "in_channels": "@channels"},
+        "channels": 1,
+        "pre": [
+            {"_target_": "LoadImaged", "keys": ["image", "label"]},
+            {"_target_": "Spacingd", "keys": ["image", "label"], "mode": ["bilinear", "nearest"]},
+            {"_target_": "AsDiscreted", "keys": "label", "to_onehot": 2},
+        ],
+        "random": [{"_target_": "RandFlipd", "keys": ["image", "label"]}],
+        "system": {
+            "model": "@net",
+            "inferer": {"train": None, "val": {"_target_": "SlidingWindowInferer"}},
+            "postprocessing": {"val": {"_target_": "AsDiscreted", "keys": ["pred", "label"], "argmax": [True, False]}},
+            "dataloaders": {
+                "val": {"dataset": {"transform": {"_target_": "Compose", "transforms": "$@pre + @random"}}}
+            },
+        },
+    }
+    derived = inference_config(config, spatial=True)
+    assert is_native(derived)
+    assert derived["preprocessing"]["transforms"] == [
+        {"_target_": "LoadImaged", "keys": "image"},
+        {"_target_": "Spacingd", "keys": "image", "mode": "bilinear"},
+    ]
+    assert derived["system"]["inferer"] == {"_target_": "SlidingWindowInferer"}
+    steps = [step["_target_"] for step in derived["system"]["postprocessing"]["predict"]["transforms"]]
+    assert steps == ["Activationsd", "Invertd", "AsDiscreted", "SaveImaged"]
+    assert derived["net"] == config["net"]
+    assert derived["channels"] == 1
+    assert not {"label_only", "random", "pre"} & derived.keys()
+    config["system"]["dataloaders"]["val"]["dataset"]["transform"] = "$make(@pre)"
+    with pytest.raises(SharingError, match="transforms cannot be read off"):
+        inference_config(config, spatial=True)
+
+
+def test_configs_lose_their_absolute_paths_and_keep_their_comments(tmp_path):
+    text = f"""bundle_root: {tmp_path}  # here
+dataset_dir: "/data/ada/scans"
+weights: {tmp_path}/models/model.pt
+pretrained: [/models/sam.pt, 1]
+output: $@bundle_root + '/eval'  # no path
+"""
+    new, findings = portable_config(text, tmp_path)
+    values = yaml.safe_load(new)
+    assert values["bundle_root"] == "."
+    assert values["dataset_dir"] == "$@bundle_root + '/data'"
+    assert values["weights"] == "$@bundle_root + '/models/model.pt'"
+    assert values["pretrained"] == ["$@bundle_root + '/data/sam.pt'", 1]
+    assert values["output"] == "$@bundle_root + '/eval'"
+    assert "# here" in new
+    assert [finding.id for finding in findings] == ["dataset_dir", "pretrained::0"]
+    (tmp_path / "a.py").write_text(f"x = 1\nopen('{tmp_path}/b')\n")
+    assert [finding.id for finding in leaks(tmp_path, tmp_path)] == ["a.py:2"]
+
+
+def test_required_packages_are_those_of_configs_and_code(tmp_path):
+    code = tmp_path / "helper.py"
+    code.write_text("import os\nimport sklearn.metrics\nfrom scripts import other\nfrom . import third\n")
+    config = {
+        "imports": ["$import pandas as pd"],
+        "a": {"_target_": "torchmetrics.MeanAbsoluteError"},
+        "b": {"_target_": "LoadImaged", "keys": "image", "reader": "ITKReader"},
+        "c": {"_target_": "scripts.mine.Net"},
+        "d": {"_target_": "no_such_package.Net"},
+    }
+    found = required_packages([config], [code], {"scripts"}, native=True)
+    assert set(found) == {"lightning", "monai_lighter", "pandas", "scikit-learn", "torchmetrics", "itk"}
+    assert "pytorch-ignite" in required_packages([{}], [], set(), native=False)
+
+
+def test_proof_of_an_archive_that_is_none(tmp_path):
+    (tmp_path / "x.zip").write_text("no zip")
+    with pytest.raises(SharingError, match=r"x\.zip cannot be unpacked"):
+        prove_archive(tmp_path / "x.zip")

@@ -1,0 +1,117 @@
+import pytest
+from monai.bundle import ConfigParser
+
+from monai_lighter.config.overrides import apply_overrides, expand_macros, unused_overrides
+
+
+def parser():
+    return ConfigParser(
+        {"net": {"_target_": "UNet", "channels": [4, 8]}, "lr": 0.1, "trainer": {"max_epochs": 1}, "steps": "@lr"}
+    )
+
+
+@pytest.mark.parametrize(
+    ("id", "value", "where"),
+    [
+        ("lr", 1, "lr"),
+        ("net::channels", [1], "net::channels"),
+        ("net#channels#1", 3, "net::channels::1"),
+        ("net::norm", "batch", "net::norm"),
+        ("new", 7, "new"),
+        ("trainer::devices", 2, "trainer::devices"),
+        ("args::fit::ckpt_path", "x.ckpt", "args::fit::ckpt_path"),
+        ("lightning::devices", 2, "lightning::devices"),
+    ],
+)
+def test_overrides_set_items(id, value, where):
+    config = parser()
+    assert apply_overrides(config, {id: value}) == []
+    assert config[where] == value
+
+
+def test_an_override_may_add_to_a_section_that_is_there():
+    config = ConfigParser({"args": {"fit": {"ckpt_path": "a"}}})
+    apply_overrides(config, {"args::fit::weights_only": False, "args::test::ckpt_path": "b"})
+    assert config["args"] == {"fit": {"ckpt_path": "a", "weights_only": False}, "test": {"ckpt_path": "b"}}
+
+
+def test_one_override_may_stand_in_a_section_that_another_adds():
+    config = parser()
+    apply_overrides(config, {"extra": {"a": 1}, "extra::b": 2})
+    assert config["extra"] == {"a": 1, "b": 2}
+
+
+MESSAGES = {
+    "nett::channels": "nett::channels: override whose parent 'nett' does not exist. Did you mean 'net'?",
+    "net::channels::7": "net::channels::7: override of item 7 of a list of 2. Use an index below 2.",
+    "nett::a::b": "nett::a::b: override whose parent 'nett::a' does not exist. Did you mean 'net::channels'?",
+    "trainer::x::y": "trainer::x::y: override whose parent 'trainer::x' does not exist. Did you mean 'trainer'?",
+    "lr::x": "lr::x: override inside 'lr', which is no section but 0.1. Override 'lr' itself.",
+    "steps::x": "steps::x: override inside 'steps', which is no section but '@lr'. Override 'steps' itself.",
+}
+
+
+def test_all_misplaced_overrides_are_reported_and_not_set():
+    config = parser()
+    findings = apply_overrides(config, dict.fromkeys(MESSAGES, 1))
+    assert [str(finding) for finding in findings] == list(MESSAGES.values())
+    assert config.get() == parser().get()
+
+
+def unused(config, *names):
+    return [str(finding) for finding in unused_overrides([config], names, ("seed", "args"))]
+
+
+def test_an_override_that_nothing_refers_to_is_told():
+    config = {"max_epochs": 1, "max_epoch": 3, "used": 1, "a": "@used", "b": ["$@other + 1"], "other": 1, "seed": 0}
+    assert unused(config, "used", "other", "seed", "a::x", "a#x") == []
+    assert unused(config, "max_epoch") == [
+        "max_epoch: override adds 'max_epoch', which nothing in the config refers to. Did you mean 'max_epochs'?"
+    ]
+
+
+def test_a_macro_and_what_it_brings_are_references():
+    before, after = {"a": "%net", "net": "$@width", "width": 1}, {"a": "$@width", "net": "$@width", "width": 1}
+    assert list(unused_overrides([before, after], ["net", "width"], ())) == []
+
+
+def test_a_longer_name_is_no_reference_to_a_shorter_one():
+    assert len(unused({"max": 1, "max_epochs": 1, "a": "@max_epochs"}, "max")) == 1
+
+
+def test_macros_from_this_config_and_from_files(tmp_path):
+    (tmp_path / "net.yaml").write_text("net: {_target_: UNet, channels: [1]}\n")
+    config = ConfigParser({"a": {"b": 1}, "same": "%a", "file": f"%{tmp_path}/net.yaml::net"})
+    assert expand_macros(config) == []
+    assert config["same"] == {"b": 1}
+    assert config["same"] is not config["a"]
+    assert config["file"] == {"_target_": "UNet", "channels": [1]}
+
+
+def test_relative_ids_are_made_absolute():
+    config = ConfigParser({"a": {"b": 1, "c": "@::b", "d": {"e": "@::::b"}}})
+    expand_macros(config)
+    assert config["a"] == {"b": 1, "c": "@a::b", "d": {"e": "@a::b"}}
+
+
+def test_all_bad_macros_are_reported(tmp_path):
+    file, broken = tmp_path / "net.yaml", tmp_path / "broken.yaml"
+    file.write_text("network: 1\n")
+    broken.write_text("a: [1\n")
+    config = {
+        "a": "%/no/such.yaml::x",
+        "b": f"%{file}::netwerk",
+        "items": [{"c": "%trainr"}],
+        "trainer": "@::::a",
+        "broken": f"%{broken}::x",
+        "text": f"%{tmp_path}/net.txt::x",
+    }
+    messages = [str(finding) for finding in expand_macros(ConfigParser(config))]
+    assert messages[:4] == [
+        "a: macro '%/no/such.yaml::x' names a file that does not exist. Mend the path.",
+        f"b: macro '%{file}::netwerk' names an item that does not exist. Did you mean 'network'?",
+        "items::0::c: macro '%trainr' names an item that does not exist. Did you mean 'trainer'?",
+        "trainer: relative ID leads out of the config, in '@::::a'. Remove a separator.",
+    ]
+    assert messages[4].startswith(f"broken: macro '%{broken}::x' names a file that cannot be read: while parsing")
+    assert len(messages) == 6

@@ -1,0 +1,100 @@
+"""Run by test_distributed: the same evaluation in as many processes as are asked for. ``ddp_run.py FOLDER DEVICES``."""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+from monai.data import list_data_collate
+from monai.metrics import DiceMetric, HausdorffDistanceMetric, ROCAUCMetric
+from monai.transforms import AsDiscreted
+from parts import items, loader, pairs, trainer
+from torch import nn
+from torchmetrics.classification import BinaryAccuracy, MulticlassAUROC, MulticlassF1Score
+
+from monai_lighter import BatchAdapter, CaseMetrics, FileWriter, Freezer, System, TableWriter
+
+
+def segmentation(count):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 2, 1))
+    post = AsDiscreted(["pred", "label"], argmax=[True, False], to_onehot=2)
+    data = items(count)
+    if count > 3:
+        data[3]["label"][:] = 0
+
+    def metrics():
+        return {
+            "dice": DiceMetric(include_background=False),
+            "classes": DiceMetric(reduction="mean_batch", get_not_nans=True),
+            "hd": HausdorffDistanceMetric(percentile=95),
+            "acc": BinaryAccuracy(),
+        }
+
+    return System(
+        model,
+        {
+            "train": loader(items(4)),
+            "val": [loader(data), loader(items(1))],
+            "test": loader(data),
+            "predict": loader([{"image": item["image"], "id": f"/s{i}/T1.nii.gz"} for i, item in enumerate(data)]),
+        },
+        optimizer=torch.optim.SGD(model.parameters(), lr=0.1),
+        criterion=lambda pred, target: nn.functional.cross_entropy(pred, target[:, 0].long()),
+        metrics={"val": metrics(), "test": metrics()},
+        postprocessing={"val": post, "test": post},
+        adapters={"predict": {"batch": BatchAdapter("image", identifier_accessor="id")}},
+    )
+
+
+def classification(count):
+    torch.manual_seed(0)
+    data = [(x, min(y, 1)) for x, y in pairs(count)]
+    return System(
+        nn.Sequential(nn.Linear(4, 2), nn.Softmax(1)),
+        {"test": loader(data, collate_fn=list_data_collate)},
+        metrics={
+            "test": {
+                "auroc": MulticlassAUROC(2),
+                "f1": MulticlassF1Score(2, average="none"),
+                "roc": ROCAUCMetric(),
+            }
+        },
+        adapters={
+            "test": {
+                "metrics": lambda metric, input, target, pred: metric(
+                    pred[:, 1] if isinstance(metric, ROCAUCMetric) else pred, target
+                )
+            }
+        },
+    )
+
+
+def main(folder, devices):
+    torch.set_num_threads(1)
+    arguments = {"devices": devices, "strategy": "ddp" if devices > 1 else "auto"}
+    results = {}
+    for count in (5, 1):
+        results[f"val {count}"] = trainer(folder, **arguments).validate(segmentation(count), verbose=False)
+        results[f"test {count}"] = trainer(
+            folder, callbacks=[CaseMetrics(folder / f"cases_{count}.csv")], **arguments
+        ).test(segmentation(count), verbose=False)
+    results["classified"] = trainer(folder, **arguments).test(classification(7), verbose=False)
+    trainer(
+        folder,
+        callbacks=[
+            TableWriter(folder / "table.csv", lambda pred: round(float(pred.detach().mean()), 6)),
+            FileWriter(folder / "files", "tensor"),
+        ],
+        **arguments,
+    ).predict(segmentation(5), return_predictions=False)
+    run = trainer(folder, callbacks=[Freezer("0.weight")], max_epochs=2, **arguments)
+    system = segmentation(5)
+    run.fit(system)
+    results["fit"] = sorted(run.callback_metrics)
+    if run.is_global_zero:
+        (folder / "results.json").write_text(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]))

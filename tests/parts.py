@@ -1,0 +1,112 @@
+"""Tiny data, models and a Trainer that the tests of `System` and its parts share."""
+
+import logging
+
+import torch
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.loggers import Logger
+from monai.data import DataLoader
+from torch import nn
+
+from monai_lighter import System
+
+logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+
+
+def items(count, classes=2, seed=0):
+    """Images ``(1, 8, 8)`` with label maps ``(1, 8, 8)`` of ``classes`` classes, as dictionaries."""
+    generator = torch.Generator().manual_seed(seed)
+    return [
+        {
+            "image": torch.rand(1, 8, 8, generator=generator),
+            "label": torch.randint(0, classes, (1, 8, 8), generator=generator),
+        }
+        for _ in range(count)
+    ]
+
+
+def pairs(count, seed=0):
+    """Vectors ``(4,)`` with one of three classes, as tuples."""
+    generator = torch.Generator().manual_seed(seed)
+    return [
+        (torch.rand(4, generator=generator), int(torch.randint(0, 3, (), generator=generator))) for _ in range(count)
+    ]
+
+
+def loader(data, batch_size=2, **kwargs):
+    return DataLoader(data, batch_size=batch_size, **kwargs)
+
+
+def classifier(seed=0):
+    torch.manual_seed(seed)
+    return nn.Linear(4, 3)
+
+
+def classification(train=6, val=5, *, model=None, optimizer=None, **kwargs):
+    """A `System` that classifies `pairs`."""
+    model = model or classifier()
+    return System(
+        model=model,
+        optimizer=optimizer or torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9),
+        criterion=kwargs.pop("criterion", nn.CrossEntropyLoss()),
+        dataloaders=kwargs.pop("dataloaders", {"train": loader(pairs(train)), "val": loader(pairs(val, seed=1))}),
+        **kwargs,
+    )
+
+
+def trainer(path, **kwargs):
+    """A quiet Trainer of one epoch on the CPU."""
+    defaults = {
+        "default_root_dir": path,
+        "max_epochs": 1,
+        "accelerator": "cpu",
+        "logger": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "num_sanity_val_steps": 0,
+        "log_every_n_steps": 1,
+    }
+    return Trainer(**{**defaults, **kwargs})
+
+
+class Memory(Logger):
+    """Keeps what is logged."""
+
+    name = "memory"
+    version = "0"
+
+    def __init__(self):
+        super().__init__()
+        self.logged = []
+
+    def log_metrics(self, metrics, step=None):
+        self.logged.append(metrics)
+
+    def log_hyperparams(self, params, *args, **kwargs):
+        pass
+
+    @property
+    def keys(self):
+        return {key for metrics in self.logged for key in metrics} - {"epoch"}
+
+    def values(self, key):
+        return [metrics[key] for metrics in self.logged if key in metrics]
+
+
+class Outputs(Callback):
+    """Keeps what steps return."""
+
+    def __init__(self):
+        self.of = {"train": [], "val": [], "test": [], "predict": []}
+
+    def on_train_batch_end(self, trainer, module, outputs, *args):
+        self.of["train"].append(outputs)
+
+    def on_validation_batch_end(self, trainer, module, outputs, *args):
+        self.of["val"].append(outputs)
+
+    def on_test_batch_end(self, trainer, module, outputs, *args):
+        self.of["test"].append(outputs)
+
+    def on_predict_batch_end(self, trainer, module, outputs, *args):
+        self.of["predict"].append(outputs)
