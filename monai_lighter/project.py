@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 from pathlib import Path
 
@@ -27,11 +28,12 @@ def make_importable(bundle: Path) -> None:
     if str(bundle) in sys.path:
         sys.path.remove(str(bundle))
     sys.path.insert(1, str(bundle))
-    for other in BUNDLES - {bundle}:
-        for name, module in list(sys.modules.items()):
-            file, top = getattr(module, "__file__", None), other / name.partition(".")[0]
-            if file and (top in Path(file).parents or Path(file) == top.with_suffix(".py")):
-                del sys.modules[name]
+    others = tuple(f"{other}{os.sep}" for other in BUNDLES - {bundle})
+    for name, module in list(sys.modules.items()):
+        file, top = getattr(module, "__file__", None), name.partition(".")[0]
+        own = (f"{other}{top}{end}" for other in others for end in (os.sep, ".py"))
+        if file and file.startswith(others) and file.startswith(tuple(own)):
+            del sys.modules[name]
     BUNDLES.add(bundle)
 
 

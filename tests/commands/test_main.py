@@ -30,7 +30,7 @@ def test_help_has_an_example(name, command):
 
 def test_unknown_verbs_and_options(command, tmp_path):
     assert command("pakage")[0] == 2
-    code, output, shown = command("init", tmp_path / "b", "--tsk", "segmentation")
+    code, _output, shown = command("init", tmp_path / "b", "--tsk", "segmentation")
     assert code == 2
     assert "--tsk" in shown
     assert not (tmp_path / "b").exists()
