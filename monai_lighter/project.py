@@ -13,28 +13,41 @@ __all__ = ["import_project", "make_importable"]
 
 NAME = "project"
 
-BUNDLES: set[Path] = set()
-"""Bundles whose modules have been made importable in this process."""
+IMPORTABLE: list[str] = []
+"""Folder of the bundle whose modules have been made importable in this process."""
 
 
 def make_importable(bundle: Path) -> None:
-    """Puts a bundle's folder on the search path, as ``ConfigWorkflow.run`` does, and forgets modules of other bundles.
+    """Puts a bundle's folder on the search path, as ``ConfigWorkflow.run`` does, in the place of the one before it.
 
-    Bundles call their package ``scripts``: without that, the second one in a process would be given the first one's.
+    Bundles call their package ``scripts``: modules of the one before are forgotten, else this one would be given them.
 
     Args:
         bundle: absolute path.
     """
-    if str(bundle) in sys.path:
-        sys.path.remove(str(bundle))
-    sys.path.insert(1, str(bundle))
-    others = tuple(f"{other}{os.sep}" for other in BUNDLES - {bundle})
-    for name, module in list(sys.modules.items()):
-        file, top = getattr(module, "__file__", None), name.partition(".")[0]
-        own = (f"{other}{top}{end}" for other in others for end in (os.sep, ".py"))
-        if file and file.startswith(others) and file.startswith(tuple(own)):
+    folder = str(bundle)
+    for other in IMPORTABLE:
+        if other in sys.path:
+            sys.path.remove(other)
+        if other != folder:
+            _forget_modules(other)
+    IMPORTABLE[:] = [folder]
+    if folder in sys.path:
+        sys.path.remove(folder)
+    sys.path.insert(1, folder)
+
+
+def _forget_modules(folder: str) -> None:
+    """Forgets the top-level modules that lie in a folder, and all in them; packages without ``__init__.py`` have no file."""
+    modules = sys.modules.copy()  # made in one go: other threads import too
+    tops = set()
+    for name, module in modules.items():
+        top, file = name.partition(".")[0], getattr(module, "__file__", None)
+        if file and file.startswith(tuple(os.path.join(folder, top) + end for end in (os.sep, ".py"))):
+            tops.add(top)
+    for name in modules:
+        if name.partition(".")[0] in tops:
             del sys.modules[name]
-    BUNDLES.add(bundle)
 
 
 def import_project(path: str | Path) -> list[Finding]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from monai_lighter.errors import (
     print_errors_briefly,
 )
 from monai_lighter.hints import large_file_hint
+from monai_lighter.inspection.digest import log_digest
 from monai_lighter.logging_conf import applied_for_monai
 from monai_lighter.project import import_project, make_importable
 from monai_lighter.properties import PropertiesWorkflow, native_properties
@@ -121,7 +123,7 @@ class Workflow(PropertiesWorkflow):
                 self.properties, self.parser.get(), self.workflow_type, self.stage or type_stage
             )
         self.parser.ref_resolver = Resolver(
-            built=self._built if self.native else engines.adopt_engines if has_engines else None
+            built=self._built if self.native else partial(engines.adopt_engines, self.parser) if has_engines else None
         )
 
     @property
@@ -217,6 +219,7 @@ class Workflow(PropertiesWorkflow):
             self.initialize()
         if self.stage is None and self.run_id not in self.parser:
             raise ConfigError([self._unknown_run_id()])
+        log_digest(self.bundle_path)
         try:
             return self._run_expr(id=self.run_id) if self.stage is None else [self._run_stage(self.stage)]
         except CaseError:

@@ -59,7 +59,8 @@ def test_a_project_that_raises_is_not_left_half_imported(tmp_path):
 def test_two_bundles_in_one_process_have_each_their_own_scripts(tmp_path):
     for name in ("one", "two"):
         (tmp_path / name / "scripts").mkdir(parents=True)
-        (tmp_path / name / "scripts" / "__init__.py").write_text("")
+        if name == "one":
+            (tmp_path / name / "scripts" / "__init__.py").write_text("")
         (tmp_path / name / "scripts" / "who.py").write_text(f"def who(): return {name!r}\n")
         (tmp_path / name / "configs").mkdir()
         (tmp_path / name / "configs" / "train.yaml").write_text("run: {_target_: scripts.who.who}\n")

@@ -1,3 +1,4 @@
+import json
 import sys
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from monai.bundle import create_workflow
 from monai.bundle.scripts import run_workflow
 
 from monai_lighter import CaseError, ComponentError, ConfigError, System, Workflow
+from monai_lighter.inspection import inspect, run_digest
 
 pytestmark = pytest.mark.usefixtures("impatient_workers")
 
@@ -359,6 +361,15 @@ def test_overrides_that_nothing_uses_are_told(bundle, caplog):
     assert told == [
         "max_epoch: override adds 'max_epoch', which nothing in the config refers to. Did you mean 'max_epochs'?"
     ]
+
+
+def test_the_digest_of_what_runs_is_logged(bundle, caplog):
+    caplog.set_level("INFO")
+    before = inspect(bundle)
+    workflow(bundle, run_id="fit").run()
+    assert f"sha256 over configs, models, scripts: {before.run_digest}" in caplog.text
+    assert before.run_digest in str(before)
+    assert run_digest(bundle) != before.run_digest == json.loads(before.to_json())["run_sha256"]
 
 
 def test_a_constructor_that_raises_names_its_item(bundle):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
+from itertools import takewhile
 
 import fire
 
-from monai_lighter.errors import print_errors_briefly
+from monai_lighter.errors import Finding, did_you_mean, print_errors_briefly
+from monai_lighter.sharing.layout import SharingError
 
 __all__ = ["VERBS", "main"]
 
@@ -26,6 +29,8 @@ def main() -> None:
     named = [word for word in words[:1] if word in VERBS]
     if named and words[1:] in (["--help"], ["-h"]):
         words = [*named, "--", "--help"]  # else Fire takes it for an item of the config, in verbs that have overrides
+    for verb in named:
+        _require_known_flags(_verb(verb), words[1:])
     report, sys.stdout = sys.stdout, sys.stderr
     try:
         result = fire.Fire(
@@ -40,6 +45,23 @@ def main() -> None:
 
 def _verb(name: str) -> Callable:
     return getattr(import_module(f"monai_lighter.commands.{name}"), name)
+
+
+def _require_known_flags(verb: Callable, words: Sequence[str]) -> None:
+    """Fire calls a verb first and complains of what it could not use afterwards.
+
+    Raises:
+        SharingError: a flag that the verb does not have.
+    """
+    parameters = inspect.signature(verb).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return
+    flags = [word.lstrip("-").partition("=")[0] for word in takewhile("--".__ne__, words) if word.startswith("--")]
+    known = {"help", *parameters, *(f"no{name}" for name in parameters)}
+    unknown = [flag for flag in flags if flag.replace("-", "_") not in known]
+    if unknown:
+        what = f"{verb.__name__} has no such flag"
+        raise SharingError(*(Finding(f"--{flag}", what, did_you_mean(flag, parameters)) for flag in unknown))
 
 
 def _nothing(result: object) -> None:

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 
 from monai_lighter.inspection.archive import open_source
 from monai_lighter.inspection.configs import config_entries
-from monai_lighter.inspection.digest import member_digest, source_digest
+from monai_lighter.inspection.digest import RUN_FOLDERS, member_digest, source_digest
 from monai_lighter.inspection.documents import DocumentError, read_document
 from monai_lighter.inspection.report import Entry, Level, Report
 from monai_lighter.inspection.resolve import Resolver
@@ -62,21 +62,20 @@ def inspect(bundle: str | Path) -> Report:
     try:
         with open_source(bundle) as source:
             report.entries += _entries(source)
-            report.digest = _digest(source, report)
+            _set_digests(source, report)
     except SourceError as error:
         report.entries.append(Entry(Level.DANGER, "archive", "", str(bundle), str(error)))
     report.entries = list(dict.fromkeys(report.entries))
     return report
 
 
-def _digest(source: Source, report: Report) -> str | None:
+def _set_digests(source: Source, report: Report) -> None:
     if not source.members():
-        return None
+        return
     try:
-        return source_digest(source)
+        report.digest, report.run_digest = source_digest(source), source_digest(source, RUN_FOLDERS)
     except Exception as error:  # what reading a broken archive raises
         report.entries.append(Entry(Level.DANGER, "archive", "", "broken", f"cannot be read whole: {error}"))
-        return None
 
 
 def _entries(source: Source) -> Iterator[Entry]:

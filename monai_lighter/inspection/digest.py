@@ -1,21 +1,28 @@
-"""One number for all files of a bundle."""
+"""One number for all files of a bundle, and one for those that decide what a run of it does."""
 
 from __future__ import annotations
 
 import hashlib
+import logging
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
-from monai_lighter.inspection.archive import open_source
-from monai_lighter.inspection.source import Member, Source
+from lightning.pytorch.utilities import rank_zero_only
 
-__all__ = ["CACHES", "bundle_digest", "source_digest"]
+from monai_lighter.inspection.archive import open_source
+from monai_lighter.inspection.source import DirectorySource, Member, Source
+
+__all__ = ["CACHES", "RUN_FOLDERS", "bundle_digest", "log_digest", "run_digest", "source_digest"]
+
+logger = logging.getLogger(__name__)
 
 CACHES = ("__pycache__", ".cache")
 """Directories, at any depth, whose files do not count: Python's byte code, and what download clients note down."""
+RUN_FOLDERS = ("configs", "models", "scripts")
+"""Directories of a bundle that decide what a run of it does; beside them it may hold data, logs and results of any size."""
 BLOCK = 1 << 20
 
 
@@ -36,17 +43,45 @@ def bundle_digest(path: str | Path) -> str:
         return source_digest(source)
 
 
-def source_digest(source: Source) -> str:
-    """As `bundle_digest`, of an open source."""
+def run_digest(directory: Path) -> str:
+    """As `bundle_digest`, over the files in `RUN_FOLDERS` alone; nothing else of the directory is read.
+
+    Args:
+        directory: of the bundle.
+    """
+    return source_digest(DirectorySource(directory, RUN_FOLDERS), RUN_FOLDERS)
+
+
+@rank_zero_only
+def log_digest(directory: Path) -> None:
+    """Logs what is about to run: the `run_digest` of a bundle, which ``inspect`` prints too."""
+    try:
+        digest = run_digest(directory)
+    except OSError as error:
+        logger.warning(f"{directory}: sha256 not computed: {error}")
+    else:
+        logger.info(f"{directory}: sha256 over {', '.join(RUN_FOLDERS)}: {digest}")
+
+
+def source_digest(source: Source, folders: Collection[str] | None = None) -> str:
+    """As `bundle_digest`, of an open source.
+
+    Args:
+        source: whose files are counted.
+        folders: the directories of the bundle that count; None for all that is in it.
+    """
     total = hashlib.sha256()
-    for line in sorted(_lines(source)):
+    for line in sorted(_lines(source, folders)):
         total.update(line)
     return total.hexdigest()
 
 
-def _lines(source: Source) -> Iterator[bytes]:
+def _lines(source: Source, folders: Collection[str] | None) -> Iterator[bytes]:
     for member in source.members():
-        if any(part in CACHES for part in member.name.split("/")[:-1]) or member.kind not in ("file", "link"):
+        *parents, _ = member.name.split("/")
+        if member.kind not in ("file", "link") or any(part in CACHES for part in parents):
+            continue
+        if folders is not None and (not parents or parents[0] not in folders):
             continue
         if member.kind == "link":
             digest = "link:" + hashlib.sha256(member.link.encode("utf-8", "surrogateescape")).hexdigest()

@@ -77,11 +77,13 @@ class Report:
     Attributes:
         path: the bundle, as given.
         digest: `monai_lighter.inspection.digest.bundle_digest` of it; None where it could not be computed.
+        run_digest: as ``digest``, of what decides a run (`monai_lighter.inspection.digest.RUN_FOLDERS`): `Workflow` logs it.
         entries: what was found.
     """
 
     path: str
     digest: str | None = None
+    run_digest: str | None = None
     entries: list[Entry] = field(default_factory=list)
 
     @property
@@ -105,7 +107,12 @@ class Report:
 
     def __str__(self) -> str:
         ordered = sorted(self.entries, key=lambda entry: (-entry.level, entry.file, entry.kind))
-        head = [printable(self.path), f"sha256 over all files: {self.digest or 'not computed'}", ""]
+        head = [
+            printable(self.path),
+            f"sha256 over all files: {self.digest or 'not computed'}",
+            f"sha256 over configs, models, scripts: {self.run_digest or 'not computed'}",
+            "",
+        ]
         return "\n".join([*head, *map(str, ordered), "", NOTE, self.verdict])
 
     def to_dict(self) -> dict[str, Any]:
@@ -113,6 +120,7 @@ class Report:
         return {
             "path": self.path,
             "sha256": self.digest,
+            "run_sha256": self.run_digest,
             "verdict": self.verdict,
             "exit_code": self.exit_code,
             "note": NOTE,

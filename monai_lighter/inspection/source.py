@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
@@ -66,10 +66,15 @@ class Source(Protocol):
 
 
 class DirectorySource:
-    """A directory on disk, or one file."""
+    """A directory on disk, or one file.
 
-    def __init__(self, root: Path) -> None:
-        self.root, self.problems = root, list[tuple[str, Verdict]]()
+    Args:
+        root: its path.
+        folders: the directories in it that are listed; None for all that is in it.
+    """
+
+    def __init__(self, root: Path, folders: Collection[str] | None = None) -> None:
+        self.root, self.folders, self.problems = root, folders, list[tuple[str, Verdict]]()
         self._members = list(self._listed())
         self.problems += name_problems(member.name for member in self._members)
 
@@ -93,6 +98,8 @@ class DirectorySource:
             return
         count = 0
         for directory, directories, files in os.walk(self.root, onerror=self._unreadable):
+            if self.folders is not None and Path(directory) == self.root:
+                directories[:], files = [name for name in directories if name in self.folders], []
             directories.sort()
             for name in sorted([*files, *directories]):
                 count += 1

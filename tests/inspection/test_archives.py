@@ -9,7 +9,7 @@ import zipfile
 
 import pytest
 
-from monai_lighter.inspection import Level, bundle_digest, inspect
+from monai_lighter.inspection import Level, bundle_digest, inspect, run_digest
 
 CONFIG = json.dumps({"a": {"_target_": "UNet"}})
 
@@ -169,3 +169,17 @@ def test_digest_is_that_of_the_content(place, tmp_path):
     os.unlink(root / "link")
     os.symlink("y", root / "link")
     assert bundle_digest(root) != with_link
+
+
+def test_digest_of_a_run_is_that_of_configs_models_and_scripts(place, tmp_path):
+    zipped(place, ("b/scripts/net.py", "x = 1"), ("b/data/configs/a.csv", "1"), ("b/models/model.pt", "m"))
+    with zipfile.ZipFile(place) as archive:
+        archive.extractall(tmp_path / "out")
+    root = tmp_path / "out" / "b"
+    digest = run_digest(root)
+    assert inspect(place).run_digest == inspect(root).run_digest == digest != inspect(root).digest
+    (root / "data/configs/a.csv").write_text("2")
+    (root / "LICENSE").write_text("x")
+    assert run_digest(root) == digest
+    (root / "models/model.pt").write_text("n")
+    assert run_digest(root) != digest
