@@ -7,9 +7,10 @@ from monai_lighter.project import import_project
 
 
 @pytest.fixture(autouse=True)
-def _forget():
+def _forget(monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path])
     yield
-    for name in [name for name in sys.modules if name.partition(".")[0] == "project"]:
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("project", "scripts")]:
         del sys.modules[name]
 
 

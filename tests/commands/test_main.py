@@ -31,7 +31,7 @@ def test_help_has_an_example(name, command):
 
 def test_unknown_verbs_and_options(command, tmp_path):
     assert command("pakage")[0] == 2
-    with pytest.raises(SharingError, match="--tsk: init has no such flag. Did you mean 'task'?"):
+    with pytest.raises(SharingError, match=r"--tsk: init has no such flag\. Did you mean 'task'"):
         command("init", tmp_path / "b", "--tsk", "segmentation")
     assert not (tmp_path / "b").exists()
 
