@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
+from monai.bundle import ConfigParser
+from monai.bundle.utils import ID_SEP_KEY, MERGE_KEY, merge_kv
 from monai.utils import ensure_tuple
 
-from monai_lighter.errors import ConfigError, ConfigFileError, Finding
+from monai_lighter.config.overrides import items
+from monai_lighter.errors import ConfigError, ConfigFileError, Finding, did_you_mean
 
 __all__ = ["config_files", "config_root", "unreadable"]
 
@@ -27,7 +31,7 @@ def config_root(files: Any) -> Path:
 
 
 def unreadable(files: Any, error: Exception) -> Exception:
-    """A `ConfigError` for a file that is not there or no YAML or JSON; other errors as they are."""
+    """A `ConfigError` for a file that is missing, is no YAML or JSON, or does not fit those before it; other errors as they are."""
     if isinstance(error, FileNotFoundError):
         if error.filename is not None:  # MONAI looks for config files itself; the logging file is opened
             problem = f"Cannot find the logging config file: {error.filename}"
@@ -36,4 +40,26 @@ def unreadable(files: Any, error: Exception) -> Exception:
     if isinstance(error, (yaml.YAMLError, json.JSONDecodeError)):
         names = ", ".join(map(str, ensure_tuple(files)))
         return ConfigError([Finding("config_file", f"{names} cannot be read: {error}", "Mend the file.")])
+    if isinstance(error, (IndexError, KeyError, TypeError, ValueError)):
+        findings = list(_unmergeable(ensure_tuple(files)))
+        return ConfigError(findings) if findings else error
     return error
+
+
+def _unmergeable(files: Any) -> Iterator[Finding]:
+    """Items that have no place in what the files before theirs hold, merged as ``ConfigParser.load_config_files`` does."""
+    parser = ConfigParser({})
+    for file in files:
+        for id, value in ConfigParser.load_config_file(file).items():
+            try:
+                merge_kv(parser, id, value)
+            except (IndexError, KeyError, TypeError, ValueError):
+                yield Finding(id, f"{file} has no place for it in the files before", _hint(parser, id))
+
+
+def _hint(parser: ConfigParser, id: str) -> str:
+    if id.startswith(MERGE_KEY) and id[len(MERGE_KEY) :] in parser:
+        return "Add a list to a list, a section to a section."
+    parent = id.lstrip(MERGE_KEY).rpartition(ID_SEP_KEY)[0]
+    known = [section for section, value in items(parser.get()) if section and isinstance(value, (dict, list))]
+    return did_you_mean(parent, known)[:200]

@@ -1,0 +1,34 @@
+import pytest
+import yaml
+
+from monai_lighter import ConfigError, Workflow
+
+FIRST = {"net": {"channels": [4, 8]}, "lr": 0.1, "system": {"model": "@net"}}
+MESSAGES = {
+    "system::optimiser::lr": "Use one of: net, net::channels, system.",
+    "net::channels::7": "Did you mean 'net::channels'?",
+    "lr::x": "Use one of: net, net::channels, system.",
+    "+net": "Add a list to a list, a section to a section.",
+    "+nett::a": "Did you mean 'net'?",
+}
+
+
+def write(path, *configs):
+    files = [path / f"{i}.yaml" for i in range(len(configs))]
+    for file, config in zip(files, configs, strict=True):
+        file.write_text(yaml.safe_dump(config, sort_keys=False))
+    return ",".join(map(str, files))
+
+
+def test_all_items_of_a_file_that_fit_nothing_before_it_are_reported(tmp_path):
+    files = write(tmp_path, FIRST, {**dict.fromkeys(MESSAGES, 1), "lr": 0.2})
+    with pytest.raises(ConfigError) as caught:
+        Workflow(files, logging_file=False)
+    second = tmp_path / "1.yaml"
+    found = [str(finding) for finding in caught.value.findings]
+    assert found == [f"{id}: {second} has no place for it in the files before. {hint}" for id, hint in MESSAGES.items()]
+
+
+def test_items_that_fit_are_merged(tmp_path):
+    run = Workflow(write(tmp_path, FIRST, {"net::channels::0": 2, "+net": {"strides": [2]}}), logging_file=False)
+    assert run.parser["net"] == {"channels": [2, 8], "strides": [2]}
