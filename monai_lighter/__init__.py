@@ -2,7 +2,8 @@
 
     python -m monai.bundle run fit --workflow monai_lighter.Workflow --config_file configs/train.yaml
 
-The names below are imported when they are first used, so that ``import monai_lighter`` costs next to nothing.
+The names in ``__all__`` are imported when they are first used, so that ``import monai_lighter`` costs next to nothing. ``dir()``
+does not list them before: MONAI looks at all that ``dir()`` names in modules whose names begin with ``monai``, in every program.
 """
 
 from importlib import import_module
@@ -56,7 +57,3 @@ def __getattr__(name: str) -> Any:
     value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
     globals()[name] = value
     return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer, seed_everything
+from monai.bundle.config_item import ComponentLocator
 from monai.bundle.utils import ID_SEP_KEY
 from monai.config import PathLike
 from monai.utils import BundlePropertyConfig, optional_import, set_determinism
@@ -67,9 +68,7 @@ class Workflow(PropertiesWorkflow):
 
     Args:
         config_file: path of the config, or several (a list, or joined by commas) merged in order.
-        meta_file: as in ``ConfigWorkflow``.
-        logging_file: as in ``ConfigWorkflow``.
-        init_id: as in ``ConfigWorkflow``.
+        meta_file, logging_file, init_id: as in ``ConfigWorkflow``.
         run_id: a stage, or the id of an expression.
         final_id: as in ``ConfigWorkflow``.
         tracking: as in ``ConfigWorkflow``; on a native config ``mlflow`` adds Lightning's ``MLFlowLogger``.
@@ -104,6 +103,7 @@ class Workflow(PropertiesWorkflow):
                 )
         except Exception as error:
             raise unreadable(files, error) from error
+        self.parser.locator = ComponentLocator(excludes="monai_lighter")  # short names of classes are MONAI's alone
         self._added = [id for id in override if id not in self.parser]
         self._findings = apply_overrides(self.parser, override)
         self._overrides = override

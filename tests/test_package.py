@@ -25,9 +25,20 @@ def test_the_public_names():
         assert value.__name__ == name
         assert value.__module__.startswith("monai_lighter.")
         assert value.__doc__
-    assert set(monai_lighter.__all__) <= set(dir(monai_lighter))
     with pytest.raises(AttributeError, match="has no attribute 'Sytem'"):
         _ = monai_lighter.Sytem
+
+
+def test_programs_with_monai_look_up_classes_as_ever():
+    """``torch`` loads this package with it, and MONAI scans every module whose name begins with ``monai``."""
+    code = (
+        "import sys, monai.networks.nets\n"
+        "from monai.bundle.config_item import ComponentLocator\n"
+        "locator = ComponentLocator()\n"
+        "print(locator.get_component_module_name('UNet'), 'monai_lighter' in sys.modules, 'lightning' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["monai.networks.nets.unet", "True", "False"]
 
 
 def test_every_callback_adapter_and_error_is_public():

@@ -372,6 +372,12 @@ def test_the_digest_of_what_runs_is_logged(bundle, caplog):
     assert run_digest(bundle) != before.run_digest == json.loads(before.to_json())["run_sha256"]
 
 
+def test_short_names_are_monais_alone(bundle):
+    run = workflow(bundle)
+    assert run.parser.locator.get_component_module_name("SupervisedTrainer") == "monai.engines.trainer"
+    assert run.parser.locator.get_component_module_name("Freezer") is None
+
+
 def test_a_constructor_that_raises_names_its_item(bundle):
     run = workflow(bundle, run_id="fit", **{"system::metrics::val::dice::reduction": "$1 / 0"})
     with pytest.raises(ComponentError) as caught:
