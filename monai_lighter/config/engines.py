@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
-from typing import Any
 
 from lightning.pytorch import Trainer
+from monai.bundle import ConfigParser
+from monai.bundle.config_item import ConfigComponent
 from monai.bundle.reference_resolver import ReferenceResolver
 from monai.bundle.utils import ID_SEP_KEY
 
 from monai_lighter.config.overrides import items
+from monai_lighter.config.sections import locate
 from monai_lighter.errors import Finding, did_you_mean
 
 __all__ = ["engine_findings", "missing_packages"]
@@ -25,11 +27,13 @@ DISTRIBUTIONS = {"pytorch-ignite": "ignite", "scikit-image": "skimage", "scikit-
 
 def engine_findings(config: dict) -> Iterator[Finding]:
     """Unknown keywords of the ``lightning`` section, and engines where pytorch-ignite is not installed."""
-    section = config.get(SECTION)
+    id = locate(config, SECTION) or SECTION
+    section = ConfigParser(config).get(id)
     if isinstance(section, dict):
-        yield from _keywords(SECTION, section, config)
+        components = [item for item, value in items(config) if isinstance(value, dict) and "_target_" in value]
+        yield from _keywords(id, "", section, [ReferenceResolver.normalize_id(component) for component in components])
     elif section is not None and not isinstance(section, str):
-        yield Finding(SECTION, f"must be a section, got {section!r}", "Give it keywords of lightning.pytorch.Trainer.")
+        yield Finding(id, f"must be a section, got {section!r}", "Give it keywords of lightning.pytorch.Trainer.")
     if find_spec("ignite") is None:
         for id, value in items(config):
             target = value.get("_target_") if isinstance(value, dict) else None
@@ -37,22 +41,27 @@ def engine_findings(config: dict) -> Iterator[Finding]:
                 yield Finding(f"{id}::_target_", f"{target} needs pytorch-ignite", "pip install 'monai_lighter[zoo]'.")
 
 
-def _keywords(id: str, section: dict, config: dict) -> Iterator[Finding]:
-    known = [*inspect.signature(Trainer).parameters, *OWN_KEYWORDS]
-    engines = {ReferenceResolver.normalize_id(item) for item, value in items(config) if _is_engine(value)}
+def _keywords(id: str, engine: str, section: dict, components: Sequence[str]) -> Iterator[Finding]:
+    """Unknown keywords in a section, and in those for one engine within it.
+
+    Args:
+        id: of the section.
+        engine: the config id, or its beginning, that the section is for; empty for all engines.
+        section: its entries.
+        components: ids of everything in the config that may be an engine.
+    """
+    known = () if engine and engine not in components else (*inspect.signature(Trainer).parameters, *OWN_KEYWORDS)
     for key, value in section.items():
-        name = ReferenceResolver.normalize_id(key)
-        if name in engines and isinstance(value, dict):
-            yield from _keywords(f"{id}{ID_SEP_KEY}{key}", value, {})
-        elif name not in known and not name.startswith("_"):
-            hint = did_you_mean(name, [*known, *engines])
-            yield Finding(
-                f"{id}{ID_SEP_KEY}{key}", f"lightning.pytorch.Trainer has no argument {key!r}, got {value!r:.80}", hint
-            )
-
-
-def _is_engine(value: Any) -> bool:
-    return isinstance(value, dict) and "_target_" in value
+        name = f"{engine}{ID_SEP_KEY if engine else ''}{ReferenceResolver.normalize_id(key)}"
+        leads = any(f"{component}{ID_SEP_KEY}".startswith(f"{name}{ID_SEP_KEY}") for component in components)
+        if key in known or (key in ConfigComponent.non_arg_keys and key != "_target_"):
+            continue
+        if leads and isinstance(value, dict):
+            yield from _keywords(f"{id}{ID_SEP_KEY}{key}", name, value, components)
+            continue
+        hint = did_you_mean(ReferenceResolver.normalize_id(key), [*known, *components])
+        problem = f"lightning.pytorch.Trainer has no argument {key!r}, got {value!r:.80}"
+        yield Finding(f"{id}{ID_SEP_KEY}{key}", problem, hint)
 
 
 def missing_packages(meta: dict) -> Iterator[Finding]:

@@ -43,12 +43,11 @@ class AutomaticSystem(EngineSystem):
 
     Args:
         run: the run of the trainer.
-        limited: as in `EngineSystem`.
         autocast: whether the trainer's ``amp`` decides about mixed precision; else the ``precision`` of Lightning does.
     """
 
-    def __init__(self, run: Run, limited: bool = False, autocast: bool = True) -> None:
-        super().__init__(run, limited)
+    def __init__(self, run: Run, autocast: bool = True) -> None:
+        super().__init__(run)
         self.automatic_optimization = True
         self.autocast = autocast
         self.model = self.engine.network

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from monai.engines import Evaluator
@@ -10,7 +11,7 @@ from monai_lighter.engines.automatic import AutomaticSystem, is_automatic
 from monai_lighter.engines.batches import Batches
 from monai_lighter.engines.distributed import require_automatic
 from monai_lighter.engines.run import Run
-from monai_lighter.engines.settings import CHECKPOINT, keywords_for, trainer_for
+from monai_lighter.engines.settings import CHECKPOINT, trainer_for
 from monai_lighter.engines.system import EngineSystem
 
 __all__ = ["drive"]
@@ -19,20 +20,22 @@ UNDER_WAY: list[EngineSystem] = []
 """Fits and evaluations that have begun and not ended in this process, the innermost last."""
 
 
-def drive(run: Run) -> None:
+def drive(run: Run, keywords: Mapping[str, Any]) -> None:
     """Runs an engine: an evaluator by ``Trainer.validate``, any other by ``Trainer.fit``.
 
     An evaluator that is run from a handler of a trainer runs as the validation loop of that trainer's fit.
+
+    Args:
+        run: of the engine.
+        keywords: of Lightning's Trainer.
     """
     outer = UNDER_WAY[-1] if UNDER_WAY else None
     evaluates = isinstance(run.engine, Evaluator)
     if evaluates and outer is not None and outer.trainer.training:
         outer.validate(run)
         return
-    keywords = keywords_for(run.engine)
     automatic = is_automatic(run)
-    limited = "max_epochs" in keywords
-    system = AutomaticSystem(run, limited, "precision" not in keywords) if automatic else EngineSystem(run, limited)
+    system = AutomaticSystem(run, "precision" not in keywords) if automatic else EngineSystem(run)
     trainer = trainer_for(run.engine, automatic or evaluates, keywords)
     if not automatic and not evaluates:
         require_automatic(run.engine, trainer.world_size)

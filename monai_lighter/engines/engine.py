@@ -11,6 +11,7 @@ from ignite.engine import Engine, State
 
 from monai_lighter.engines.drive import drive
 from monai_lighter.engines.run import Run
+from monai_lighter.engines.settings import epochs_for, keywords_for
 
 __all__ = [
     "EnsembleEvaluator",
@@ -39,12 +40,14 @@ class LightningEngine(Engine):
         epoch_length: int | None = None,
     ) -> State:
         """Runs the engine, as ``ignite.engine.Engine.run``."""
+        keywords = keywords_for(self)
+        max_epochs = epochs_for(self, keywords, max_epochs)
         self._begin(data, max_epochs, max_iters, epoch_length)
         if self.lightning_run is None:
             self.lightning_run = Run(self)
         self.lightning_run.interrupted = False
         try:
-            drive(self.lightning_run)
+            drive(self.lightning_run, keywords)
         finally:
             if not self.lightning_run.interrupted:
                 self.lightning_run = None
@@ -83,6 +86,8 @@ class LightningEngine(Engine):
         run = self.lightning_run
         if run is not None and run.halts(event_name):
             return
+        if run is not None:
+            run.fires(event_name)
         super()._fire_event(event_name, *event_args, **event_kwargs)
         if run is not None:
             run.fired(event_name)

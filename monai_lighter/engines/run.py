@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 from ignite.engine import Engine, Events
+from monai.engines.utils import IterationEvents
+from torch import Tensor
 
 __all__ = ["STOPS", "Run"]
 
@@ -32,6 +34,7 @@ class Run:
         over: the run has ended.
         epochs: how many epochs have begun.
         interrupted: the user interrupted the engine (``Engine.interrupt``): it may be run on later.
+        bf16: Lightning's ``precision`` made the output of the step bfloat16.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -42,6 +45,7 @@ class Run:
         self.position: Events | None = None
         self.over = False
         self.interrupted = False
+        self.bf16 = False
         self._requested: Events | None = None
         self.epochs = 0
         self._count = 0
@@ -83,6 +87,14 @@ class Run:
             raise error
         output, self.output = self.output, None
         return output
+
+    def fires(self, event: Any) -> None:
+        """Makes bfloat16 in an output float32 before handlers see it: NumPy, which transforms use, has no such type."""
+        output = self.engine.state.output
+        if self.bf16 and event is IterationEvents.MODEL_COMPLETED and isinstance(output, dict):
+            for key, value in output.items():
+                if isinstance(value, Tensor) and value.dtype is torch.bfloat16:
+                    output[key] = value.float()
 
     def fired(self, event: Any) -> None:
         """Asks for a halt after an event, once the engine's handlers have seen it."""

@@ -8,22 +8,29 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import monai.engines
 import torch
 import torch.distributed as dist
 from ignite.engine import Engine
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Checkpoint
+from monai.bundle.config_item import ConfigComponent
 from monai.bundle.reference_resolver import ReferenceResolver
+from monai.bundle.utils import ID_SEP_KEY
 
 from monai_lighter.engines.strategy import EnginePrecision, InPlaceStrategy
-from monai_lighter.errors import ConfigError, Finding
+from monai_lighter.errors import ComponentError, ConfigError, Finding, did_you_mean, in_short
 
-__all__ = ["CHECKPOINT", "keywords_for", "lightning_section", "trainer_for"]
+__all__ = ["CHECKPOINT", "epochs_for", "keywords_for", "lightning_section", "trainer_for"]
 
 CHECKPOINT = "ckpt_path"
 """The one key of the section that is no keyword of the Trainer: a Lightning checkpoint that trainers go on from."""
 
 KEYWORDS = frozenset(inspect.signature(Trainer).parameters)
+ENDLESS = 2**31
+"""Epochs of an engine whose ``max_epochs`` is -1."""
+
 PLACEMENT = ("accelerator", "devices", "num_nodes", "strategy")
 Section = Callable[[], Mapping[str, Any]]
 SECTION: list[Section] = [dict]
@@ -34,8 +41,8 @@ def lightning_section(section: Section) -> Iterator[None]:
     """Within it, every Trainer is made with these keywords.
 
     Args:
-        section: gives keywords of ``lightning.pytorch.Trainer``; a key with a mapping for a value may be the config id of an
-            engine, and holds keywords for that engine alone. Called when the first engine runs, not before.
+        section: gives keywords of ``lightning.pytorch.Trainer``. A mapping under the config id of an engine, in one key or
+            nested, holds keywords for that engine alone. Called when the first engine runs, not before.
     """
     SECTION.append(section)
     try:
@@ -45,14 +52,44 @@ def lightning_section(section: Section) -> Iterator[None]:
 
 
 def keywords_for(engine: Engine) -> dict[str, Any]:
-    """What the section says for an engine: the keywords of all, and over them those under its config id."""
-    section = SECTION[-1]()
-    keywords = {key: value for key, value in section.items() if key in KEYWORDS or key == CHECKPOINT}
-    id = getattr(engine, "config_id", None)
-    for key, value in section.items():
-        if id is not None and ReferenceResolver.normalize_id(str(key)) == id and isinstance(value, Mapping):
-            keywords.update(value)
+    """What the section says for an engine: the keywords of all, and over them those under its config id.
+
+    Raises:
+        ConfigError: a key that is neither a keyword nor on the way to an engine.
+    """
+    section = getattr(engine, "lightning_section", SECTION[-1])()
+    entries = dict(_entries(section))
+    prefix = f"{getattr(engine, 'config_id', None)}{ID_SEP_KEY}"
+    keywords = {id: value for id, value in entries.items() if ID_SEP_KEY not in id}
+    keywords.update({id[len(prefix) :]: value for id, value in entries.items() if id.startswith(prefix)})
+    unknown = [id for id in keywords if id not in KEYWORDS and id != CHECKPOINT]
+    if unknown:
+        problem = "lightning.pytorch.Trainer has no such argument, got"
+        raise ConfigError(
+            Finding(f"lightning{ID_SEP_KEY}{id}", f"{problem} {keywords[id]!r:.80}", did_you_mean(id, KEYWORDS))
+            for id in unknown
+        )
     return keywords
+
+
+def _entries(section: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Keywords by id: those of all engines have their name for an id, those of one engine its config id before it."""
+    for key, value in section.items():
+        id = prefix + ReferenceResolver.normalize_id(str(key))
+        if key in ConfigComponent.non_arg_keys:
+            continue
+        if isinstance(value, Mapping) and id.rpartition(ID_SEP_KEY)[2] not in KEYWORDS:
+            yield from _entries(value, f"{id}{ID_SEP_KEY}")
+        else:
+            yield id, value
+
+
+def epochs_for(engine: Engine, keywords: Mapping[str, Any], own: int | None) -> int | None:
+    """Epochs that an engine runs: Lightning's ``max_epochs`` where it is given and the engine trains, else its own."""
+    given = keywords.get("max_epochs")
+    if given is None or not isinstance(engine, monai.engines.Trainer):
+        return own
+    return ENDLESS if given == -1 else given
 
 
 def trainer_for(engine: Engine, automatic: bool, keywords: Mapping[str, Any]) -> Trainer:
@@ -63,6 +100,7 @@ def trainer_for(engine: Engine, automatic: bool, keywords: Mapping[str, Any]) ->
 
     Raises:
         ConfigError: keywords that a Trainer cannot apply to an engine with its own iteration.
+        ComponentError: what Lightning says against the values of the keywords.
     """
     given = {key: value for key, value in keywords.items() if key != CHECKPOINT}
     if not automatic:
@@ -83,7 +121,10 @@ def trainer_for(engine: Engine, automatic: bool, keywords: Mapping[str, Any]) ->
     scaler = getattr(engine, "scaler", None)
     if automatic and scaler is not None and scaler.is_enabled() and "precision" not in given:
         defaults["plugins"] = [EnginePrecision(scaler), *_listed(given.pop("plugins", None))]
-    return Trainer(**{**defaults, **given})
+    try:
+        return Trainer(**{**defaults, **given})
+    except (MisconfigurationException, TypeError, ValueError) as error:
+        raise ComponentError("lightning", f"lightning: no Trainer can be made of {given}: {in_short(error)}") from error
 
 
 def _placement(device: torch.device, given: Mapping[str, Any]) -> dict[str, Any]:

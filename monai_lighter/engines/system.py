@@ -35,14 +35,12 @@ class EngineSystem(System):
 
     Args:
         run: the run of the engine that the Trainer is called for.
-        limited: whether Lightning's ``max_epochs`` was given; else the engine's counts.
     """
 
-    def __init__(self, run: Run, limited: bool = False) -> None:
+    def __init__(self, run: Run) -> None:
         engine = run.engine
         super().__init__(model=nn.ModuleList(held(engine, nn.Module)), optimizer=list(held(engine, Optimizer)))
         self.automatic_optimization = False
-        self.limited = limited
         self._checkpoint: dict[str, Any] | None = None
         self.runs = [run]
 
@@ -52,12 +50,16 @@ class EngineSystem(System):
         return self.runs[0].engine
 
     def setup(self, stage: str) -> None:
-        join(self.engine, self.trainer.strategy)
+        self._join(self.runs[0])
+
+    def _join(self, run: Run) -> None:
+        run.bf16 = "bf16" in str(self.trainer.precision)
+        join(run.engine, self.trainer.strategy)
 
     def validate(self, run: Run) -> None:
         """Runs another engine as the validation loop of the fit that is under way."""
         trainer = self.trainer
-        join(run.engine, trainer.strategy)
+        self._join(run)
         loop = trainer.fit_loop.epoch_loop.val_loop
         source, first_loop_iter = loop._data_source.instance, trainer._logger_connector._first_loop_iter
         loop._data_source.instance, loop._combined_loader, loop.restarting = Batches(run), None, False
@@ -112,8 +114,7 @@ class EngineSystem(System):
         """Lightning counts the engine's epochs, which go on where a checkpoint or an earlier run left them."""
         state: Any = self.engine.state
         loop = self.trainer.fit_loop
-        if not self.limited:
-            loop.max_epochs = -1 if state.max_epochs is None else state.max_epochs
+        loop.max_epochs = -1 if state.max_epochs is None else state.max_epochs
         current: Any = loop.epoch_progress.current
         current.ready, current.started = state.epoch, state.epoch - 1
         current.processed = current.completed = state.epoch - 1
@@ -140,7 +141,12 @@ class EngineSystem(System):
             self.runs[-1].advance()
 
     def on_train_epoch_end(self) -> None:
+        loop = self.trainer.fit_loop.epoch_loop
+        loop._batches_that_stepped -= (
+            1  # as in `_FitLoop.on_advance_end`: what is validated here was trained by that step
+        )
         self._end_epoch()
+        loop._batches_that_stepped += 1
         self._log_metrics("train", self.engine)
         self._stop_with_engine()
 

@@ -13,6 +13,9 @@ ENGINE = {"_target_": "SupervisedTrainer"}
     [
         ({"device": 2}, "lightning::device", "Did you mean 'devices'?"),
         ({"train#trainer": {"precison": 16}}, "lightning::train#trainer::precison", "Did you mean 'precision'?"),
+        ({"train": {"trainer": {"precison": 16}}}, "lightning::train::trainer::precison", "Did you mean 'precision'?"),
+        ({"train": {"precision": 16}}, "lightning::train::precision", "no argument 'precision'"),
+        ({"_target_": "Trainer"}, "lightning::_target_", "no argument '_target_'"),
         ({"train#traner": {"precision": 16}}, "lightning::train#traner", "Did you mean 'train::trainer'?"),
         (3, "lightning", "must be a section, got 3"),
     ],
@@ -27,6 +30,12 @@ def test_keywords_of_the_trainer_and_of_one_engine_are_fine():
     section = {"devices": 2, "ckpt_path": "a.ckpt", "train::trainer": {"accumulate_grad_batches": 2}}
     assert not list(engine_findings({"train": {"trainer": ENGINE}, "lightning": section}))
     assert not list(engine_findings({"train": {"trainer": ENGINE}, "lightning": "@other"}))
+    assert not list(engine_findings({"train": {"trainer": ENGINE}, "lightning": {"_requires_": "@seed"}}))
+
+
+def test_a_section_elsewhere_is_looked_at_there():
+    (finding,) = engine_findings({"lightning": "@other", "other": {"device": 2}})
+    assert finding.id == "other::device"
 
 
 def test_engines_without_ignite_name_the_extra(monkeypatch):

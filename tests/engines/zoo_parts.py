@@ -152,7 +152,7 @@ def named(error):
 def bits(tensor):
     plain = tensor.detach()
     plain = plain.as_tensor() if isinstance(plain, MetaTensor) else plain
-    return zlib.crc32(plain.cpu().contiguous().numpy().tobytes())
+    return zlib.crc32(plain.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
 
 
 def random_state():
