@@ -124,7 +124,7 @@ def impatient_workers():
         yield
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def monai_bundle():
     """Runs ``python -m monai.bundle ARGUMENTS``, or another interpreter line, and gives the finished process."""
 
