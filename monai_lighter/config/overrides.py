@@ -52,7 +52,7 @@ def _misplaced(parser: ConfigParser, id: str) -> Iterator[Finding]:
     if parent not in parser and first in CREATED and _creatable(parser, parent):
         return
     node = parser.get(parent)
-    if isinstance(node, dict) or (isinstance(node, list) and key.isdigit() and int(key) < len(node)):
+    if isinstance(node, dict) or (isinstance(node, list) and key in map(str, range(-len(node), len(node)))):
         return
     if isinstance(node, list):
         yield Finding(id, f"override of item {key} of a list of {len(node)}", f"Use an index below {len(node)}.")

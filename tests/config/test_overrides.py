@@ -16,6 +16,7 @@ def parser():
         ("lr", 1, "lr"),
         ("net::channels", [1], "net::channels"),
         ("net#channels#1", 3, "net::channels::1"),
+        ("net::channels::-1", 3, "net::channels::1"),
         ("net::norm", "batch", "net::norm"),
         ("new", 7, "new"),
         ("trainer::devices", 2, "trainer::devices"),
