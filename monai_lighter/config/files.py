@@ -31,7 +31,7 @@ def config_root(files: Any) -> Path:
 
 
 def unreadable(files: Any, error: Exception) -> Exception:
-    """A `ConfigError` for a file that is missing, is no YAML or JSON, or does not fit those before it; other errors as they are."""
+    """A `ConfigError` for a file that is missing, no YAML or JSON, or does not fit those before it; other errors as they are."""
     if isinstance(error, FileNotFoundError):
         if error.filename is not None:  # MONAI looks for config files itself; the logging file is opened
             problem = f"Cannot find the logging config file: {error.filename}"
