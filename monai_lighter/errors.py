@@ -16,6 +16,7 @@ __all__ = [
     "ConfigError",
     "ConfigFileError",
     "Finding",
+    "Note",
     "did_you_mean",
     "in_short",
     "is_command",
@@ -47,6 +48,10 @@ class Finding(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.id}: {self.problem}." + (f" {self.hint}" if self.hint else "")
+
+
+class Note(Finding):
+    """What is worth knowing about a config and need not be wrong: it is no reason to end with an exit code other than 0."""
 
 
 class ConfigError(BundleError, ValueError):

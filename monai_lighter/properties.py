@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from copy import deepcopy
 from typing import Any
 
 import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
+from monai.bundle.properties import InferProperties, MetaProperties, TrainProperties
 from monai.bundle.utils import ID_SEP_KEY
 from monai.inferers import SimpleInferer
 from monai.utils import BundleProperty, BundlePropertyConfig
 
 from monai_lighter.config.sections import MODES, MODES_OF_STAGE, locate, plain_config
 
-__all__ = ["MissingPropertyError", "PropertiesWorkflow", "implied", "native_properties", "set_item", "set_property"]
+__all__ = [
+    "MissingPropertyError",
+    "PropertiesWorkflow",
+    "implied",
+    "missing_properties",
+    "native_properties",
+    "set_item",
+    "set_property",
+]
 
 TRAIN_IDS = {
     "trainer": "trainer",
@@ -35,6 +45,8 @@ TRAIN_IDS = {
     "val_postprocessing": "system::postprocessing::val",
     "val_key_metric": "system::metrics::val",
 }
+IMPLIED = ("device", "trainer", "evaluator", "train_inferer", "val_inferer", "inferer")
+"""Properties that a native config need not write out."""
 INFER_IDS = {
     "evaluator": "trainer",
     "dataset": "system::dataloaders::{mode}::dataset",
@@ -72,6 +84,26 @@ def native_properties(properties: dict, config: dict, workflow_type: str | None,
         elif name == "network_def" and "network_def" not in config:
             entry[BundlePropertyConfig.ID] = "system::model"
     return native
+
+
+def missing_properties(config: dict, train: bool, stage: str | None) -> Iterator[tuple[str, str, str]]:
+    """Required properties that a config does not have: name, config id, meaning.
+
+    Args:
+        config: macros expanded; properties of the metadata are looked for where it has some.
+        train: whether it is a training workflow; else an inference workflow.
+        stage: of a native config; None for a config of MONAI's engines.
+    """
+    wanted: dict[str, Any] = {**(TrainProperties if train else InferProperties)}
+    if stage is not None:
+        wanted = native_properties(wanted, config, "train" if train else "infer", stage)
+        wanted = {name: entry for name, entry in wanted.items() if name not in IMPLIED}
+    if config.get(ConfigParser.meta_key):
+        wanted.update(MetaProperties)
+    for name, entry in wanted.items():
+        id = entry[BundlePropertyConfig.ID].replace("#", ID_SEP_KEY)
+        if entry.get(BundleProperty.REQUIRED, False) and locate(config, id) is None:
+            yield name, id, entry[BundleProperty.DESC].rstrip(".")
 
 
 def implied(parser: ConfigParser, name: str, id: str) -> Any:

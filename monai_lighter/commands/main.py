@@ -15,7 +15,7 @@ from monai_lighter.sharing.layout import SharingError
 
 __all__ = ["VERBS", "main"]
 
-VERBS = ("init", "inspect", "package", "export", "load", "run")
+VERBS = ("init", "check", "inspect", "package", "export", "load", "run")
 
 
 def main() -> None:

@@ -105,8 +105,8 @@ def test_a_config_that_is_right(stage):
         (
             "system::criterion",
             {"_target_": "no_such_package.Loss"},
-            "system::criterion::_target_: 'no_such_package.Loss' cannot be found. "
-            "Mend the path, or install the package it is in.",
+            "system::criterion::_target_: 'no_such_package.Loss' needs the package 'no_such_package', which is not installed. "
+            "Install it if the run needs it, or mend the name.",
         ),
         # arguments
         (
@@ -260,7 +260,7 @@ def test_disabled_items_are_left_alone():
 
 
 def test_special_keys_and_partials():
-    component = {"_target_": "torch.optim.SGD", "_mode_": "partial", "_desc_": "x", "_requires_": [], "lr": 1}
+    component = {"_target_": "torch.optim.SGD", "_mode_": "callable", "_desc_": "x", "_requires_": [], "lr": 1}
     assert messages({"system::optimizer": component}) == []
     assert messages({"system::optimizer": {"_target_": "$torch.optim.SGD", "lrr": 1}}) == []
 

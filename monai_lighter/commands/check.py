@@ -1,0 +1,97 @@
+"""``check``: what is wrong with a config, before anything of it is built."""
+
+from __future__ import annotations
+
+from json import dumps
+from typing import Any
+
+from monai.bundle.utils import ID_SEP_KEY
+from monai.utils import ensure_tuple
+
+from monai_lighter.checking import Check
+from monai_lighter.commands.report import Printed, report
+from monai_lighter.config.walk import Built
+from monai_lighter.errors import ConfigError, Finding
+
+__all__ = ["check"]
+
+
+def check(
+    *config: str,
+    run_id: str = "run",
+    init_id: str = "initialize",
+    final_id: str = "finalize",
+    workflow_type: str | None = None,
+    meta_file: str | None = None,
+    json: bool = False,
+    **override: Any,
+) -> Printed:
+    """Say what is wrong with a config, all at once, without building or running anything of it.
+
+    Example:
+
+        python -m monai_lighter check configs/train.yaml --max_epochs 300
+
+    Targets are looked for in their modules, which imports them, those of the bundle too: look at a stranger's bundle with
+    inspect first. Ends with 0 where nothing is wrong (notes are no errors), else with 2.
+
+    Args:
+        config: file, or several joined by commas and merged in order; further ones are checked one by one.
+        run_id: a stage of a native config, or the id of an expression; default: all that the config can run.
+        init_id: id of the expressions before the run.
+        final_id: id of the expressions after it.
+        workflow_type: train or infer, to require MONAI's properties of it.
+        meta_file: default: metadata.json beside the config.
+        json: print the report as JSON.
+        override: items of the config, such as --max_epochs or --trainer::devices.
+    """
+    if not config:
+        raise ConfigError([Finding("config", "must be a file, got none", "Name one: check configs/train.yaml.")])
+    checks = [Check(each, override, run_id, init_id, final_id, workflow_type, meta_file) for each in config]
+    found = max(2 if each.errors else 0 for each in checks)
+    if json:
+        reports = [as_json(each) for each in checks]
+        return Printed(dumps(reports[0] if len(reports) == 1 else reports, indent=2, default=str), found)
+    return Printed("\n\n".join(as_text(each) for each in checks), found)
+
+
+def as_text(check: Check) -> str:
+    """Findings, one a line and with its place first, then what would be built."""
+    lines = [f"{check.place(error)}: error: {error}" for error in check.errors]
+    lines += [f"{check.place(note)}: note: {note}" for note in check.notes]
+    summary = {"config": ", ".join(map(str, ensure_tuple(check.files))), **_counts(check)}
+    return "\n".join([*lines, *([""] if lines else []), report(summary, _grouped(check))])
+
+
+def as_json(check: Check) -> dict[str, Any]:
+    """``rows`` are the findings, ``stages`` what would be built in each."""
+    rows = [
+        {"level": level, **finding._asdict(), **check.place(finding)._asdict()}
+        for level, findings in (("error", check.errors), ("note", check.notes))
+        for finding in findings
+    ]
+    stages = {
+        stage: [{**built._asdict(), **check.place(built)._asdict()} for built in all_built]
+        for stage, all_built in check.stages.items()
+    }
+    return {"config": list(map(str, ensure_tuple(check.files))), **_counts(check), "rows": rows, "stages": stages}
+
+
+def _counts(check: Check) -> dict[str, int]:
+    return {"errors": len(check.errors), "notes": len(check.notes)}
+
+
+def _grouped(check: Check) -> list[dict[str, Any]]:
+    """A row for each component, and one for all those in a list, with the stages that build them."""
+    rows: dict[tuple[str, str], dict[str, Any]] = {}
+    for stage, all_built in check.stages.items():
+        groups: dict[str, list[Built]] = {}
+        for built in all_built:
+            parent, _, key = built.id.rpartition(ID_SEP_KEY)
+            groups.setdefault(parent if key.isdigit() else built.id, []).append(built)
+        for id, group in groups.items():
+            builds = ", ".join(one.target for one in group)
+            row = rows.setdefault((id, builds), {"stages": stage, "id": id, "builds": builds})
+            row["stages"] += "" if row["stages"] == stage else f" {stage}"
+            row["at"] = check.place(group[0])
+    return list(rows.values())

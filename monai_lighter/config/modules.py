@@ -1,0 +1,49 @@
+"""Which modules there are, without importing them."""
+
+from __future__ import annotations
+
+import importlib.machinery
+import importlib.util
+import pkgutil
+import sys
+from difflib import get_close_matches
+
+from monai_lighter.errors import Finding, Note
+
+__all__ = ["is_module", "missing_package"]
+
+
+def is_module(path: str) -> bool:
+    """Whether a dotted path names a module that could be imported. Nothing is."""
+    names = path.split(".")
+    try:
+        spec = importlib.util.find_spec(names[0])
+    except (ValueError, ImportError):
+        return names[0] in sys.modules
+    for i in range(1, len(names)):
+        folders = None if spec is None else spec.submodule_search_locations
+        if folders is None:
+            return ".".join(names) in sys.modules
+        spec = importlib.machinery.PathFinder.find_spec(".".join(names[: i + 1]), list(folders))
+    return spec is not None or path in sys.modules
+
+
+def missing_package(path: str, id: str) -> Finding | None:
+    """What is wrong with a dotted path whose first name is no package: a finding where that is nearly the name of one.
+
+    Returns:
+        None where there is such a package; a `Note` where it may just not be installed here.
+    """
+    package = path.partition(".")[0]
+    if not package or is_module(package):
+        return None
+    near = _near(package)
+    if near is not None:
+        return Finding(id, f"there is no package {package!r}", f"Did you mean {near!r}?")
+    return Note(id, f"the package {package!r} is not installed", "Install it if the run needs it, or mend the name.")
+
+
+def _near(package: str) -> str | None:
+    known = {*sys.stdlib_module_names, *(module.name for module in pkgutil.iter_modules())}
+    swapped = [name for name in known if sorted(name) == sorted(package)]
+    return next(iter([*swapped, *(get_close_matches(package, known, 1, 0.8) if len(package) > 4 else ())]), None)

@@ -1,0 +1,183 @@
+"""Where in its files each item of a config stands."""
+
+from __future__ import annotations
+
+import json
+import re
+from bisect import bisect
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+from monai.bundle.reference_resolver import ReferenceResolver
+from monai.bundle.utils import ID_SEP_KEY, MERGE_KEY
+
+from monai_lighter.errors import Finding
+
+__all__ = ["Place", "Positions"]
+
+COMMAND_LINE = "command line"
+
+
+class Place(NamedTuple):
+    """A file and a line of it, counted from 1; an override has no line."""
+
+    file: str
+    line: int | None = None
+
+    def __str__(self) -> str:
+        return self.file if self.line is None else f"{self.file}:{self.line}"
+
+
+class Node(NamedTuple):
+    """An item and the items in it (by name, or by index); ``doubles`` are keys written more than once, and their places."""
+
+    place: Place
+    items: dict[str, Node]
+    is_list: bool
+    doubles: list[tuple[str, Place, Place]]
+
+
+class Positions:
+    """Places of the items of config files that are merged in order, by the rules of ``ConfigParser.load_config_files``.
+
+    Files that cannot be read are left out.
+
+    Args:
+        files: paths of YAML and JSON files.
+        overrides: ids that are set on the command line.
+    """
+
+    def __init__(self, files: Iterable[Any], overrides: Iterable[str] = ()) -> None:
+        self.files = [str(file) for file in files]
+        self.root = Node(Place(self.files[0] if self.files else ""), {}, False, [])
+        self._doubles: list[Finding] = []
+        for file in self.files:
+            self._add(file)
+        for id in overrides:
+            self._set(ReferenceResolver.normalize_id(id), Node(Place(COMMAND_LINE), {}, False, []))
+
+    def _add(self, file: str) -> None:
+        try:
+            tree = _read(file)
+        except (OSError, ValueError, yaml.YAMLError, RecursionError):
+            return
+        if tree is not None:
+            self._doubles += _doubles(tree, "")
+            for key, node in tree.items.items():
+                self._merge(key, node)
+
+    def _merge(self, key: str, node: Node) -> None:
+        id = ReferenceResolver.normalize_id(key.removeprefix(MERGE_KEY))
+        present = self._find(id) if key.startswith(MERGE_KEY) else None
+        if present is None:
+            self._set(id, node)
+        elif node.is_list:
+            start = len(present.items)
+            present.items.update({str(start + int(index)): item for index, item in node.items.items()})
+        else:
+            present.items.update(node.items)
+
+    def _find(self, id: str) -> Node | None:
+        node: Node | None = self.root
+        for key in id.split(ID_SEP_KEY):
+            node = None if node is None else node.items.get(key)
+        return node
+
+    def _set(self, id: str, node: Node) -> None:
+        parent, keys = self.root, id.split(ID_SEP_KEY)
+        for key in keys[:-1]:
+            parent = parent.items.setdefault(key, Node(node.place, {}, False, []))
+        parent.items[keys[-1]] = node
+
+    def place(self, id: str) -> Place:
+        """Where an item stands; where it does not, as in what a macro brings in, the innermost item around it."""
+        node = self.root
+        for key in id.split(ID_SEP_KEY):
+            if key not in node.items:
+                break
+            node = node.items[key]
+        return node.place
+
+    def doubles(self) -> list[Finding]:
+        """Keys that stand twice in one mapping: the last one counts, the others are lost."""
+        return self._doubles
+
+
+def _doubles(node: Node, id: str) -> Iterator[Finding]:
+    for key, first, last in node.doubles:
+        problem = f"stands twice, at line {first.line} and line {last.line}, of which the last counts"
+        yield Finding(f"{id}{ID_SEP_KEY if id else ''}{key}", problem, "Remove one.")
+    for key, item in node.items.items():
+        yield from _doubles(item, f"{id}{ID_SEP_KEY if id else ''}{key}")
+
+
+def _read(file: str) -> Node | None:
+    text = Path(file).read_text(encoding="utf-8")
+    if file.lower().endswith(".json"):
+        return _Json(file, text).value(0)[0]
+    node = yaml.compose(text, Loader=yaml.SafeLoader)
+    return None if node is None else _yaml(file, node)
+
+
+def _yaml(file: str, node: yaml.Node) -> Node:
+    place = Place(file, node.start_mark.line + 1)
+    if isinstance(node, yaml.SequenceNode):
+        return Node(place, {str(i): _yaml(file, item) for i, item in enumerate(node.value)}, True, [])
+    result = Node(place, {}, False, [])
+    if isinstance(node, yaml.MappingNode):
+        own: dict[str, Node] = {}
+        for key, value in node.value:
+            child = _yaml(file, value)._replace(place=Place(file, key.start_mark.line + 1))
+            if key.tag == "tag:yaml.org,2002:merge":
+                for merged in [child] if isinstance(value, yaml.MappingNode) else child.items.values():
+                    result.items.update({name: item for name, item in merged.items.items() if name not in result.items})
+                continue
+            if key.value in own:
+                result.doubles.append((key.value, own[key.value].place, child.place))
+            own[key.value] = child
+        result.items.update(own)
+    return result
+
+
+class _Json:
+    """Reads JSON text as Python's ``json`` does, for places alone."""
+
+    SPACE = re.compile(r"[ \t\n\r]*")
+
+    def __init__(self, file: str, text: str) -> None:
+        json.loads(text)  # else what follows would have to tell broken text from sound
+        self.file, self.text, self.decoder = file, text, json.JSONDecoder()
+        self.lines = [0, *(match.end() for match in re.finditer("\n", text))]
+
+    def place(self, at: int) -> Place:
+        return Place(self.file, bisect(self.lines, at))
+
+    def skip(self, at: int) -> int:
+        match = self.SPACE.match(self.text, at)
+        return match.end() if match else at
+
+    def value(self, at: int) -> tuple[Node, int]:
+        """The item that begins at a position, and the position after it."""
+        at = self.skip(at)
+        character = self.text[at]
+        node = Node(self.place(at), {}, character == "[", [])
+        if character not in "[{":
+            return node, self.decoder.raw_decode(self.text, at)[1]
+        at = self.skip(at + 1)
+        while self.text[at] not in "]}":
+            at = self._entry(node, at)
+        return node, at + 1
+
+    def _entry(self, node: Node, at: int) -> int:
+        key, place = str(len(node.items)), self.place(at)
+        if not node.is_list:
+            key, at = self.decoder.raw_decode(self.text, at)
+            at = self.skip(at) + 1  # the colon
+        child, at = self.value(at)
+        if key in node.items:
+            node.doubles.append((key, node.items[key].place, place))
+        node.items[key] = child._replace(place=place)
+        at = self.skip(at)
+        return self.skip(at + 1) if self.text[at] == "," else at
