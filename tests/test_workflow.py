@@ -378,6 +378,14 @@ def test_short_names_are_monais_alone(bundle):
     assert run.parser.locator.get_component_module_name("Freezer") is None
 
 
+def test_keys_may_be_numbers(bundle, extra):
+    names = {0: "background", 1: "$'li' + 'ver'"}
+    dropout = "$0.5 if @names::1 == 'liver' and len(@names) == 2 else 0"
+    config = {"names": names, "network_def::dropout": dropout, "run": "$@network_def.dropout"}
+    run = workflow(bundle, "train", extra(config))
+    assert run.run() == [0.5]
+
+
 def test_a_constructor_that_raises_names_its_item(bundle):
     run = workflow(bundle, run_id="fit", **{"system::metrics::val::dice::reduction": "$1 / 0"})
     with pytest.raises(ComponentError) as caught:

@@ -40,7 +40,10 @@ def at(config: Any, id: str) -> Any:
     for key in id.split(ID_SEP_KEY):
         if not isinstance(config, (dict, list)):
             raise KeyError(id)
-        config = config[key] if isinstance(config, dict) else config[int(key)]
+        if isinstance(config, dict):  # its keys may be numbers, which are text in an id
+            config = {str(name): value for name, value in config.items()}[key]
+        else:
+            config = config[int(key)]
     return config
 
 
