@@ -53,8 +53,16 @@ class AutomaticSystem(EngineSystem):
         self.model = self.engine.network
         self.optimizer = self.engine.optimizer
 
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """A handler may have given the engine another optimizer."""
+        super().on_train_batch_start(batch, batch_idx)
+        if self.engine.optimizer is not self.optimizer:
+            self.optimizer = self.engine.optimizer
+            self.trainer.strategy.optimizers = [self.optimizer]
+
     def training_step(self, batch: Any, batch_idx: int) -> Any:
-        loss = self._guarded(self._loss, batch_idx % self.trainer.accumulate_grad_batches == 0)
+        with self.runs[0].as_under_ignite():
+            loss = self._guarded(self._loss, batch_idx % self.trainer.accumulate_grad_batches == 0)
         self._log_loss(loss)
         return loss
 
@@ -111,13 +119,13 @@ class AutomaticSystem(EngineSystem):
     def on_after_backward(self) -> None:
         self.engine.fire_event(IterationEvents.BACKWARD_COMPLETED)
 
-    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def end_iteration(self) -> None:
         if self.runs[0].position is Events.ITERATION_STARTED:
             try:
                 self._complete()
             except BaseException as error:
                 self._fail(error)
-        super().on_train_batch_end(outputs, batch, batch_idx)
+        super().end_iteration()
 
     def _complete(self) -> None:
         engine = self.engine

@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 
 from monai_lighter.engines.distributed import handler_owners
 
-__all__ = ["engine_state", "restore_engine"]
+__all__ = ["engine_state", "random_numbers", "restore_engine", "restore_loop"]
 
 COUNTS = ("iteration", "epoch", "epoch_length", "max_epochs", "best_metric", "best_metric_epoch", "metrics")
 DATA = ("dataset", "datasets", "sampler", "batch_sampler", "transform", "transforms")
@@ -27,33 +27,83 @@ def engine_state(engine: Engine) -> dict[str, Any]:
     """Plain values and tensors for all that a run depends on beside networks and optimizers.
 
     These are the counts of the engine and of the engines its handlers run, the state of its handlers and of what they hold
-    (schedulers, early stopping), and where all random numbers stand: torch, numpy, Python, and the transforms of its data.
+    (schedulers, early stopping), where all random numbers stand (torch, numpy, Python, the transforms of its data), and where
+    they stood when the iterator over its data began.
     """
+    run: Any = getattr(engine, "lightning_run", None)
     return {
         "engines": [_counts(each) for each in _engines(engine)],
         "handlers": [part.state_dict() for part in _stateful(engine)],
-        "random": {
-            "torch": torch.get_rng_state(),
-            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-            "numpy": _numpy_state(np.random.get_state()),
-            "python": random.getstate(),
-            "transforms": [_numpy_state(source.R.get_state()) for source in _random_sources(_loader(engine))],
-        },
+        "random": random_numbers(engine),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "begun": getattr(engine, "data_begun", None),
+        "batches": 0 if run is None else run.batches_of_epoch,
     }
 
 
-def restore_engine(engine: Engine, saved: dict[str, Any]) -> None:
-    """Puts back what `engine_state` gave; ``max_epochs`` stays, so that a run may go on for longer."""
+def restore_engine(engine: Any, saved: dict[str, Any]) -> None:
+    """Puts back what `engine_state` gave; ``max_epochs`` stays, so that a run may go on for longer.
+
+    Where the iterator over the data had not come to its end, it is begun again with the random numbers of then, and the batches
+    that it gave are drawn once more, to be left.
+
+    Args:
+        engine: that has come to ``STARTED``.
+        saved: from the same engine of the same config.
+    """
     for each, counts in zip(_engines(engine), saved["engines"], strict=False):
         for name, value in counts.items():
             if name != "max_epochs":
                 setattr(each.state, name, value)
     for part, state in zip(_stateful(engine), saved["handlers"], strict=False):
         part.load_state_dict(state)
-    numbers = saved["random"]
+    if saved["batches"]:
+        engine.state.epoch -= 1  # it begins again, where it was left
+    engine._init_iter = saved["batches"]
+    _draw_again(engine, saved["begun"])
+    if len(saved["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(saved["cuda"])
+    _set_random_numbers(engine, saved["random"])
+
+
+def restore_loop(loop: Any, batches: int) -> None:
+    """Begins Lightning's fit loop at an epoch, or after some batches of it: it would go on from its own counts within one."""
+    loop.reset_restart_stage()
+    loop.epoch_loop.restarting = batches > 0
+
+
+def _draw_again(engine: Any, begun: dict[str, Any] | None) -> None:
+    if begun is None:
+        return
+    drawn = engine.state.iteration - begun["iteration"]
+    if _known_length(engine.state.dataloader) == drawn:
+        return
+    _set_random_numbers(engine, begun["random"])
+    engine._setup_dataloader_iter()
+    engine.data_begun["iteration"] -= drawn
+    for _ in range(drawn):
+        next(engine._dataloader_iter, None)
+
+
+def _known_length(data: Any) -> int | None:
+    try:
+        return len(data)
+    except (TypeError, AttributeError):
+        return None
+
+
+def random_numbers(engine: Engine) -> dict[str, Any]:
+    """Where the random numbers that the data of an engine depend on stand."""
+    return {
+        "torch": torch.get_rng_state(),
+        "numpy": _numpy_state(np.random.get_state()),
+        "python": random.getstate(),
+        "transforms": [_numpy_state(source.R.get_state()) for source in _random_sources(_loader(engine))],
+    }
+
+
+def _set_random_numbers(engine: Engine, numbers: dict[str, Any]) -> None:
     torch.set_rng_state(numbers["torch"])
-    if len(numbers["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(numbers["cuda"])
     np.random.set_state(_from_saved(numbers["numpy"]))
     version, internal, gauss = numbers["python"]
     random.setstate((version, tuple(internal), gauss))

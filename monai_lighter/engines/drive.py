@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import signal
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
+import torch
 from monai.engines import Evaluator
 
 from monai_lighter.engines.automatic import AutomaticSystem, is_automatic
@@ -41,10 +44,28 @@ def drive(run: Run, keywords: Mapping[str, Any]) -> None:
         require_automatic(run.engine, trainer.world_size)
     UNDER_WAY.append(system)
     try:
-        if evaluates:
-            trainer.validate(system, dataloaders=Batches(run), verbose=False)
-        else:
-            fit: Any = trainer.fit
-            fit(system, train_dataloaders=Batches(run), ckpt_path=keywords.get(CHECKPOINT))
+        with _interruptible():
+            if evaluates:
+                trainer.validate(system, dataloaders=Batches(run), verbose=False)
+            else:
+                fit: Any = trainer.fit
+                fit(system, train_dataloaders=Batches(run), ckpt_path=keywords.get(CHECKPOINT))
+    except BaseException as error:
+        run.abandon(error)
+        raise
     finally:
         UNDER_WAY.pop()
+        torch.set_grad_enabled(run.grad_enabled)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C is the ``KeyboardInterrupt`` that code around a run can catch; a Trainer exits, and ignores further signals."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as error:
+        if not isinstance(error.__context__, KeyboardInterrupt):
+            raise
+        signal.signal(signal.SIGINT, handler)
+        raise error.__context__ from None

@@ -9,6 +9,7 @@ from typing import Any
 import monai.engines
 from ignite.engine import Engine, State
 
+from monai_lighter.engines.checkpoint import random_numbers
 from monai_lighter.engines.drive import drive
 from monai_lighter.engines.run import Run
 from monai_lighter.engines.settings import epochs_for, keywords_for
@@ -31,6 +32,7 @@ class LightningEngine(Engine):
     """
 
     lightning_run: Run | None = None
+    data_begun: dict[str, Any] | None = None
 
     def run(
         self,
@@ -81,6 +83,10 @@ class LightningEngine(Engine):
             )
         if self._dataloader_iter is None:
             state.dataloader = data
+
+    def _setup_dataloader_iter(self) -> None:
+        self.data_begun = {"iteration": self.state.iteration, "random": random_numbers(self)}
+        super()._setup_dataloader_iter()
 
     def _fire_event(self, event_name: Any, *event_args: Any, **event_kwargs: Any) -> None:
         run = self.lightning_run

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
@@ -35,6 +37,7 @@ class Run:
         epochs: how many epochs have begun.
         interrupted: the user interrupted the engine (``Engine.interrupt``): it may be run on later.
         bf16: Lightning's ``precision`` made the output of the step bfloat16.
+        grad_enabled: whether gradients are computed where the engine's code runs, as that code has left it.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -46,19 +49,20 @@ class Run:
         self.over = False
         self.interrupted = False
         self.bf16 = False
+        self.grad_enabled = torch.is_grad_enabled()
         self._requested: Events | None = None
         self.epochs = 0
         self._count = 0
 
     def advance(self) -> Events | None:
-        """Runs the engine on to its next stop, with gradients enabled as under Ignite, and gives that stop."""
+        """Runs the engine on to its next stop, and gives that stop."""
         engine = self.engine
         if engine._internal_run_generator is None:
             engine._internal_run_generator = engine._internal_run_as_gen()
         self.position = None
         engine._process_function = self._finished_step
         try:
-            with torch.enable_grad():
+            with self.as_under_ignite():
                 next(engine._internal_run_generator)
             self.interrupted = self.position is None
         except StopIteration:
@@ -72,6 +76,15 @@ class Run:
             engine._process_function = self.process
         return self.position
 
+    @contextmanager
+    def as_under_ignite(self) -> Iterator[None]:
+        """Within it, gradients are computed or not as the code that runs the engine had it: Lightning's loops set that too."""
+        with torch.set_grad_enabled(self.grad_enabled):
+            try:
+                yield
+            finally:
+                self.grad_enabled = torch.is_grad_enabled()
+
     def step(self) -> Any:
         """The engine's own iteration on the batch that waits."""
         return self.process(self.engine, self.engine.state.batch)
@@ -80,6 +93,15 @@ class Run:
         """Lets the engine deal with an error of the step: its handlers of ``EXCEPTION_RAISED``, else it is raised here."""
         self.error = error
         self.advance()
+
+    def abandon(self, error: BaseException) -> None:
+        """Tells the engine of an error that ended Lightning's loop while the engine waited: Ctrl-C, a callback that failed."""
+        generator, self.engine._internal_run_generator = self.engine._internal_run_generator, None
+        if generator is None or self.over:
+            return
+        self.over = True
+        with suppress(StopIteration):
+            generator.throw(error)
 
     def _finished_step(self, engine: Engine, batch: Any) -> Any:
         if self.error is not None:
@@ -128,3 +150,9 @@ class Run:
         """Whether the last batch of the epoch has been processed; True where that is not known beforehand."""
         length = self.engine.state.epoch_length
         return length is None or self._count >= length
+
+    @property
+    def batches_of_epoch(self) -> int:
+        """Batches that have been processed of an epoch that is under way; 0 where it is complete."""
+        under_way = self.position in (Events.ITERATION_STARTED, Events.ITERATION_COMPLETED)
+        return self._count if under_way and self._count != self.engine.state.epoch_length else 0

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
-from ignite.engine import Engine, Events
+from ignite.engine import Events
 from lightning.pytorch import Callback
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 
 from monai_lighter.engines.batches import Batches
-from monai_lighter.engines.checkpoint import engine_state, restore_engine
+from monai_lighter.engines.callback import EndIteration
+from monai_lighter.engines.checkpoint import engine_state, restore_engine, restore_loop
 from monai_lighter.engines.distributed import join
-from monai_lighter.engines.parts import held, numbers
+from monai_lighter.engines.logged import LoggedSystem
+from monai_lighter.engines.parts import held
 from monai_lighter.engines.run import Run
-from monai_lighter.system import System
 
 __all__ = ["EngineSystem"]
 
@@ -24,14 +24,11 @@ ENGINE = "engine"
 """Key of Lightning's checkpoints for the state of an engine."""
 
 
-class EngineSystem(System):
+class EngineSystem(LoggedSystem):
     """A `System` whose step is an engine's own iteration, under manual optimization.
 
     The hooks of this module take turns with the engine's `Run`: an epoch, a batch or a step of Lightning's loop begins and ends
     where the engine's does. The networks and optimizers are those that the engine holds as attributes or in its state.
-
-    Logged are ``train/loss/step`` (or ``train/NAME/step`` for each number in the output of an own iteration) and, at the end of
-    an epoch, ``MODE/metrics/NAME/epoch`` for each number in the metrics of the engine, with ``MODE`` train or val.
 
     Args:
         run: the run of the engine that the Trainer is called for.
@@ -43,6 +40,7 @@ class EngineSystem(System):
         self.automatic_optimization = False
         self._checkpoint: dict[str, Any] | None = None
         self.runs = [run]
+        self._epoch_length = engine.state.epoch_length
 
     @property
     def engine(self) -> Any:
@@ -83,7 +81,7 @@ class EngineSystem(System):
     def _engine_step(self) -> None:
         run = self.runs[-1]
         try:
-            with torch.enable_grad():
+            with run.as_under_ignite():
                 run.output = run.step()
         except BaseException as error:
             self._fail(error)
@@ -115,6 +113,10 @@ class EngineSystem(System):
         state: Any = self.engine.state
         loop = self.trainer.fit_loop
         loop.max_epochs = -1 if state.max_epochs is None else state.max_epochs
+        if state.epoch_length != self._epoch_length:
+            self._epoch_length = state.epoch_length
+            loop._combined_loader = None
+            loop.setup_data()
         current: Any = loop.epoch_progress.current
         current.ready, current.started = state.epoch, state.epoch - 1
         current.processed = current.completed = state.epoch - 1
@@ -128,12 +130,9 @@ class EngineSystem(System):
         if state.batch is not None:
             state.batch = batch
 
-    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def end_iteration(self) -> None:
+        """After the step: the engine's handlers of ``ITERATION_COMPLETED``."""
         self._end_batch()
-        if not self.automatic_optimization:
-            progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
-            progress.increment_ready()
-            progress.increment_completed()
         self._stop_with_engine()
 
     def _end_batch(self) -> None:
@@ -195,25 +194,6 @@ class EngineSystem(System):
             run.advance()
         self._log_metrics("val", run.engine)
 
-    @property
-    def _listened_to(self) -> bool:
-        trainer: Any = self.trainer
-        return bool(trainer.loggers or trainer.callbacks)
-
-    def _log_loss(self, loss: Tensor) -> None:
-        if self._listened_to:
-            self.log("train/loss/step", loss.detach(), prog_bar=True, batch_size=1)
-
-    def _log_output(self, output: Any) -> None:
-        if self._listened_to and isinstance(output, Mapping):
-            for name, value in numbers(output):
-                self.log(f"train/{name}/step", value, prog_bar=True, batch_size=1)
-
-    def _log_metrics(self, mode: str, engine: Engine) -> None:
-        if self._listened_to:
-            for name, value in numbers(engine.state.metrics):
-                self.log(f"{mode}/metrics/{name}/epoch", value, prog_bar=True, batch_size=1)
-
     def on_validation_model_eval(self) -> None:
         """Engines set the mode of their networks themselves."""
 
@@ -234,8 +214,10 @@ class EngineSystem(System):
         """Once more what the Trainer has restored: a handler of ``STARTED`` may have loaded other weights since."""
         self.load_state_dict(checkpoint["state_dict"])
         self.trainer.strategy.load_optimizer_state_dict(checkpoint)
-        if ENGINE in checkpoint:
-            restore_engine(self.engine, checkpoint[ENGINE])
+        saved = checkpoint.get(ENGINE) or {}
+        if saved:
+            restore_engine(self.engine, saved)
+        restore_loop(self.trainer.fit_loop, saved.get("batches", 0))
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Gradients stay when a Trainer begins, as they do when an engine goes on."""
@@ -244,7 +226,7 @@ class EngineSystem(System):
         return self.optimizer
 
     def configure_callbacks(self) -> list[Callback]:
-        return []
+        return [EndIteration()]
 
     def cpu(self) -> EngineSystem:
         """Networks stay where they are when the Trainer is done with them: the config goes on to use them."""
