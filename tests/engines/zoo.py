@@ -145,7 +145,7 @@ def run_bundle(root, engine="ignite", **keywords):
             workflow.initialize()
             outcome.returned = summary(workflow.run())
             workflow.finalize()
-        except Exception as error:
+        except (Exception, KeyboardInterrupt) as error:
             outcome.error = named(root_cause(error))
         outcome.random = random_state()
         resolved = workflow.parser.ref_resolver.resolved_content
@@ -181,6 +181,7 @@ def _in_bundle(root):
         os.chdir(folder)
         sys.path[:] = path
         set_determinism(None)
+        torch.set_grad_enabled(True)
         torch.backends.cudnn.benchmark = False
         for name in [name for name in sys.modules if name.partition(".")[0] == "scripts"]:
             del sys.modules[name]
