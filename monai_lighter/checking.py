@@ -65,6 +65,8 @@ class Check:
         errors: what is wrong, by place.
         notes: what need not be wrong, by place.
         stages: stage, or run id, to what it would build, in order.
+        config: with its macros expanded and defaults set; empty where it cannot be read.
+        native: whether it has a ``system`` section.
     """
 
     def __init__(
@@ -81,10 +83,12 @@ class Check:
         self.override, self.run_id, self.workflow_type = dict(override or {}), run_id, workflow_type
         self.others = [init_id, final_id, "imports"]
         self.stages: dict[str, list[Built]] = {}
+        self.config: dict[str, Any] = {}
+        self.native = False
         self.locator = ComponentLocator(excludes="monai_lighter")
         self.positions = Positions(ensure_tuple(self.files), self.override)
-        self.bundle = config_root(self.files)
-        self.bundle = (self.bundle.parent if self.bundle.name == "configs" else self.bundle).resolve()
+        folder = config_root(self.files)
+        self.bundle = (folder.parent if folder.name == "configs" else folder).resolve()
         found = list(dict.fromkeys(self._findings(meta_file)))
         order = {finding: self._order(finding) for finding in found}
         found.sort(key=order.__getitem__)
@@ -106,7 +110,9 @@ class Check:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # keys that stand twice, which are told below
                 parser.read_config(self.files)
-            self._read_meta(parser, meta_file)
+            meta = meta_file or str(config_root(self.files) / "metadata.json")
+            if meta_file or Path(meta).is_file():
+                parser.read_meta(meta)
         except Exception as error:
             return self._unreadable(error)
         make_importable(self.bundle)
@@ -120,19 +126,15 @@ class Check:
             expand_macros(parser)
         config = parser.get()
         native = is_native(config)
+        self.config, self.native = config, native
         inner = self._native(config) if native else self._engines(config)
         unknown = [f"`@{finding.id}" for finding in bad]
         found += [*bad, *(one for one in inner if not any(reference in one.problem for reference in unknown))]
-        known = {*TOP_LEVEL, self.run_id, *self.others, *RUN_IDS}
-        found += [Note(*finding) for finding in unused_overrides([given, config], added, known)]
+        unused = unused_overrides([given, config], added, {*TOP_LEVEL, self.run_id, *self.others, *RUN_IDS})
+        found += [Note(*finding) for finding in unused]
         found += [*self._misnamed(config, given, native), *missing_paths(given, self.bundle)]
-        meta = config.get(ConfigParser.meta_key) or {}
-        return [*found, *(Note(*finding) for finding in missing_packages(meta)), *self._properties(config, native)]
-
-    def _read_meta(self, parser: ConfigParser, meta_file: str | None) -> None:
-        file = meta_file or str(config_root(self.files) / "metadata.json")
-        if meta_file or Path(file).is_file():
-            parser.read_meta(file)
+        packages = missing_packages(config.get(ConfigParser.meta_key) or {})
+        return [*found, *(Note(*finding) for finding in packages), *self._properties(config, native)]
 
     def _unreadable(self, error: Exception) -> list[Finding]:
         known = unreadable(self.files, error)
@@ -229,9 +231,8 @@ class Check:
             return []
         stage = next((stage for stage in self.stages if stage in STAGES), None) if native else None
         level = Note if self.workflow_type is None else Finding
-        hint = "MONAI requires it of a bundle of this type."
         return [
-            level(id, f"the property {name!r} ({meaning}) is not in the config", hint)
+            level(id, f"the property {name!r} ({meaning}) is not there", "MONAI requires it of a bundle of this type.")
             for name, id, meaning in missing_properties(config, kind.lower().startswith("train"), stage)
         ]
 

@@ -10,14 +10,18 @@ from monai.utils import ensure_tuple
 
 from monai_lighter.checking import Check
 from monai_lighter.commands.report import Printed, report
+from monai_lighter.config.sections import STAGES
 from monai_lighter.config.walk import Built
 from monai_lighter.errors import ConfigError, Finding
+from monai_lighter.tracing.trace import Trace
 
 __all__ = ["check"]
 
 
 def check(
     *config: str,
+    trace: bool = False,
+    case: int = 0,
     run_id: str = "run",
     init_id: str = "initialize",
     final_id: str = "finalize",
@@ -35,8 +39,12 @@ def check(
     Targets are looked for in their modules, which imports them, those of the bundle too: look at a stranger's bundle with
     inspect first. Ends with 0 where nothing is wrong (notes are no errors), else with 2.
 
+    With --trace, a config without errors then sends one case on its way: see docs/check.md.
+
     Args:
         config: file, or several joined by commas and merged in order; further ones are checked one by one.
+        trace: also build the data pipeline and the network, and send one case through them, the loss and the metrics.
+        case: index of that case.
         run_id: a stage of a native config, or the id of an expression; default: all that the config can run.
         init_id: id of the expressions before the run.
         final_id: id of the expressions after it.
@@ -48,23 +56,35 @@ def check(
     if not config:
         raise ConfigError([Finding("config", "must be a file, got none", "Name one: check configs/train.yaml.")])
     checks = [Check(each, override, run_id, init_id, final_id, workflow_type, meta_file) for each in config]
-    found = max(2 if each.errors else 0 for each in checks)
+    traces = [
+        Trace(each, run_id if run_id in STAGES else None, case) if trace and not each.errors else None
+        for each in checks
+    ]
+    found = 2 if any(each.errors for each in checks) or any(each and each.error for each in traces) else 0
     if json:
-        reports = [as_json(each) for each in checks]
+        reports = [as_json(*each) for each in zip(checks, traces, strict=True)]
         return Printed(dumps(reports[0] if len(reports) == 1 else reports, indent=2, default=str), found)
-    return Printed("\n\n".join(as_text(each) for each in checks), found)
+    return Printed("\n\n".join(as_text(*each) for each in zip(checks, traces, strict=True)), found)
 
 
-def as_text(check: Check) -> str:
+def as_text(check: Check, trace: Trace | None = None) -> str:
     """Findings, one a line and with its place first, then what would be built."""
     lines = [f"{check.place(error)}: error: {error}" for error in check.errors]
     lines += [f"{check.place(note)}: note: {note}" for note in check.notes]
     summary = {"config": ", ".join(map(str, ensure_tuple(check.files))), **_counts(check)}
-    return "\n".join([*lines, *([""] if lines else []), report(summary, _grouped(check))])
+    texts = [*lines, *([""] if lines else []), report(summary, _grouped(check))]
+    if trace is not None:
+        shown = [
+            {**row._asdict(), "seconds": "" if row.seconds is None else f"{row.seconds:.3f}"} for row in trace.rows
+        ]
+        named = {f"step of {part}": f"{step['seconds']:.3f} s, {step['memory']}" for part, step in trace.steps.items()}
+        outcome = {"error": trace.error} if trace.error else named
+        texts += ["", report({"trace": trace.stage, **outcome}, shown)]
+    return "\n".join(texts)
 
 
-def as_json(check: Check) -> dict[str, Any]:
-    """``rows`` are the findings, ``stages`` what would be built in each."""
+def as_json(check: Check, trace: Trace | None = None) -> dict[str, Any]:
+    """``rows`` are the findings, ``stages`` what would be built in each, ``trace`` the way of the case."""
     rows = [
         {"level": level, **finding._asdict(), **check.place(finding)._asdict()}
         for level, findings in (("error", check.errors), ("note", check.notes))
@@ -74,7 +94,11 @@ def as_json(check: Check) -> dict[str, Any]:
         stage: [{**built._asdict(), **check.place(built)._asdict()} for built in all_built]
         for stage, all_built in check.stages.items()
     }
-    return {"config": list(map(str, ensure_tuple(check.files))), **_counts(check), "rows": rows, "stages": stages}
+    found = {"config": list(map(str, ensure_tuple(check.files))), **_counts(check), "rows": rows, "stages": stages}
+    if trace is not None:
+        traced = {"stage": trace.stage, "error": trace.error, "steps": trace.steps}
+        found["trace"] = {**traced, "rows": [row._asdict() for row in trace.rows]}
+    return found
 
 
 def _counts(check: Check) -> dict[str, int]:
