@@ -1,9 +1,12 @@
 """What the small bundles of these tests instantiate by ``_target_: zoo_parts.NAME``."""
 
 import functools
+import json
+import os
 import random
 import re
 import zlib
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -262,3 +265,17 @@ class Square(nn.Module):
 
     def forward(self, scores, target):
         return scores.square().mean()
+
+
+def leave(name, network, trainer, evaluator):
+    """Writes what a process came to: the weights of the network, and counts and metrics of the engines."""
+    rank = os.environ.get("LOCAL_RANK", "0")
+    torch.save(getattr(network, "module", network).state_dict(), f"{name}_{rank}.pt")
+    state = {
+        "iterations": trainer.state.iteration,
+        "epoch_length": [trainer.state.epoch_length, evaluator.state.epoch_length],
+        "rank": trainer.state.rank,
+        "trainer": trainer.state.metrics,
+        "evaluator": evaluator.state.metrics,
+    }
+    Path(f"{name}_{rank}.json").write_text(json.dumps(state, default=float))
