@@ -153,7 +153,7 @@ def _random_sources(part: Any, seen: set[int] | None = None) -> Iterator[Any]:
     seen.add(id(part))
     if isinstance(part, (list, tuple)):
         for item in part:
-            if isinstance(item, Transform) or hasattr(item, "dataset") or hasattr(item, "transform"):
+            if isinstance(item, Transform) or any(name in DATA for name in getattr(item, "__dict__", ())):
                 yield from _random_sources(item, seen)
         return
     if isinstance(part, Randomizable):
@@ -161,7 +161,8 @@ def _random_sources(part: Any, seen: set[int] | None = None) -> Iterator[Any]:
     if isinstance(part, Transform):
         inner = [value for value in _attributes(part) if isinstance(value, (Transform, Randomizable, list, tuple))]
     else:
-        inner = [getattr(part, name) for name in DATA if getattr(part, name, None) is not None]
+        own = getattr(part, "__dict__", {})  # a property of somebody's dataset may be anything but cheap
+        inner = [own[name] for name in DATA if own.get(name) is not None]
     for value in inner:
         yield from _random_sources(value, seen)
 
