@@ -92,7 +92,7 @@ class CaseError(BundleError, RuntimeError):
 def did_you_mean(word: str, options: Iterable[Any]) -> str:
     """``Did you mean 'x'?`` for the closest of the options, or a list of them where none is close."""
     names = [str(option) for option in options]
-    close = get_close_matches(word, names, n=1)
+    close = [name for name in names if name.lower() == word.lower()] or get_close_matches(word, names, n=1)
     if close:
         return f"Did you mean {close[0]!r}?"
     return f"Use one of: {', '.join(sorted(names))}." if names else ""

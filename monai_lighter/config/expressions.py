@@ -167,8 +167,7 @@ def _names(table: symtable.SymbolTable) -> tuple[set[str], set[str]]:
     for each in tables:
         tables += each.get_children()
         for symbol in each.get_symbols():
-            own = symbol.is_assigned() or symbol.is_parameter()
-            if own and not symbol.is_global():
+            if symbol.is_assigned() or symbol.is_parameter():
                 bound.add(symbol.get_name())
             elif symbol.is_referenced() and (each is table or symbol.is_global()):
                 free.add(symbol.get_name())

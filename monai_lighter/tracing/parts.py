@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from monai.bundle.config_item import ComponentLocator, ConfigComponent
+from monai.data import CacheDataset, LMDBDataset, PersistentDataset, SmartCacheDataset
 from monai.transforms import SaveClassificationd, SaveImage, SaveImaged
 from torch.utils.data import DataLoader, Dataset
 
@@ -80,6 +81,10 @@ def traced_config(config: Any, locator: ComponentLocator, case: int, id: str = "
     copy = {key: traced_config(value, locator, case, f"{id}::{key}".lstrip(":")) for key, value in config.items()}
     if inspect.isclass(target) and issubclass(target, Dataset) and "data" in copy:
         build: Any = target
+        if issubclass(target, CacheDataset) and not issubclass(target, SmartCacheDataset):
+            copy["cache_rate"] = 0.0  # else it would send the case through its transforms at once
+        elif issubclass(target, PersistentDataset) and not issubclass(target, LMDBDataset):
+            copy["cache_dir"] = None
         copy["_target_"] = Constructor(str(name), lambda data, **others: build(data=_one(data, case, id), **others))
     elif target is load_weights:
         copy["_target_"] = Constructor(str(name), _weights_if_there)

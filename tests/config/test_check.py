@@ -1,12 +1,19 @@
 import copy
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
+from mistakes import BASES, FINE, MISTAKES, NOTES
+from monai.bundle import ConfigParser
 from monai.bundle.config_item import ComponentLocator
 
+from monai_lighter.checking import Check
 from monai_lighter.config.check import check
 from monai_lighter.config.sections import pruned, with_defaults
+from monai_lighter.sharing.create import TASKS, create_bundle
+
+ROOT = Path(__file__).parents[2]
 
 GOOD = """
 network_def: {_target_: UNet, spatial_dims: 2, in_channels: 1, out_channels: 2, channels: [4, 8], strides: [2]}
@@ -299,3 +306,161 @@ def test_pytorch_lightning_alone_is_fine():
 
 def test_a_short_name_may_be_any_of_monais():
     assert messages({"system::optimizer": {"_target_": "Novograd", "params": []}}) == []
+
+
+def checked(folder, base, id=None, value=None, **keywords):
+    """`Check` of one of the two sound configs, with one item changed, in a bundle of its own with a folder ``data``."""
+    parser = ConfigParser(yaml.safe_load(BASES[base]))
+    if value is None and id is not None:
+        parent, _, key = id.rpartition("::")
+        del (parser.get(parent) if parent else parser.get())[key]
+    elif id is not None and id.endswith("::2"):
+        parser.get(id[:-3]).append(value)
+    elif id is not None:
+        parser.set(value, id)
+    if id == "training":
+        del parser.get()["run"]
+    (folder / "configs").mkdir(exist_ok=True)
+    (folder / "data").mkdir(exist_ok=True)
+    (folder / "data" / "table.csv").touch()
+    (folder / "scripts").mkdir(exist_ok=True)
+    (folder / "scripts" / "__init__.py").touch()
+    file = folder / "configs" / "train.yaml"
+    file.write_text(yaml.safe_dump(parser.get(), sort_keys=False))
+    return Check(str(file), **keywords)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_there_are_enough_mistakes():
+    assert len(MISTAKES) >= 50
+    assert sum(base == "zoo" for base, *_ in MISTAKES) >= 20
+
+
+@pytest.mark.parametrize(("base", "id", "value", "where", "words"), MISTAKES)
+def test_a_planted_mistake_is_found(folder, base, id, value, where, words):
+    check = checked(folder, base, id, value)
+    found = [str(error) for error in check.errors if error.id == where]
+    assert any(words in text for text in found), [str(one) for one in (*check.errors, *check.notes)]
+
+
+@pytest.mark.parametrize(("base", "id", "value", "where", "words"), NOTES)
+def test_what_need_not_be_wrong_is_a_note(folder, base, id, value, where, words):
+    check = checked(folder, base, id, value)
+    assert check.errors == []
+    assert any(note.id == where and words in str(note) for note in check.notes), [str(note) for note in check.notes]
+
+
+@pytest.mark.parametrize(("base", "id", "value"), [("native", None, None), ("zoo", None, None), *FINE])
+def test_nothing_is_said_about_what_is_right(folder, base, id, value):
+    check = checked(folder, base, id, value)
+    assert [*check.errors, *check.notes] == []
+
+
+def test_a_finding_has_the_file_and_the_line(folder):
+    check = checked(folder, "zoo", "train::trainer::max_epoch", 3)
+    (error,) = [error for error in check.errors if error.id.endswith("max_epoch")]
+    lines = (folder / "configs" / "train.yaml").read_text().splitlines()
+    assert check.place(error).file == str(folder / "configs" / "train.yaml")
+    assert lines[check.place(error).line - 1].strip() == "max_epoch: 3"
+
+
+def test_overrides_are_checked_and_named(folder):
+    check = checked(
+        folder, "native", override={"system#optimizer#lrr": 1, "netwrok_def": 1, "system::optimizer::a::b": 1}
+    )
+    assert [(error.id, str(check.place(error))) for error in check.errors] == [
+        ("system::optimizer::a::b", "command line"),
+        ("system::optimizer::lrr", "command line"),
+    ]
+    (note,) = check.notes
+    assert str(note).endswith("nothing in the config refers to. Did you mean 'network_def'?")
+
+
+def test_everything_is_found_at_once_also_beside_a_bad_macro(folder):
+    override = {"system::postprocessing::val": "%vars::pots", "trainer::max_epoch": 1, "run": "$@trainr.fit(glub)"}
+    check = checked(folder, "native", override=override)
+    assert {error.id for error in check.errors} == {"system::postprocessing::val", "trainer::max_epoch", "run"}
+    assert len(check.errors) == 4
+
+
+def test_what_each_stage_would_build(folder):
+    check = checked(folder, "native")
+    assert list(check.stages) == ["fit", "validate", "run"]
+    built = {stage: [one.id for one in components] for stage, components in check.stages.items()}
+    assert "system::optimizer" in built["fit"]
+    assert "system::optimizer" not in built["validate"]
+    assert built["fit"].index("network_def") < built["fit"].index("system::optimizer") < built["fit"].index("system")
+    assert list(checked(folder, "native", run_id="validate").stages) == ["validate"]
+    assert [one.target for one in checked(folder, "zoo").stages["run"]][-1] == "SupervisedTrainer"
+
+
+def test_a_key_that_stands_twice_is_an_error(folder):
+    (folder / "a.yaml").write_text("run: $1\na:\n  lr: 1\n  lr: 2\n")
+    (error,) = Check("a.yaml").errors
+    assert str(error) == "a::lr: stands twice, at line 3 and line 4, of which the last counts. Remove one."
+
+
+def test_nothing_is_built_or_run(folder):
+    (folder / "scripts").mkdir()
+    (folder / "scripts" / "marks.py").write_text("import pathlib\ndef mark(**k): pathlib.Path('marked').touch()\n")
+    for id, value in (
+        ("data", "$__import__('scripts.marks').marks.mark()"),
+        ("network_def", {"_target_": "scripts.marks.mark"}),
+    ):
+        check = checked(folder, "native", id, value)
+        assert check.errors == []
+    assert not (folder / "marked").exists()
+
+
+def test_properties_of_a_type_that_is_asked_for_are_errors(folder):
+    check = checked(folder, "zoo", workflow_type="infer")
+    assert {error.id for error in check.errors} == {"dataset", "evaluator", "inferer"}
+
+
+def test_an_argument_of_an_older_monai_is_a_note(folder):
+    (folder / "configs").mkdir()
+    (folder / "configs" / "metadata.json").write_text('{"version": "1", "monai_version": "1.0.0"}')
+    check = checked(folder, "zoo", "network_def::img_size", 96)
+    assert check.errors == []
+    assert any("written for MONAI 1.0.0" in str(note) and note.id == "network_def::img_size" for note in check.notes)
+    check = checked(folder, "zoo", "network_def::out_channel", 96)
+    assert [error.id for error in check.errors] == ["network_def::out_channel"]
+
+
+def test_a_module_that_needs_a_package_that_is_not_installed(folder):
+    (folder / "scripts").mkdir()
+    (folder / "scripts" / "nets.py").write_text("import nosuchpackage\nclass Net: pass\n")
+    check = checked(folder, "zoo", "network_def", {"_target_": "scripts.nets.Net"})
+    assert check.errors == []
+    assert any("nosuchpackage" in note.problem and note.id == "network_def::_target_" for note in check.notes)
+
+
+def test_files_that_cannot_be_read_or_merged(folder):
+    (folder / "a.yaml").write_text("a: [1\nb: 2")
+    (folder / "b.json").write_text('{"train#trainer": 1}')
+    for files, words in (("a.yaml", "line 2"), ("b.json", "train"), ("c.yaml", "c.yaml")):
+        (error,) = Check(files).errors
+        assert words in str(error)
+
+
+@pytest.mark.parametrize(
+    "file", sorted(ROOT.glob("bundles/*/configs/*.yaml")), ids=lambda file: f"{file.parts[-3]}-{file.stem}"
+)
+def test_nothing_is_found_in_the_example_bundles(file, folder):
+    check = Check(str(file))
+    assert [*check.errors, *check.notes] == []
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("dims", [2, 3])
+def test_nothing_is_found_in_a_created_bundle(task, dims, folder):
+    create_bundle(folder / "bundle", task, dims)
+    for file in (folder / "bundle" / "configs").glob("*.yaml"):
+        check = Check(str(file))
+        assert [*check.errors, *check.notes] == []

@@ -1,0 +1,238 @@
+"""Two configs with nothing wrong, one native and one of MONAI's engines, and mistakes: a change, and what must be found."""
+
+NATIVE = """
+imports: ["$import glob", "$from pathlib import Path"]
+bundle_root: .
+dataset_dir: ./data
+max_epochs: 2
+seed: 0
+files: "$sorted(glob.glob(@dataset_dir + '/*.nii.gz'))"
+data: "$[{'image': f, 'label': f} for f in @files]"
+network_def: {_target_: UNet, spatial_dims: 2, in_channels: 1, out_channels: 2, channels: [4, 8], strides: [2]}
+preprocessing:
+  - {_target_: LoadImaged, keys: [image, label], ensure_channel_first: true}
+  - {_target_: ScaleIntensityd, keys: image}
+augmentation: [{_target_: RandFlipd, keys: [image, label], prob: 0.5}]
+system:
+  model: "@network_def"
+  criterion: {_target_: DiceLoss, softmax: true}
+  optimizer: {_target_: torch.optim.AdamW, params: "$@network_def.parameters()", lr: 0.01}
+  scheduler: {_target_: torch.optim.lr_scheduler.StepLR, optimizer: "@system::optimizer", step_size: 1}
+  inferer: {_target_: SlidingWindowInferer, roi_size: [16, 16]}
+  metrics: {val: {dice: {_target_: DiceMetric}}}
+  postprocessing: {val: "%vars::post"}
+  dataloaders:
+    train:
+      _target_: DataLoader
+      dataset: {_target_: Dataset, data: "@data", transform: {_target_: Compose, transforms: $@preprocessing + @augmentation}}
+      batch_size: 2
+    val: {_target_: DataLoader, dataset: {_target_: Dataset, data: "$@data[:1]", transform: "@validation"}}
+validation: {_target_: Compose, transforms: "@preprocessing"}
+vars: {name: torch.nn.Linear, post: {_target_: AsDiscreted, keys: pred, argmax: true}}
+trainer: {max_epochs: "@max_epochs", callbacks: [{_target_: monai_lighter.ModelWeights}]}
+run: $@trainer.fit(@system)
+"""
+
+ZOO = """
+imports: [$import glob, $import os]
+bundle_root: .
+ckpt_dir: $@bundle_root + '/models'
+output_dir: ./eval
+dataset_dir: ./data
+images: $sorted(glob.glob(os.path.join(@dataset_dir, '*.nii.gz')))
+device: $torch.device('cuda:0' if torch.cuda.is_available() else 'cpu')
+network_def: {_target_: UNet, spatial_dims: 2, in_channels: 1, out_channels: 2, channels: [4, 8], strides: [2]}
+network: $@network_def.to(@device)
+loss: {_target_: DiceCELoss, softmax: true}
+optimizer: {_target_: Novograd, params: $@network.parameters(), lr: 0.002}
+train:
+  preprocessing: {_target_: Compose, transforms: [{_target_: LoadImaged, keys: [image, label]}]}
+  dataset: {_target_: CacheDataset, data: "$[{'image': i, 'label': i} for i in @images]", transform: '@train#preprocessing'}
+  dataloader: {_target_: DataLoader, dataset: '@train#dataset', batch_size: 2, num_workers: 0}
+  inferer: {_target_: SimpleInferer}
+  handlers:
+    - {_target_: ValidationHandler, validator: '@validate#evaluator', epoch_level: true, interval: 1}
+    - {_target_: StatsHandler, tag_name: loss, output_transform: "$monai.handlers.from_engine(['loss'], first=True)"}
+  trainer:
+    _target_: SupervisedTrainer
+    max_epochs: 2
+    device: '@device'
+    train_data_loader: '@train#dataloader'
+    network: '@network'
+    loss_function: '@loss'
+    optimizer: '@optimizer'
+    inferer: '@train#inferer'
+    train_handlers: '@train#handlers'
+validate:
+  dataloader: {_target_: DataLoader, dataset: '@train#dataset'}
+  postprocessing: {_target_: Compose, transforms: [{_target_: AsDiscreted, keys: pred, argmax: true}]}
+  handlers:
+    - _target_: CheckpointSaver
+      _disabled_: $torch.distributed.is_available() and False
+      save_dir: '@ckpt_dir'
+      save_dict: {model: '@network'}
+      save_key_metric: true
+  key_metric: {dice: {_target_: MeanDice, output_transform: "$monai.handlers.from_engine(['pred', 'label'])"}}
+  evaluator:
+    _target_: SupervisedEvaluator
+    device: '@device'
+    val_data_loader: '@validate#dataloader'
+    network: '@network'
+    inferer: {_target_: SlidingWindowInferer, roi_size: [16, 16]}
+    postprocessing: '@validate#postprocessing'
+    key_val_metric: '@validate#key_metric'
+    val_handlers: '@validate#handlers'
+initialize: ["$monai.utils.set_determinism(seed=123)"]
+run: ["$@train#trainer.run()"]
+"""
+
+BASES = {"native": NATIVE, "zoo": ZOO}
+
+MISTAKES = [  # base, id, value (None: removed), id of the finding, words in it
+    # targets
+    ("native", "network_def::_target_", "UNett", "network_def::_target_", "cannot be found. Did you mean 'UNet'?"),
+    (
+        "native",
+        "system::optimizer::_target_",
+        "torch.optim.Adamw",
+        "system::optimizer::_target_",
+        "'torch.optim.AdamW'",
+    ),
+    (
+        "native",
+        "system::optimizer::_target_",
+        "torhc.optim.Adam",
+        "system::optimizer::_target_",
+        "Did you mean 'torch'?",
+    ),
+    ("native", "system::criterion::_target_", "monai.loss.DiceLoss", "system::criterion::_target_", "cannot be found"),
+    ("native", "augmentation::0::_target_", "torch.nn", "augmentation::0::_target_", "must be a class or function"),
+    ("native", "augmentation::0::_target_", 3, "augmentation::0::_target_", "must be a class or function, got 3"),
+    ("native", "trainer::_target_", "torch.nn.Linear", "trainer::_target_", "must be a lightning.pytorch.Trainer"),
+    (
+        "native",
+        "augmentation::0::_mode_",
+        "partial",
+        "augmentation::0::_mode_",
+        "must be one of default, callable, debug",
+    ),
+    ("native", "augmentation::0::_disable_", True, "augmentation::0::_disable_", "Did you mean '_disabled_'?"),
+    ("zoo", "train::trainer::_target_", "SupervisedTrainr", "train::trainer::_target_", "'SupervisedTrainer'"),
+    ("zoo", "optimizer::_target_", "torch.optim.Adamm", "optimizer::_target_", "Did you mean 'torch.optim.Adam'?"),
+    (
+        "zoo",
+        "validate::handlers::0::_target_",
+        "CheckpointSavr",
+        "validate::handlers::0::_target_",
+        "'CheckpointSaver'",
+    ),
+    ("zoo", "network_def::_target_", "scirpts.nets.Net", "network_def::_target_", "cannot be found"),
+    # keywords
+    (
+        "native",
+        "system::optimizer::lrr",
+        1,
+        "system::optimizer::lrr",
+        "has no argument 'lrr', got 1. Did you mean 'lr'?",
+    ),
+    ("native", "trainer::max_epoch", 5, "trainer::max_epoch", "Did you mean 'max_epochs'?"),
+    ("native", "system::scheduler::step_size", None, "system::scheduler", "needs 'step_size'"),
+    ("native", "augmentation::0::key", "image", "augmentation::0::key", "Did you mean 'keys'?"),
+    ("zoo", "network_def::out_channel", 3, "network_def::out_channel", "Did you mean 'out_channels'?"),
+    ("zoo", "network_def::channels", None, "network_def", "UNet needs 'channels'"),
+    ("zoo", "train::trainer::max_epoch", 3, "train::trainer::max_epoch", "Did you mean 'max_epochs'?"),
+    ("zoo", "train::trainer::network", None, "train::trainer", "SupervisedTrainer needs 'network'"),
+    ("zoo", "validate::evaluator::val_dataloader", 1, "validate::evaluator::val_dataloader", "'val_data_loader'"),
+    ("zoo", "lightning", {"device": 2}, "lightning::device", "Did you mean 'devices'?"),
+    # sections and stages
+    ("native", "system::optimiser", 1, "system::optimiser", "Did you mean 'optimizer'?"),
+    ("native", "system::dataloaders::vall", "@data", "system::dataloaders::vall", "Did you mean 'val'?"),
+    ("native", "args", {"fitt": {}}, "args::fitt", "Did you mean 'fit'?"),
+    ("native", "args", {"fit": {"ckpt": "x"}}, "args::fit::ckpt", "Did you mean 'ckpt_path'?"),
+    ("native", "system::criterion", None, "system::criterion", "stage 'fit' needs it"),
+    ("native", "system::dataloaders", None, "system::dataloaders::train", "needs a dataloader"),
+    ("native", "project", "./no_such_folder", "project", "must be a directory with an __init__.py"),
+    ("zoo", "run", None, "run", "there is nothing to run"),
+    ("zoo", "finalise", ["$print(1)"], "finalise", "Did you mean 'finalize'?"),
+    # references and macros
+    ("native", "system::model", "@netwrok_def", "system::model", "Did you mean 'network_def'?"),
+    ("native", "max_epochs", "@trainer::max_epochs", "trainer::max_epochs", "refers to itself"),
+    (
+        "native",
+        "vars::post::keys",
+        "@zzz",
+        "system::postprocessing::val::keys",
+        "refers to `@zzz`, which is not in the config",
+    ),
+    (
+        "native",
+        "system::postprocessing::val",
+        "%vars::pots",
+        "system::postprocessing::val",
+        "Did you mean 'vars::post'?",
+    ),
+    ("native", "validation", "%other.yaml::x", "validation", "names a file that does not exist"),
+    ("native", "run", "$@trainer.fit(@sytem)", "run", "Did you mean 'system'?"),
+    ("zoo", "train::trainer::network", "@netwrk", "train::trainer::network", "Did you mean 'network'?"),
+    (
+        "zoo",
+        "validate::dataloader::dataset",
+        "@validate#datset",
+        "validate::dataloader::dataset",
+        "`@validate::datset`",
+    ),
+    ("zoo", "validate::postprocessing", "%train#postprocesing", "validate::postprocessing", "does not exist"),
+    ("zoo", "run", ["$@train#trainr.run()"], "run::0", "Did you mean 'train::trainer'?"),
+    # expressions
+    ("native", "data", "$[{'image': f} for f in @files", "data", "is not a valid expression"),
+    ("native", "data", "$x = 1", "data", "is not a valid expression"),
+    ("native", "data", "$'a@'.index('@')", "data", "has an `@` that is no reference"),
+    ("native", "files", "$sorted(golb.glob('*'))", "files", "uses the name 'golb', which nothing defines"),
+    ("native", "imports::0", "$import golb", "imports::0", "Did you mean 'glob'?"),
+    ("native", "imports::1", "$from pathlib import Pth", "imports::1", "Did you mean 'Path'?"),
+    ("native", "system::optimizer::params", "$@network_def.parametres()", "system::optimizer::params", "'parameters'"),
+    ("zoo", "imports", ["$import glob"], "images", "uses the name 'os', which nothing defines"),
+    ("zoo", "imports::1", "$import os.pth", "imports::1", "there is no module 'os.pth'"),
+    ("zoo", "initialize::0", "$monai.utils.set_determinsm(seed=123)", "initialize::0", "'set_determinism'"),
+    ("zoo", "initialize::0", "$monai.utils.set_determinism(sed=123)", "initialize::0", "Did you mean 'seed'?"),
+    ("zoo", "run", ["$@train#trainer.rnu()"], "run::0", "SupervisedTrainer (@train::trainer) has no attribute 'rnu'"),
+    ("zoo", "optimizer::params", "$@network.paramters()", "optimizer::params", "Did you mean 'parameters'?"),
+    ("zoo", "device", "$torch.devcie('cpu')", "device", "torch has no attribute 'devcie'"),
+]
+
+NOTES = [  # what need not be wrong
+    ("native", "dataset_dir", "/no/such/data", "dataset_dir", "'/no/such/data' does not exist"),
+    ("native", "files", ["./data/tabel.csv"], "files::0", "Did you mean"),
+    (
+        "native",
+        "network_def",
+        {"_target_": "nosuchpackage.Net"},
+        "network_def::_target_",
+        "needs the package 'nosuchpackage'",
+    ),
+    ("native", "imports::2", "$import nosuchpackage", "imports::2", "the package 'nosuchpackage' is not installed"),
+    ("native", "trainer::max_epochs", None, "trainer::max_epochs", "the property 'max_epochs'"),
+    ("zoo", "imports::2", "$import torch_tensorrt_or_so", "imports::2", "is not installed"),
+    ("zoo", "imports::2", "$from os import path, sep", "imports::2", "the first of several names alone"),
+    ("zoo", "training", ["$@train#trainer.run()"], "run", "--run_id training"),
+]
+
+FINE = [  # nothing is to be said about
+    ("native", "system::optimizer::_target_", "$torch.optim.AdamW"),
+    (
+        "native",
+        "system::optimizer",
+        {"_target_": "torch.optim.AdamW", "_mode_": "callable", "_requires_": "@data"},
+    ),
+    ("native", "network_def", {"_target_": "@vars::name", "in_features": 1, "out_features": 1}),
+    ("native", "files", "$[(lambda path: path)(p) for p in Path('.').iterdir() if (n := p.name) and n]"),
+    ("native", "files", "$np.array([str(p) for p in Path('.').glob('*')]).tolist()"),
+    ("native", "output_dir", "/no/such/output"),
+    ("native", "ckpt_path", "./models/model.pt"),
+    ("native", "monitor", "val/loss/epoch"),
+    ("native", "url", "https://example.org/data.zip"),
+    ("zoo", "validate::handlers::0", {"_target_": "no.such.Handler", "_disabled_": True}),
+    ("zoo", "train::trainer::amp", "$torch.cuda.is_available()"),
+    ("zoo", "lightning", {"devices": 1}),
+    ("zoo", "output_dir", "$@bundle_root + '/eval'"),
+]

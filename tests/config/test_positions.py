@@ -1,0 +1,71 @@
+import json
+
+import pytest
+
+from monai_lighter.config.positions import Place, Positions
+
+
+@pytest.fixture
+def write(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return lambda name, text: (tmp_path / name).write_text(text)
+
+
+YAML = """\
+a: 1
+b:
+  c: {d: x, e: [1,
+    2]}
+base: &base
+  f: 1
+g:
+  <<: *base
+  h: 2
+"""
+
+
+def test_items_of_yaml_have_the_lines_of_their_keys(write):
+    write("x.yaml", YAML)
+    places = Positions(["x.yaml"])
+    ids = {"a": 1, "b": 2, "b::c": 3, "b::c::d": 3, "b::c::e": 3, "b::c::e::1": 4, "g": 7, "g::f": 6, "g::h": 9}
+    assert {id: places.place(id).line for id in ids} == ids
+    assert places.place("b::c::missing::deeper") == Place("x.yaml", 3)
+    assert str(places.place("a")) == "x.yaml:1"
+
+
+def test_json_gives_the_lines_that_yaml_would(write):
+    config = {"a": 1, "b": {"c": [1, {"d": 'x, } ] \\" é'}, [], {}], "e": None}, "f": [True, -1.5e3]}
+    text = json.dumps(config, indent=4, ensure_ascii=False).replace("    ", "\t")
+    write("x.json", text)
+    write("x.yaml", text.replace("\t", "    "))
+    ids = ["a", "b", "b::c", "b::c::0", "b::c::1", "b::c::1::d", "b::c::3", "b::e", "f", "f::1"]
+    one, two = Positions(["x.json"]), Positions(["x.yaml"])
+    assert [one.place(id).line for id in ids] == [two.place(id).line for id in ids]
+    assert one.place("f::1").line == len(text.splitlines()) - 2
+
+
+def test_files_are_merged_as_monai_merges_them(write):
+    write("x.yaml", "a: {b: 1, c: 2}\nd: [1, 2]\n")
+    write("y.json", '{\n"a#b": 3,\n"+d": [3],\n"+a": {"e": 4}}')
+    places = Positions(["x.yaml", "y.json"], ["a#c"])
+    assert places.place("a::b") == Place("y.json", 2)
+    assert places.place("a::c") == Place("command line")
+    assert places.place("a::e") == Place("y.json", 4)
+    assert places.place("d::1") == Place("x.yaml", 2)
+    assert places.place("d::2") == Place("y.json", 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("x.yaml", "a:\n  b: 1\n  b: 2\n"), ("x.json", '{"a":\n{"b": 1,\n"b": 2}}')]
+)
+def test_keys_that_stand_twice(name, text, write):
+    write(name, text)
+    (double,) = Positions([name]).doubles()
+    assert double.id == "a::b"
+    assert "at line 2 and line 3" in double.problem
+
+
+def test_what_cannot_be_read_has_no_places(write):
+    write("x.yaml", "a: [1")
+    write("x.json", '{"a": ')
+    assert Positions(["x.yaml", "x.json", "none.yaml"]).place("a") == Place("x.yaml")
