@@ -2,9 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["large_file_hint"]
+import yaml
+from monai.bundle import ConfigParser
+
+from monai_lighter.errors import BundleError
+
+__all__ = ["large_file_hint", "large_file_hints"]
+
+
+@contextmanager
+def large_file_hints(bundle: Path) -> Iterator[None]:
+    """Within it, an error about a file that was not found comes with `large_file_hint`, where there is one.
+
+    Raises:
+        BundleError: the error with the hint.
+    """
+    try:
+        yield
+    except Exception as error:
+        hint = large_file_hint(error, bundle)
+        if hint is None:
+            raise
+        raise BundleError(f"{error} {hint}") from error
 
 
 def large_file_hint(error: BaseException, bundle: Path) -> str | None:
@@ -20,16 +43,20 @@ def large_file_hint(error: BaseException, bundle: Path) -> str | None:
         cause = cause.__cause__
     if cause is None:
         return None
-    listed = "".join(
-        path.read_text() for path in bundle.glob("large_files.*") if path.suffix in (".yml", ".yaml", ".json")
-    )
-    missing = [
-        line
-        for line in listed.splitlines()
-        if "path" in line and Path(line.split(":", 1)[1].strip(" \"',")).name in str(cause)
-    ]
-    if not missing:
+    words = [Path(word.strip("'\",.:;()[]")).name for word in str(cause).split()]
+    if not any(name in words for name in _large_files(bundle)):
         return None
     return (
         f"The bundle lists it among its large files: python -m monai.bundle download_large_files --bundle_path {bundle}"
     )
+
+
+def _large_files(bundle: Path) -> Iterator[str]:
+    """Names of the files in the bundle's lists; a list that cannot be read has none."""
+    for path in bundle.glob("large_files*"):
+        try:
+            lists = ConfigParser.load_config_file(str(path))
+        except (ValueError, yaml.YAMLError):
+            continue
+        listed = lists.get("large_files") if isinstance(lists, dict) else None
+        yield from (Path(entry["path"]).name for entry in listed or () if "path" in entry)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,16 +24,8 @@ from monai_lighter.config.files import config_files, config_root, unreadable
 from monai_lighter.config.overrides import apply_overrides, expand_macros, unused_overrides
 from monai_lighter.config.resolver import Resolver
 from monai_lighter.config.sections import STAGES, TOP_LEVEL, is_native, locate, plain_config, pruned, with_defaults
-from monai_lighter.errors import (
-    BundleError,
-    CaseError,
-    ConfigError,
-    Finding,
-    did_you_mean,
-    is_command,
-    print_errors_briefly,
-)
-from monai_lighter.hints import large_file_hint
+from monai_lighter.errors import CaseError, ConfigError, Finding, did_you_mean, is_command, print_errors_briefly
+from monai_lighter.hints import large_file_hints
 from monai_lighter.inspection.digest import log_digest
 from monai_lighter.logging_conf import applied_for_monai
 from monai_lighter.project import import_project, make_importable
@@ -193,9 +186,8 @@ class Workflow(PropertiesWorkflow):
         return {*TOP_LEVEL, *self._roots(), *properties, *(SETTINGS if self._tracked else ())}
 
     def _run_expr(self, id: str, **kwargs: Any) -> list[Any]:
-        if self.native or not has_engines:
-            return super()._run_expr(id, **kwargs)
-        with engines.on_lightning(self.parser):
+        on_lightning = nullcontext() if self.native or not has_engines else engines.on_lightning(self.parser)
+        with large_file_hints(self.bundle_path), on_lightning:
             return super()._run_expr(id, **kwargs)
 
     def _built(self, id: str, value: Any) -> None:
@@ -221,12 +213,14 @@ class Workflow(PropertiesWorkflow):
             raise ConfigError([self._unknown_run_id()])
         log_digest(self.bundle_path)
         try:
-            return self._run_expr(id=self.run_id) if self.stage is None else [self._run_stage(self.stage)]
+            if self.stage is None:
+                return self._run_expr(id=self.run_id)
+            with large_file_hints(self.bundle_path):
+                return [self._run_stage(self.stage)]
         except CaseError:
             raise
         except Exception as error:
-            hint = large_file_hint(error, self.bundle_path)
-            known = case_error(error, self._sources) or (hint and BundleError(f"{error} {hint}"))
+            known = case_error(error, self._sources)
             if not known:
                 raise
             raise known from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Sequence
+from importlib.metadata import PackageNotFoundError, distribution
 from importlib.util import find_spec
 
 from lightning.pytorch import Trainer
@@ -21,8 +22,6 @@ __all__ = ["engine_findings", "missing_packages"]
 SECTION = "lightning"
 OWN_KEYWORDS = ("ckpt_path",)
 ENGINES = ("Trainer", "Evaluator")
-DISTRIBUTIONS = {"pytorch-ignite": "ignite", "scikit-image": "skimage", "scikit-learn": "sklearn", "pillow": "PIL"}
-"""Names of packages, and of the modules they bring, where the two differ."""
 
 
 def engine_findings(config: dict) -> Iterator[Finding]:
@@ -67,12 +66,18 @@ def _keywords(id: str, engine: str, section: dict, components: Sequence[str]) ->
 def missing_packages(meta: dict) -> Iterator[Finding]:
     """Packages that a bundle's metadata asks for and that are not installed."""
     for name in ("required_packages_version", "optional_packages_version"):
-        for package, version in (meta.get(name) or {}).items():
-            module = DISTRIBUTIONS.get(package.lower(), package.replace("-", "_"))
-            if find_spec(module.split(".", maxsplit=1)[0]) is None:
+        asked = meta.get(name)
+        for package, version in asked.items() if isinstance(asked, dict) else ():
+            if not _is_installed(package):
+                problem = f"the bundle asks for {package} {version}, which is not installed"
                 hint = f"If the run needs it: pip install {package}=={version}."
-                yield Finding(
-                    f"_meta_{ID_SEP_KEY}{name}",
-                    f"the bundle asks for {package} {version}, which is not installed",
-                    hint,
-                )
+                yield Finding(f"_meta_{ID_SEP_KEY}{name}", problem, hint)
+
+
+def _is_installed(package: str) -> bool:
+    """Whether there is a distribution or, as some bundles name it, a module of that name."""
+    try:
+        distribution(package)
+    except PackageNotFoundError:
+        return find_spec(package.replace("-", "_").split(".", maxsplit=1)[0]) is not None
+    return True

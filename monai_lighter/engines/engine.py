@@ -84,6 +84,13 @@ class LightningEngine(Engine):
         if self._dataloader_iter is None:
             state.dataloader = data
 
+    def _internal_run(self) -> State:
+        """Ignite's loop, which only an engine with a ``run`` of its own can come to."""
+        raise TypeError(
+            f"{type(self).__name__} cannot be run by Lightning's Trainer: its own run() begins Ignite's loop "
+            "(Engine._internal_run) and not super().run()."
+        )
+
     def _setup_dataloader_iter(self) -> None:
         self.data_begun = {"iteration": self.state.iteration, "random": random_numbers(self)}
         super()._setup_dataloader_iter()
@@ -118,7 +125,7 @@ def adopted(engine: Engine) -> Engine:
     try:
         engine.__class__ = lightning_class(type(engine))  # type: ignore[arg-type]
     except TypeError as error:
-        raise TypeError(f"{type(engine).__name__} cannot be run by Lightning's Trainer: {error}") from error
+        raise TypeError(f"{type(engine).__name__} cannot be run by Lightning's Trainer: {error}") from None
     return engine
 
 
