@@ -134,9 +134,10 @@ def _yaml(file: str, node: yaml.Node) -> Node:
                 for merged in [child] if isinstance(value, yaml.MappingNode) else child.items.values():
                     result.items.update({name: item for name, item in merged.items.items() if name not in result.items})
                 continue
-            if key.value in own:
-                result.doubles.append((key.value, own[key.value].place, child.place))
-            own[key.value] = child
+            name = str(key.value)
+            if name in own:
+                result.doubles.append((name, own[name].place, child.place))
+            own[name] = child
         result.items.update(own)
     return result
 
