@@ -11,7 +11,7 @@ from monai.bundle import ConfigParser, ConfigWorkflow
 from monai.bundle.properties import InferProperties, MetaProperties, TrainProperties
 from monai.bundle.utils import ID_SEP_KEY
 from monai.inferers import SimpleInferer
-from monai.utils import BundleProperty, BundlePropertyConfig
+from monai.utils import BundleProperty, BundlePropertyConfig, optional_import
 
 from monai_lighter.config.sections import MODES, MODES_OF_STAGE, locate, plain_config
 
@@ -24,6 +24,10 @@ __all__ = [
     "set_item",
     "set_property",
 ]
+
+_, has_engines = optional_import("ignite.engine")
+if has_engines:
+    from monai_lighter.engines import stages
 
 TRAIN_IDS = {
     "trainer": "trainer",
@@ -47,6 +51,7 @@ TRAIN_IDS = {
 }
 IMPLIED = ("device", "trainer", "evaluator", "train_inferer", "val_inferer", "inferer")
 """Properties that a native config need not write out."""
+ENGINES = ("trainer", "evaluator")
 INFER_IDS = {
     "evaluator": "trainer",
     "dataset": "system::dataloaders::{mode}::dataset",
@@ -148,6 +153,9 @@ def set_item(parser: ConfigParser, id: str, value: Any) -> None:
 class PropertiesWorkflow(ConfigWorkflow):
     """`ConfigWorkflow` whose properties are those of a native config too.
 
+    Its ``trainer`` and ``evaluator`` are MONAI's engines then (`StageTrainer`, `StageEvaluator`), with the attributes of
+    Lightning's Trainer beside their own; without pytorch-ignite they are Lightning's Trainer itself.
+
     Attributes:
         native: whether the config is one.
         config: the whole of a native config, of plain values, as it is saved with the run.
@@ -156,6 +164,7 @@ class PropertiesWorkflow(ConfigWorkflow):
     native: bool
     config: dict[str, Any]
     _prepared: bool
+    _stage_of_type: str
 
     def _get_prop_id(self, name: str, property: dict) -> Any:
         wanted = property[BundlePropertyConfig.ID]
@@ -169,7 +178,23 @@ class PropertiesWorkflow(ConfigWorkflow):
             value = implied(self.parser, name, property[BundlePropertyConfig.ID])
             if value is not None:
                 return value
-        return super()._get_property(name, property)
+        value = super()._get_property(name, property)
+        return self._stage_engine(name, value) if self.native and name in ENGINES and has_engines else value
+
+    def _stage_engine(self, name: str, trainer: Any) -> Any:
+        """To MONAI, a trainer and an evaluator are engines: one of each for the Trainer of the config."""
+        known: dict[str, Any] = vars(self).setdefault("_engines", {})
+        if name not in known or known[name][0] is not trainer:
+            stage = "fit" if name == "trainer" else "validate" if self.workflow_type == "train" else self._stage_of_type
+            system = self.parser.get_parsed_content("system")
+            known[name] = (trainer, stages.stage_engine(stage, trainer, system, self._stage_arguments(stage)))
+        return known[name][1]
+
+    def _stage_arguments(self, stage: str) -> dict[str, Any]:
+        """Keywords for the Trainer's method of a stage: ``args`` of the config."""
+        id = locate(self.parser.get(), f"args{ID_SEP_KEY}{stage}")
+        arguments = dict(self.parser.get_parsed_content(id) or {}) if id is not None else {}
+        return {"return_predictions": False, **arguments} if stage == "predict" else arguments
 
     def _set_property(self, name: str, property: dict, value: Any) -> None:
         if not self.native:

@@ -23,7 +23,7 @@ from monai_lighter.config.engines import engine_findings, missing_packages
 from monai_lighter.config.files import config_files, config_root, unreadable
 from monai_lighter.config.overrides import apply_overrides, expand_macros, unused_overrides
 from monai_lighter.config.resolver import Resolver
-from monai_lighter.config.sections import STAGES, TOP_LEVEL, is_native, locate, plain_config, pruned, with_defaults
+from monai_lighter.config.sections import STAGES, TOP_LEVEL, is_native, plain_config, pruned, with_defaults
 from monai_lighter.errors import CaseError, ConfigError, Finding, did_you_mean, is_command, print_errors_briefly
 from monai_lighter.hints import large_file_hints
 from monai_lighter.inspection.digest import log_digest
@@ -111,6 +111,7 @@ class Workflow(PropertiesWorkflow):
         type_stage = STAGE_OF_TYPE.get((workflow_type or "").lower(), "predict")
         by_type = run_id == "run" and "run" not in self.parser
         self.stage = None if not self.native else run_id if run_id in STAGES else type_stage if by_type else None
+        self._stage_of_type = "validate" if (self.stage or type_stage) == "fit" else self.stage or type_stage
         if self.native:
             self.properties = native_properties(
                 self.properties, self.parser.get(), self.workflow_type, self.stage or type_stage
@@ -234,10 +235,7 @@ class Workflow(PropertiesWorkflow):
     def _run_stage(self, stage: str) -> Any:
         system = self.parser.get_parsed_content("system")
         trainer = self.parser.get_parsed_content("trainer")
-        id = locate(self.parser.get(), f"args{ID_SEP_KEY}{stage}")
-        arguments = dict(self.parser.get_parsed_content(id) or {}) if id is not None else {}
-        if stage == "predict":
-            arguments.setdefault("return_predictions", False)
+        arguments = self._stage_arguments(stage)
         if self._tracked:
             save_executed(self.parser, self.config)
         return getattr(trainer, stage)(system, **arguments)

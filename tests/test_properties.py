@@ -5,6 +5,7 @@ import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
 from monai.bundle.properties import InferProperties, TrainProperties
 from monai.data import Dataset
+from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from monai.inferers import SimpleInferer, SlidingWindowInferer
 from monai.transforms import Compose, LoadImaged
 
@@ -33,7 +34,10 @@ def test_properties_of_a_training(bundle):
     assert run.device == torch.device("cpu")
     assert run.max_epochs == 1
     assert run.trainer.max_epochs == 1
-    assert run.evaluator is run.trainer
+    assert isinstance(run.trainer, SupervisedTrainer)
+    assert isinstance(run.evaluator, SupervisedEvaluator)
+    assert run.trainer is run.trainer
+    assert run.trainer.trainer is run.evaluator.trainer is run.parser.get_parsed_content("trainer")
     assert type(run.network_def).__name__ == "UNet"
     assert run.network_def is run.parser.get_parsed_content("system").model
     assert len(run.train_dataset) == len(run.train_dataset_data) == 4
@@ -55,7 +59,8 @@ def test_properties_of_an_inference(bundle):
     assert isinstance(run.preprocessing, Compose)
     assert isinstance(run.postprocessing, Compose)
     assert isinstance(run.inferer, SlidingWindowInferer)
-    assert run.evaluator is run.parser.get_parsed_content("trainer")
+    assert run.evaluator.trainer is run.parser.get_parsed_content("trainer")
+    assert run.evaluator.stage == "predict"
     assert run.device.type == "cpu"
     assert run.handlers is None
     assert run.key_metric is None
