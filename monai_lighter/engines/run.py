@@ -13,12 +13,14 @@ from torch import Tensor
 
 __all__ = ["STOPS", "Run"]
 
-STOPS = (
-    Events.STARTED,
-    Events.EPOCH_STARTED,
-    Events.ITERATION_STARTED,
-    Events.ITERATION_COMPLETED,
-    Events.EPOCH_COMPLETED,
+STOPS = frozenset(
+    (
+        Events.STARTED,
+        Events.EPOCH_STARTED,
+        Events.ITERATION_STARTED,
+        Events.ITERATION_COMPLETED,
+        Events.EPOCH_COMPLETED,
+    )
 )
 
 
