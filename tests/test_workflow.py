@@ -473,7 +473,8 @@ def test_another_seed_makes_another_run(bundle):
 def test_the_trainer_is_lightnings(bundle):
     run = workflow(bundle, run_id="fit", **{"trainer::max_epochs": 4, "trainer::limit_train_batches": 1})
     run.initialize()
-    assert type(run.trainer) is Trainer
+    assert type(run.parser.get_parsed_content("trainer")) is Trainer
+    assert run.trainer.trainer is run.parser.get_parsed_content("trainer")
     assert run.trainer.max_epochs == 4
 
 
