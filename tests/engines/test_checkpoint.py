@@ -70,6 +70,9 @@ RUNS = [
     pytest.param(6, {"train#dataset#_target_": "CacheDataset", "train#dataset#progress": False}, id="cached"),
     pytest.param(6, {"optimizer": {"_target_": "torch.optim.SGD", "params": "$@network.parameters()", "lr": 0.1,
                                    "momentum": 0.9}}, id="momentum"),
+    pytest.param(6, {"train#dataloader": {"_target_": "torch.utils.data.DataLoader", "batch_size": 2, "dataset":
+                     {"_target_": "zoo_parts.Stream", "count": 5}, "collate_fn": "$monai.data.list_data_collate"},
+                     "train#dataset": None}, id="no length"),
     pytest.param(6, gan(), id="own iteration"),
 ]  # fmt: skip
 

@@ -136,6 +136,8 @@ class TestTwoProcesses:
             reference, ours = (left(runs[run], when, rank)[1] for run in ("ignite", name))
             assert (ours["iterations"], ours["epoch_length"], ours["rank"]) == (4, [2, 2 - rank], rank)
             assert (reference["iterations"], reference["epoch_length"]) == (4, [2, 2 - rank])
+            assert "LightningEngine" in ours["bases"]
+            assert "LightningEngine" not in reference["bases"]
             for engine in ("trainer", "evaluator"):
                 assert ours[engine] == pytest.approx(reference[engine], abs=1e-6)
             assert ours["evaluator"]["val_dice"] > 0

@@ -230,6 +230,34 @@ def test_progress_bar(lightning, capsys, given, shown):
     assert (f"{DICE}=" in captured.out + captured.err) == shown
 
 
+@pytest.mark.parametrize("given", [False, True])
+def test_strategy_and_the_place_of_logs(lightning, root, given):
+    """Unsaid, networks stay where the config has them, and nothing is written."""
+    strategy = {"_target_": "lightning.pytorch.strategies.SingleDeviceStrategy", "device": "cpu"}
+    keywords = {"strategy": strategy, "default_root_dir": "here", "enable_checkpointing": True} if given else {}
+    seen = {
+        "_target_": "zoo_parts.At",
+        "event": "started",
+        "call": "$lambda engine: @names.append(strategy_of(engine))",
+    }
+    imports = ["$import torch", "$import monai", "$import zoo_parts", "$from scripts.seen import strategy_of"]
+    source = (
+        "from monai_lighter.engines.drive import UNDER_WAY\n\n"
+        "def strategy_of(engine):\n    return type(UNDER_WAY[-1].trainer.strategy).__name__\n"
+    )
+    changes = {
+        "names": "$list()",
+        "train#extra": [seen],
+        "imports": imports,
+        "run": ["$@train#trainer.run()", "$@names"],
+    }
+    outcome = lightning(keywords, changes, scripts={"seen.py": source})
+    assert outcome.error is None
+    assert outcome.returned[-1] == ["list", repr("SingleDeviceStrategy" if given else "InPlaceStrategy")]
+    assert outcome.parts["network"] == lightning({}, {"train#extra": []}).parts["network"]
+    assert [Path(name).parts[0] for name in outcome.files] == (["here"] if given else [])
+
+
 def test_precision_of_networks_and_batches(lightning):
     outcome = lightning({"precision": "64-true"}, PLAIN)
     assert " torch.float64 " in outcome.parts["network"]["conv.weight"]
@@ -274,6 +302,7 @@ def test_keywords_for_engines_that_other_items_refer_to(lightning):
 def test_the_section_may_be_a_reference_or_an_expression(lightning):
     assert started(lightning({}, {"lightning": "@other", "other": {"max_epochs": "$3 - 2"}})) == 1
     assert started(lightning({}, {"lightning": "$dict(max_epochs=1)"})) == 1
+    assert started(lightning({}, {"lightning": {"max_epochs": 1, "_requires_": "@loss"}})) == 1
 
 
 WRONG = [

@@ -275,6 +275,7 @@ def leave(name, network, trainer, evaluator):
         "iterations": trainer.state.iteration,
         "epoch_length": [trainer.state.epoch_length, evaluator.state.epoch_length],
         "rank": trainer.state.rank,
+        "bases": [base.__name__ for base in type(trainer).__mro__],
         "trainer": trainer.state.metrics,
         "evaluator": evaluator.state.metrics,
     }
