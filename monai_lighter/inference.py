@@ -50,8 +50,13 @@ def argument_names(model: Module) -> set[str]:
 
 
 def detached(value: Any) -> Any:
-    """Tensors without graph, also inside lists, tuples and dicts."""
-    return value.detach() if isinstance(value, Tensor) else apply_to_collection(value, Tensor, Tensor.detach)
+    """Tensors without graph, also inside lists, tuples and dicts; bfloat16, which NumPy does not have, as float32."""
+    return _detached(value) if isinstance(value, Tensor) else apply_to_collection(value, Tensor, _detached)
+
+
+def _detached(tensor: Tensor) -> Tensor:
+    tensor = tensor.detach()
+    return tensor.float() if tensor.dtype is torch.bfloat16 else tensor
 
 
 def item_count(input: Any) -> int:

@@ -2,6 +2,7 @@ import json
 import sys
 from pathlib import Path
 
+import nibabel
 import pytest
 import torch
 import yaml
@@ -29,6 +30,13 @@ def test_fit_writes_the_best_weights_into_the_bundle(bundle):
 def test_predict_writes_a_file_for_each_case(bundle):
     assert workflow(bundle, "inference", run_id="predict").run() == [None]
     assert sorted(path.name for path in (bundle / "eval").iterdir()) == ["image_4_trans.nii.gz", "image_5_trans.nii.gz"]
+
+
+def test_predictions_in_mixed_precision_can_be_transformed_and_saved(bundle):
+    numpy_transform = {"_target_": "FillHolesd", "keys": "pred"}
+    changes = {"system::inferer": None, "system::postprocessing::predict::transforms::0": numpy_transform}
+    workflow(bundle, "inference", run_id="predict", **changes, **{"trainer::precision": "bf16-mixed"}).run()
+    assert nibabel.load(bundle / "eval" / "image_4_trans.nii.gz").shape == (16, 16, 1, 2)
 
 
 def test_predictions_can_be_had(bundle):
