@@ -158,13 +158,21 @@ def compare(ignite: Path, lightning: Path, files: dict[str, list[Path]]) -> int:
 
 def report(turns: list[dict[str, Any]], unequal: int) -> None:
     """Prints the ratios of time."""
-    loops = [{engine: sum(run["seconds"] for run in turn[engine]["runs"]) for engine in ENGINES} for turn in turns]
-    whole = statistics.median(turn["lightning"]["seconds"] / turn["ignite"]["seconds"] for turn in turns)
-    verdict = "all files are equal" if not unequal else f"{unequal} files are not equal"
-    print(f"{verdict}; time, Lightning to Ignite: whole command {whole:.2f}", end="")
-    if all(loop["ignite"] for loop in loops):
-        print(f", loops {statistics.median(loop['lightning'] / loop['ignite'] for loop in loops):.2f}", end="")
-    print()
+    print(
+        "all files are equal" if not unequal else f"{unequal} files are not equal", end="; time, Lightning to Ignite: "
+    )
+    whole = [[turn[engine]["seconds"] for engine in ENGINES] for turn in turns]
+    loops = [[sum(run["seconds"] for run in turn[engine]["runs"]) for engine in ENGINES] for turn in turns]
+    times = (
+        {"whole command": whole, "loops": loops} if all(min(turn) > 0 for turn in loops) else {"whole command": whole}
+    )
+    print(", ".join(f"{name} {_ratio(seconds)}" for name, seconds in times.items()))
+
+
+def _ratio(seconds: list[list[float]]) -> str:
+    ignite, lightning = (statistics.median(side) for side in zip(*seconds, strict=True))
+    ratio = statistics.median(turn[1] / turn[0] for turn in seconds)
+    return f"{ratio:.2f} ({lightning:.1f} s to {ignite:.1f} s)"
 
 
 def main() -> int:

@@ -15,6 +15,7 @@ from ignite.engine import Engine
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.plugins.environments import ClusterEnvironment, LightningEnvironment
 from monai.bundle.config_item import ConfigComponent
 from monai.bundle.reference_resolver import ReferenceResolver
 from monai.bundle.utils import ID_SEP_KEY
@@ -118,9 +119,13 @@ def trainer_for(engine: Engine, automatic: bool, keywords: Mapping[str, Any]) ->
         "use_distributed_sampler": False,
         **_placement(device, given),
     }
+    plugins = _listed(given.pop("plugins", None))
     scaler = getattr(engine, "scaler", None)
     if automatic and scaler is not None and scaler.is_enabled() and "precision" not in given:
-        defaults["plugins"] = [EnginePrecision(scaler), *_listed(given.pop("plugins", None))]
+        plugins.append(EnginePrecision(scaler))
+    if "strategy" in defaults and not any(isinstance(plugin, ClusterEnvironment) for plugin in plugins):
+        plugins.append(LightningEnvironment())  # alone in its process, whatever a cluster has started it in
+    defaults["plugins"] = plugins
     try:
         return Trainer(**{**defaults, **given})
     except (MisconfigurationException, TypeError, ValueError) as error:

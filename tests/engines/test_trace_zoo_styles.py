@@ -167,6 +167,14 @@ def test_step_that_raises_stop_iteration(both):
     assert "StopIteration" in reference.error
 
 
+def test_on_a_cluster(both, monkeypatch):
+    """A run in a job with several tasks is one process, as under Ignite, and the job's signals stay its own."""
+    job = {"NTASKS": "2", "JOB_NAME": "train", "PROCID": "0", "JOB_ID": "5", "LOCALID": "0", "NODEID": "0"}
+    for name, value in job.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    both()
+
+
 STEPS = """
 import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
