@@ -124,6 +124,14 @@ def impatient_workers():
         yield
 
 
+@pytest.fixture(autouse=True)
+def _no_seed_is_left():
+    """``seed_everything`` leaves its seed to the processes that are started later."""
+    yield
+    for name in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS"):
+        os.environ.pop(name, None)
+
+
 @pytest.fixture(scope="session")
 def monai_bundle():
     """Runs ``python -m monai.bundle ARGUMENTS``, or another interpreter line, and gives the finished process."""

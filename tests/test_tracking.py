@@ -41,7 +41,7 @@ def test_settings_may_be_a_dictionary_or_a_file(bundle, tmp_path):
     settings = {"configs": {"experiment_name": "theirs", "output_dir": str(tmp_path / "out")}}
     (tmp_path / "settings.yaml").write_text(yaml.safe_dump(settings))
     run = fit(bundle, tracking=str(tmp_path / "settings.yaml"), save_execute_config=False)
-    assert run.trainer.logger.experiment.get_experiment_by_name("theirs") is not None
+    assert run.trainer.loggers[0].experiment.get_experiment_by_name("theirs") is not None
     assert not list((tmp_path / "out").glob("config_*.json"))
     run = Workflow(str(bundle / "configs" / "train.yaml"), logging_file=False, run_id="fit", tracking=settings)
     assert run.parser["experiment_name"] == "theirs"

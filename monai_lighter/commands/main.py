@@ -29,10 +29,10 @@ def main() -> None:
     named = [word for word in words[:1] if word in VERBS]
     if named and words[1:] in (["--help"], ["-h"]):
         words = [*named, "--", "--help"]  # else Fire takes it for an item of the config, in verbs that have overrides
-    for verb in named:
-        _require_known_flags(_verb(verb), words[1:])
     report, sys.stdout = sys.stdout, sys.stderr
     try:
+        for verb in named:
+            _require_known_flags(_verb(verb), words[1:])
         result = fire.Fire(
             {verb: _verb(verb) for verb in named or VERBS}, words, name="monai_lighter", serialize=_nothing
         )
