@@ -28,6 +28,7 @@ from monai_lighter.errors import CaseError, ConfigError, Finding, did_you_mean, 
 from monai_lighter.hints import large_file_hints
 from monai_lighter.inspection.digest import log_digest
 from monai_lighter.logging_conf import applied_for_monai
+from monai_lighter.profiler import PassThroughProfiler
 from monai_lighter.project import import_project, make_importable
 from monai_lighter.properties import PropertiesWorkflow, native_properties
 from monai_lighter.tracking import SETTINGS, add_tracking, save_executed, tracking_settings
@@ -199,6 +200,7 @@ class Workflow(PropertiesWorkflow):
             self._sources = name_cases(value)
         elif id == "trainer" and isinstance(value, Trainer):
             value.callbacks.append(SaveConfig(self.config))  # type: ignore[attr-defined]
+            PassThroughProfiler.into(value)
 
     def run(self) -> list[Any]:
         """Runs the stage, or the expressions of the run id, and gives their results.

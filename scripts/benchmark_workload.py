@@ -16,7 +16,7 @@ from monai.data import DataLoader, Dataset
 from monai.networks.nets import UNet
 from torch import nn
 
-STEPS = {"tiny": 400, "unet": 12}
+STEPS = {"tiny": 2000, "unet": 60}
 SIDES = {
     "raw": "hand-written PyTorch loop",
     "lightning": "plain LightningModule",
@@ -29,7 +29,7 @@ class Timed(nn.Module):
     """A network that notes when it is called in training, and writes that and the peak memory down when the process ends.
 
     Args:
-        kind: ``tiny`` (a few hundred weights on 8 x 8 pixels) or ``unet`` (3D, on 48 x 48 x 48 voxels).
+        kind: ``tiny`` (a few hundred weights on 8 x 8 pixels) or ``unet`` (3D, on 64 x 64 x 64 voxels).
     """
 
     def __init__(self, kind: str) -> None:
@@ -54,7 +54,7 @@ def _tiny() -> nn.Module:
 
 def loader(kind: str) -> DataLoader:
     """Batches of ``{"image": (1, ...), "label": (1, ...)}``, from memory, as many as there are steps."""
-    size = (1, 48, 48, 48) if kind == "unet" else (1, 8, 8)
+    size = (1, 64, 64, 64) if kind == "unet" else (1, 8, 8)
     item = {"image": torch.rand(size), "label": (torch.rand(size) > 0.5).float()}
     return DataLoader(Dataset([item] * STEPS[kind]), batch_size=1)
 

@@ -22,6 +22,7 @@ from monai.bundle.utils import ID_SEP_KEY
 
 from monai_lighter.engines.strategy import EnginePrecision, InPlaceStrategy
 from monai_lighter.errors import ComponentError, ConfigError, Finding, did_you_mean, in_short
+from monai_lighter.profiler import PassThroughProfiler
 
 __all__ = ["CHECKPOINT", "epochs_for", "keywords_for", "lightning_section", "trainer_for"]
 
@@ -127,9 +128,11 @@ def trainer_for(engine: Engine, automatic: bool, keywords: Mapping[str, Any]) ->
         plugins.append(LightningEnvironment())  # alone in its process, whatever a cluster has started it in
     defaults["plugins"] = plugins
     try:
-        return Trainer(**{**defaults, **given})
+        trainer = Trainer(**{**defaults, **given})
     except (MisconfigurationException, TypeError, ValueError) as error:
         raise ComponentError("lightning", f"lightning: no Trainer can be made of {given}: {in_short(error)}") from error
+    PassThroughProfiler.into(trainer)
+    return trainer
 
 
 def _placement(device: torch.device, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,9 @@ CONFIG = {"seed": 0, "system": {"model": "@network_def"}, "network_def": {"_targ
 
 
 def test_the_config_lies_in_the_log_directory(tmp_path):
-    trainer(tmp_path, logger=True, callbacks=[SaveConfig(CONFIG)]).fit(classification())
+    run = trainer(tmp_path, logger=True, callbacks=[SaveConfig(CONFIG)])
+    run.fit(classification())
+    assert not any(isinstance(callback, SaveConfig) for callback in run.callbacks)
     file = tmp_path / "lightning_logs" / "version_0" / "config.yaml"
     assert yaml.safe_load(file.read_text()) == CONFIG
     assert list(yaml.safe_load(file.read_text())) == list(CONFIG)
