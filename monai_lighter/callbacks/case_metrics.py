@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 
 from monai_lighter.callbacks.table import Table
@@ -34,26 +34,27 @@ class CaseMetrics(Callback):
         self.metrics = metrics
         self._table: Table | None = None
 
-    def _open(self, trainer: Trainer, mode: str) -> None:
+    def on_validation_start(self, trainer: Trainer, pl_module: Any) -> None:
         self._table = None
         if trainer.sanity_checking or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         directory = trainer.log_dir or trainer.default_root_dir
-        self._table = Table(
-            self.path or Path(directory) / f"case_metrics_{mode}.csv", ("case", "metric", "class", "value"), trainer
-        )
+        path = self.path or Path(directory) / f"case_metrics_{pl_module.mode}.csv"
+        self._table = Table(path, ("case", "metric", "class", "value"), trainer)
         self._count = trainer.global_rank
 
-    def _add(self, trainer: Trainer, pl_module: Any, outputs: Any, mode: str) -> None:
+    def on_validation_batch_end(
+        self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
         if outputs is None or self._table is None:
             return
+        metrics = pl_module.metrics[pl_module.mode]
         for name, values in outputs["metrics"].items():
-            metric = pl_module.metrics[mode][name]
-            if name not in pl_module.metrics[mode].monai or (self.metrics is not None and name not in self.metrics):
+            if name not in metrics.monai or (self.metrics is not None and name not in self.metrics):
                 continue
             if not isinstance(values, Tensor) or values.ndim != 2:
                 continue
-            first = 0 if getattr(metric, "include_background", True) else 1
+            first = 0 if getattr(metrics[name], "include_background", True) else 1
             self._table.add(self._rows(trainer, outputs["identifier"], name, values, first))
         self._count += trainer.world_size * item_count(outputs["input"])
 
@@ -63,38 +64,10 @@ class CaseMetrics(Callback):
             for column, value in enumerate(row):
                 yield case, metric, first + column, value
 
-    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._open(trainer, "val")
-
-    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._open(trainer, "test")
-
-    def on_validation_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        self._add(trainer, pl_module, outputs, "val")
-
-    def on_test_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        self._add(trainer, pl_module, outputs, "test")
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
         if self._table is not None:
             self._table.close()
 
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self._table is not None:
-            self._table.close()
+    on_test_start = on_validation_start
+    on_test_batch_end = on_validation_batch_end
+    on_test_end = on_validation_end

@@ -25,7 +25,7 @@ ENGINES = ("Trainer", "Evaluator")
 
 
 def engine_findings(config: dict) -> Iterator[Finding]:
-    """Unknown keywords of the ``lightning`` section, and engines where pytorch-ignite is not installed."""
+    """Unknown keywords of the ``lightning`` section and of engines of ours, and engines where pytorch-ignite is not installed."""
     id = locate(config, SECTION) or SECTION
     section = ConfigParser(config).get(id)
     if isinstance(section, dict):
@@ -33,10 +33,12 @@ def engine_findings(config: dict) -> Iterator[Finding]:
         yield from _keywords(id, "", section, [ReferenceResolver.normalize_id(component) for component in components])
     elif section is not None and not isinstance(section, str):
         yield Finding(id, f"must be a section, got {section!r}", "Give it keywords of lightning.pytorch.Trainer.")
-    if find_spec("ignite") is None:
-        for id, value in items(config):
-            target = value.get("_target_") if isinstance(value, dict) else None
-            if isinstance(target, str) and target.endswith(ENGINES):
+    for id, value in items(config):
+        target = value.get("_target_") if isinstance(value, dict) else None
+        if isinstance(target, str) and target.endswith(ENGINES):
+            own = value.get(SECTION) if target.startswith("monai_lighter.") else None
+            yield from _keywords(f"{id}{ID_SEP_KEY}{SECTION}", "", own if isinstance(own, dict) else {}, ())
+            if find_spec("ignite") is None:
                 yield Finding(f"{id}::_target_", f"{target} needs pytorch-ignite", "pip install 'monai_lighter[zoo]'.")
 
 

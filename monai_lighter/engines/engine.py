@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import inspect
+from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
 
 import monai.engines
 from ignite.engine import Engine, State
+from monai.bundle.utils import ID_SEP_KEY
 
 from monai_lighter.engines.checkpoint import random_numbers
 from monai_lighter.engines.drive import drive
 from monai_lighter.engines.run import Run
-from monai_lighter.engines.settings import epochs_for, keywords_for
+from monai_lighter.engines.settings import epochs_for, keywords_for, known
 
 __all__ = [
     "EnsembleEvaluator",
@@ -129,13 +131,39 @@ def adopted(engine: Engine) -> Engine:
     return engine
 
 
+def takes_keywords(cls: Any) -> Any:
+    """Gives an engine's class the argument ``lightning`` beside its own: keywords of ``lightning.pytorch.Trainer``."""
+    monai_init = cls.__init__
+
+    def __init__(self: Any, *args: Any, lightning: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
+        self.lightning = known(lightning or {}, f"{cls.__name__}{ID_SEP_KEY}lightning")
+        monai_init(self, *args, **kwargs)
+
+    own = inspect.signature(monai_init)
+    keyword = inspect.Parameter("lightning", inspect.Parameter.KEYWORD_ONLY, default=None)
+    __init__.__signature__ = own.replace(parameters=[*own.parameters.values(), keyword])  # type: ignore[attr-defined]
+    cls.__init__ = __init__
+    return cls
+
+
+@takes_keywords
 class SupervisedTrainer(monai.engines.SupervisedTrainer, LightningEngine):  # type: ignore[misc]
-    """``monai.engines.SupervisedTrainer`` on Lightning, for a config to name: ``_target_: monai_lighter.SupervisedTrainer``."""
+    """``monai.engines.SupervisedTrainer`` on Lightning, for a config to name: ``_target_: monai_lighter.SupervisedTrainer``.
+
+    Args:
+        lightning: keywords of ``lightning.pytorch.Trainer``; those of the config's ``lightning`` section, which `Workflow`
+            alone reads, go over them. All other arguments are those of MONAI's engine.
+
+    Raises:
+        ConfigError: a keyword that the Trainer does not have.
+    """
 
 
+@takes_keywords
 class SupervisedEvaluator(monai.engines.SupervisedEvaluator, LightningEngine):  # type: ignore[misc]
-    """``monai.engines.SupervisedEvaluator`` on Lightning."""
+    """``monai.engines.SupervisedEvaluator`` on Lightning; ``lightning`` as in `SupervisedTrainer`."""
 
 
+@takes_keywords
 class EnsembleEvaluator(monai.engines.EnsembleEvaluator, LightningEngine):  # type: ignore[misc]
-    """``monai.engines.EnsembleEvaluator`` on Lightning."""
+    """``monai.engines.EnsembleEvaluator`` on Lightning; ``lightning`` as in `SupervisedTrainer`."""

@@ -24,7 +24,7 @@ from monai_lighter.engines.strategy import EnginePrecision, InPlaceStrategy
 from monai_lighter.errors import ComponentError, ConfigError, Finding, did_you_mean, in_short
 from monai_lighter.profiler import PassThroughProfiler
 
-__all__ = ["CHECKPOINT", "epochs_for", "keywords_for", "lightning_section", "trainer_for"]
+__all__ = ["CHECKPOINT", "epochs_for", "keywords_for", "known", "lightning_section", "trainer_for"]
 
 CHECKPOINT = "ckpt_path"
 """The one key of the section that is no keyword of the Trainer: a Lightning checkpoint that trainers go on from."""
@@ -54,7 +54,7 @@ def lightning_section(section: Section) -> Iterator[None]:
 
 
 def keywords_for(engine: Engine) -> dict[str, Any]:
-    """What the section says for an engine: the keywords of all, and over them those under its config id.
+    """Keywords for an engine: its own ``lightning``, over them those of the section for all, and those under its config id.
 
     Raises:
         ConfigError: a key that is neither a keyword nor on the way to an engine.
@@ -64,13 +64,23 @@ def keywords_for(engine: Engine) -> dict[str, Any]:
     prefix = f"{getattr(engine, 'config_id', None)}{ID_SEP_KEY}"
     keywords = {id: value for id, value in entries.items() if ID_SEP_KEY not in id}
     keywords.update({id[len(prefix) :]: value for id, value in entries.items() if id.startswith(prefix)})
-    unknown = [id for id in keywords if id not in KEYWORDS and id != CHECKPOINT]
+    return {**getattr(engine, "lightning", {}), **known(keywords, "lightning")}
+
+
+def known(keywords: Mapping[str, Any], id: str) -> Mapping[str, Any]:
+    """The keywords themselves.
+
+    Raises:
+        ConfigError: one that the Trainer does not have; ``id`` says where they stand.
+    """
+    problem = "lightning.pytorch.Trainer has no such argument, got"
+    unknown = [
+        Finding(f"{id}{ID_SEP_KEY}{key}", f"{problem} {value!r:.80}", did_you_mean(key, KEYWORDS))
+        for key, value in keywords.items()
+        if key not in KEYWORDS and key != CHECKPOINT
+    ]
     if unknown:
-        problem = "lightning.pytorch.Trainer has no such argument, got"
-        raise ConfigError(
-            Finding(f"lightning{ID_SEP_KEY}{id}", f"{problem} {keywords[id]!r:.80}", did_you_mean(id, KEYWORDS))
-            for id in unknown
-        )
+        raise ConfigError(unknown)
     return keywords
 
 
