@@ -71,17 +71,23 @@ def item_count(input: Any) -> int:
 
 
 def with_metadata(pred: Any, source: Any) -> Any:
-    """The prediction as a `MetaTensor` with the metadata and applied operations of the input, as under MONAI's engines.
+    """The prediction as `MetaTensor` with the metadata and applied operations of the input, as under MONAI's engines.
 
     Args:
-        pred: ``(B, …)``; anything but a tensor with one row per input is given back as it is.
+        pred: ``(B, …)``, or lists, tuples and dicts of such; what is no tensor with one row per input stays as it is.
         source: ``(B, …)`` input as it came from the loader.
     """
-    if not isinstance(source, MetaTensor) or not isinstance(pred, Tensor) or pred.shape[:1] != source.shape[:1]:
+    if not isinstance(source, MetaTensor):
         return pred
-    result = MetaTensor(pred)
-    result.copy_meta_from(source, copy_attr=False)
-    return result
+
+    def described(tensor: Tensor) -> Tensor:
+        if tensor.shape[:1] != source.shape[:1]:
+            return tensor
+        result = MetaTensor(tensor)
+        result.copy_meta_from(source, copy_attr=False)
+        return result
+
+    return described(pred) if isinstance(pred, Tensor) else apply_to_collection(pred, Tensor, described)
 
 
 def decollated(batch: Any, input: Any, target: Any, pred: Any) -> list[dict]:

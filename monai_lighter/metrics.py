@@ -49,13 +49,12 @@ class Metrics(nn.Module):
 
     def __init__(self, metrics: Any) -> None:
         super().__init__()
-        named = _named(metrics)
-        self.torch = nn.ModuleDict({name: metric for name, metric in named.items() if isinstance(metric, nn.Module)})
-        self.monai = {name: metric for name, metric in named.items() if not isinstance(metric, nn.Module)}
-        self.names = list(named)
+        self.named = _named(metrics)
+        self.torch = nn.ModuleList(metric for metric in self.named.values() if isinstance(metric, nn.Module))
+        self.names = list(self.named)
 
     def __getitem__(self, name: str) -> Any:
-        return self.monai[name] if name in self.monai else self.torch[name]
+        return self.named[name]
 
     def update(self, adapter: Callable, input: Any, target: Any, pred: Any) -> dict[str, Any]:
         """Adds a batch and gives its values by name, each as the metric's call returned it.

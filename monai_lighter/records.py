@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from monai_lighter.metrics import EpochMean, Metrics
+from monai_lighter.optimization import as_list
 
-__all__ = ["Record"]
+__all__ = ["Record", "Recorded"]
 
 
 class Record(nn.Module):
@@ -30,6 +31,7 @@ class Record(nn.Module):
         super().__init__()
         self.mode = mode
         self.loaders: list[tuple[Metrics, EpochMean]] = []
+        self.logged: set[int] = set()
         self._add(metrics)
 
     def _add(self, metrics: Metrics) -> None:
@@ -62,25 +64,34 @@ class Record(nn.Module):
             if isinstance(metrics[name], Metric) and isinstance(value, Tensor) and value.numel() == 1:
                 module.log(f"{self.mode}/metrics/{name}/step", value, on_step=True, on_epoch=False)
 
+    def log_loader(self, module: LightningModule, dataloader_idx: int) -> None:
+        """Logs a loader's epoch while Lightning is still at that loader, which puts it into its column of what is printed."""
+        self._log_means(module, dataloader_idx)
+        self.logged.add(dataloader_idx)
+
     def log_epoch(self, module: LightningModule, loaders: int) -> None:
-        """Logs the means of the losses and the metrics' own aggregates, for each of the mode's ``loaders``, and forgets them."""
+        """Logs the epoch of those of the mode's ``loaders`` that have not been, and forgets them all."""
         for i in range(loaders):
-            suffix = f"/dataloader_idx_{i}" if loaders > 1 else ""
-            metrics, means = self.of_loader(i)
-            for name, value in means.compute().items():
-                self._log_epoch(module, f"{name}/epoch{suffix}", value, name == f"{self.mode}/loss")
-            for name, value in metrics.compute().items():
-                self._log_epoch(module, f"{self.mode}/metrics/{name}/epoch{suffix}", value, "/" not in name)
+            if i not in self.logged:
+                self._log_means(module, i, f"/dataloader_idx_{i}" if loaders > 1 else "", add_dataloader_idx=False)
         self.reset()
 
-    def _log_epoch(self, module: LightningModule, name: str, value: Tensor, prog_bar: bool) -> None:
-        value = value.to(module.device)
-        module.log(
-            name, value, prog_bar=prog_bar, on_step=False, on_epoch=True, sync_dist=True, add_dataloader_idx=False
-        )
+    def _log_means(self, module: LightningModule, dataloader_idx: int, suffix: str = "", **how: Any) -> None:
+        """Means of the losses and the metrics' own aggregates."""
+        metrics, means = self.of_loader(dataloader_idx)
+        values = {f"{name}/epoch": value for name, value in means.compute().items()}
+        shown = {f"{self.mode}/loss/epoch"}
+        for name, value in metrics.compute().items():
+            values[f"{self.mode}/metrics/{name}/epoch"] = value
+            if "/" not in name:
+                shown.add(f"{self.mode}/metrics/{name}/epoch")
+        how = {"on_step": False, "on_epoch": True, "sync_dist": True, "batch_size": 1, **how}
+        for name, value in values.items():
+            module.log(f"{name}{suffix}", value.to(module.device), prog_bar=name in shown, **how)
 
     def reset(self) -> None:
         """Forgets the epoch, also one that was broken off."""
+        self.logged.clear()
         for metrics, means in self.loaders:
             metrics.reset()
             means.reset()
@@ -89,3 +100,43 @@ class Record(nn.Module):
         """Logs what holds for the whole epoch."""
         for name, value in values.items():
             module.log(f"{self.mode}/{name}", torch.as_tensor(value, dtype=torch.float32), on_step=False, on_epoch=True)
+
+
+class Recorded(LightningModule):
+    """A LightningModule whose `Record` of each mode begins and is logged with the epochs of Lightning's loops."""
+
+    records: dict[str, Record]
+
+    def loaders(self, mode: str) -> list:
+        """Dataloaders of ``val`` or ``test`` that the Trainer goes through."""
+        return as_list({"val": self.trainer.val_dataloaders, "test": self.trainer.test_dataloaders}.get(mode))
+
+    def _log_if_last(self, mode: str, batches: list, batch_idx: int, dataloader_idx: int) -> None:
+        if len(batches) > 1 and batch_idx + 1 == batches[dataloader_idx]:
+            self.records[mode].log_loader(self, dataloader_idx)
+
+    def on_validation_batch_end(self, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        trainer = self.trainer
+        batches = trainer.num_sanity_val_batches if trainer.sanity_checking else trainer.num_val_batches
+        self._log_if_last("val", list(batches), batch_idx, dataloader_idx)
+
+    def on_test_batch_end(self, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        self._log_if_last("test", list(self.trainer.num_test_batches), batch_idx, dataloader_idx)
+
+    def on_train_epoch_start(self) -> None:
+        self.records["train"].reset()
+
+    def on_validation_epoch_start(self) -> None:
+        self.records["val"].reset()
+
+    def on_test_epoch_start(self) -> None:
+        self.records["test"].reset()
+
+    def on_train_epoch_end(self) -> None:
+        self.records["train"].log_epoch(self, 1)
+
+    def on_validation_epoch_end(self) -> None:
+        self.records["val"].log_epoch(self, len(self.loaders("val")))
+
+    def on_test_epoch_end(self) -> None:
+        self.records["test"].log_epoch(self, len(self.loaders("test")))

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback
 from lightning.pytorch.trainer.states import RunningStage, TrainerFn
+from monai.transforms import apply_transform
 from monai.utils.enums import CommonKeys
 from torch import Tensor
 from torch.nn import Module
@@ -19,7 +20,7 @@ from monai_lighter.distributed import own_items, take
 from monai_lighter.inference import argument_names, decollated, detached, infer, item_count, with_metadata
 from monai_lighter.metrics import metrics_by_mode, plain
 from monai_lighter.optimization import Optimized, as_list, optimizer_stats
-from monai_lighter.records import Record
+from monai_lighter.records import Record, Recorded
 
 __all__ = ["MODES", "System"]
 
@@ -35,7 +36,7 @@ COUNTERS = {"epoch": "current_epoch", "step": "global_step"}
 """Arguments of a model's ``forward`` that are filled, and the attribute of the LightningModule that fills them."""
 
 
-class System(Optimized):
+class System(Recorded, Optimized):
     """Everything a run needs beside the Trainer. One step, the same in every mode (``train val test predict``)::
 
         input, target, identifier = adapters.batch(batch)
@@ -147,7 +148,7 @@ class System(Optimized):
         """The batch without items that another process evaluates too; None where nothing is left of it."""
         if self.trainer.world_size == 1:
             return batch
-        counts = own_items(self._loaders(self.mode)[dataloader_idx], batch_idx)
+        counts = own_items(self.loaders(self.mode)[dataloader_idx], batch_idx)
         if counts is None:
             return batch
         return take(batch, *counts) if counts[0] else None
@@ -179,7 +180,9 @@ class System(Optimized):
             pred = with_metadata(pred, source)
         if mode not in self.postprocessing:
             return pred, target
-        items = [self.postprocessing[mode](item) for item in decollated(batch, source, target, pred)]
+        items: list[Any] = [
+            apply_transform(self.postprocessing[mode], item) for item in decollated(batch, source, target, pred)
+        ]
         key = getattr(self.adapters[mode]["batch"], "target_key", CommonKeys.LABEL)
         targets = [item[key] for item in items] if items and key in items[0] else target
         return [item.get(CommonKeys.PRED, item) for item in items], targets
@@ -204,27 +207,9 @@ class System(Optimized):
         if mode == "train" and batch_idx == 0:
             self.records[mode].log_once(self, optimizer_stats(as_list(self.optimizer)))
 
-    def _loaders(self, mode: str) -> list:
-        return as_list({"val": self.trainer.val_dataloaders, "test": self.trainer.test_dataloaders}.get(mode))
-
-    def on_train_epoch_start(self) -> None:
-        self.records["train"].reset()
-
-    def on_validation_epoch_start(self) -> None:
-        self.records["val"].reset()
-
-    def on_test_epoch_start(self) -> None:
-        self.records["test"].reset()
-
     def on_train_epoch_end(self) -> None:
-        self.records["train"].log_epoch(self, 1)
+        super().on_train_epoch_end()
         self.step_schedulers("epoch")
-
-    def on_validation_epoch_end(self) -> None:
-        self.records["val"].log_epoch(self, len(self._loaders("val")))
-
-    def on_test_epoch_end(self) -> None:
-        self.records["test"].log_epoch(self, len(self._loaders("test")))
 
     def configure_callbacks(self) -> list[Callback]:
         """Keeps the best weights (`ModelWeights`) of a fit, unless the Trainer already does or keeps no checkpoints."""

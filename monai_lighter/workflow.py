@@ -240,4 +240,11 @@ class Workflow(PropertiesWorkflow):
         arguments = self._stage_arguments(stage)
         if self._tracked:
             save_executed(self.parser, self.config)
-        return getattr(trainer, stage)(system, **arguments)
+        try:
+            return getattr(trainer, stage)(system, **arguments)
+        except KeyError as error:
+            if error.args != ("pytorch-lightning_version",):
+                raise
+            problem = f"must be a checkpoint of Lightning, which holds more than weights, got {arguments['ckpt_path']!r}"
+            hint = "Weights are loaded where the model is: see monai_lighter.load_weights."
+            raise ConfigError([Finding(f"args::{stage}::ckpt_path", problem, hint)]) from error

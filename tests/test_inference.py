@@ -157,6 +157,8 @@ class TestParts:
         assert type(with_metadata(torch.zeros(3, 1), source)) is torch.Tensor
         assert type(with_metadata(torch.zeros(2, 1), source)) is MetaTensor
         assert with_metadata({"a": 1}, source) == {"a": 1}
+        several = with_metadata({"seg": torch.zeros(2, 1), "cls": [torch.zeros(2), torch.zeros(3)]}, source)
+        assert [type(tensor) for tensor in (several["seg"], *several["cls"])] == [MetaTensor, MetaTensor, torch.Tensor]
 
     def test_batches_that_are_no_dictionary_have_image_and_label(self):
         image, label = torch.zeros(2, 1), torch.ones(2, 1)

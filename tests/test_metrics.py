@@ -1,5 +1,6 @@
 """Aggregates over the epoch, as `System` logs them, against values computed by hand on the whole data at once."""
 
+import copy
 import math
 
 import numpy as np
@@ -217,6 +218,14 @@ class TestMonai:
 
 
 class TestArguments:
+    @pytest.mark.parametrize("name", ["dice.fg", "values", "training"])
+    def test_any_name(self, name):
+        metrics = Metrics({name: MulticlassAccuracy(3)})
+        assert any(module is metrics[name] for module in metrics.modules())
+        assert copy.deepcopy(metrics)[name] is not metrics[name]
+        metrics[name].update(torch.tensor([0, 1]), torch.tensor([0, 1]))
+        assert metrics.compute().keys() == {name}
+
     def test_two_of_a_class_need_names(self):
         with pytest.raises(ValueError, match="metrics of one class need names"):
             Metrics([DiceMetric(), DiceMetric()])

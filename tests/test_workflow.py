@@ -437,6 +437,38 @@ def test_a_broken_file_in_a_cache_names_the_dataset_and_the_case(bundle):
     assert "Case: image=" in message
 
 
+def test_a_bare_transform_that_fails_as_postprocessing_names_itself_and_the_case(bundle):
+    with pytest.raises(CaseError) as caught:
+        workflow(bundle, run_id="validate", **{"system::postprocessing::val::keys": ["pred", "labl"]}).run()
+    assert str(caught.value).startswith("system::postprocessing::val: case image=")
+    assert "image_4.nii.gz" in str(caught.value)
+
+
+def test_predictions_of_a_network_with_several_outputs_are_inverted_and_saved_in_their_space(bundle):
+    (bundle / "scripts").mkdir()
+    (bundle / "scripts" / "__init__.py").touch()
+    (bundle / "scripts" / "two_heads.py").write_text(
+        "import torch\n"
+        "class TwoHeads(torch.nn.Module):\n"
+        "    def forward(self, x):\n"
+        "        return {'seg': torch.cat([x, 1 - x], 1), 'score': x.mean((2, 3))}\n"
+    )
+    transforms = "system::postprocessing::predict::transforms"
+    invert = {"_target_": "Invertd", "keys": "seg", "transform": "@preprocessing", "orig_keys": "image"}
+    changes = {
+        "network_def": {"_target_": "scripts.two_heads.TwoHeads"},
+        "system::inferer": None,
+        "preprocessing::transforms::1": {"_target_": "SpatialPadd", "keys": "image", "spatial_size": [20, 20]},
+        f"{transforms}::0": {"_target_": "Compose", "transforms": [invert]},
+        f"{transforms}::1::keys": "seg",
+    }
+    workflow(bundle, "inference", run_id="predict", **changes).run()
+    saved = nibabel.load(bundle / "eval" / "image_4_trans.nii.gz")
+    given = nibabel.load(bundle / "data" / "image_4.nii.gz")
+    assert saved.shape[:2] == given.shape[:2] == (16, 16)
+    assert (saved.affine == given.affine).all()
+
+
 def test_a_postprocessing_that_fails_names_itself_and_the_case(bundle):
     transforms = {"_target_": "Compose", "transforms": [{"_target_": "AsDiscreted", "keys": ["pred", "lable"]}]}
     with pytest.raises(CaseError) as caught:

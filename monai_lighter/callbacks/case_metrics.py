@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, Trainer
 from torch import Tensor
+from torchmetrics import Metric
 
 from monai_lighter.callbacks.table import Table
 from monai_lighter.inference import item_count
@@ -50,7 +51,7 @@ class CaseMetrics(Callback):
             return
         metrics = pl_module.metrics[pl_module.mode]
         for name, values in outputs["metrics"].items():
-            if name not in metrics.monai or (self.metrics is not None and name not in self.metrics):
+            if isinstance(metrics[name], Metric) or (self.metrics is not None and name not in self.metrics):
                 continue
             if not isinstance(values, Tensor) or values.ndim != 2:
                 continue

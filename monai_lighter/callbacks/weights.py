@@ -13,11 +13,14 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_only
 
+from monai_lighter.errors import ComponentError, in_short
 from monai_lighter.metrics import Metrics, lower_is_better, plain
 
 __all__ = ["ModelWeights"]
 
 logger = logging.getLogger(__name__)
+
+CALLBACKS = "trainer::callbacks"
 
 
 class ModelWeights(Callback):
@@ -36,7 +39,9 @@ class ModelWeights(Callback):
         save_last: also write the weights of the last epoch, to ``NAME_last.pt`` beside the best.
 
     Raises:
-        ValueError: another mode; at the end of a validation, a ``monitor`` that was not logged.
+        ValueError: another mode.
+        ComponentError: when a fit begins, a folder that cannot be made; at the end of a validation, a ``monitor`` that was
+            not logged.
     """
 
     def __init__(
@@ -67,6 +72,16 @@ class ModelWeights(Callback):
         if self.path is None:
             self.path = Path(trainer.default_root_dir) / "models" / "model.pt"
 
+    @rank_zero_only
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert self.path is not None
+        try:
+            if not trainer.fast_dev_run:  # type: ignore[attr-defined]
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            problem = f"ModelWeights: cannot write to {self.path.parent}: {in_short(error)}"
+            raise ComponentError(CALLBACKS, f"{CALLBACKS}: {problem}") from error
+
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.sanity_checking or trainer.fast_dev_run or trainer.state.fn != TrainerFn.FITTING:  # type: ignore[attr-defined]
             return
@@ -94,7 +109,10 @@ class ModelWeights(Callback):
         assert self.monitor is not None
         if self.monitor not in trainer.callback_metrics:
             logged = ", ".join(sorted(trainer.callback_metrics)) or "nothing"
-            raise ValueError(f"monitor must be the name of a logged value, got {self.monitor!r}; logged: {logged}.")
+            problem = (
+                f"monitor of ModelWeights must be the name of a logged value, got {self.monitor!r}; logged: {logged}"
+            )
+            raise ComponentError(CALLBACKS, f"{CALLBACKS}: {problem}.")
         return float(trainer.callback_metrics[self.monitor])
 
     @rank_zero_only
@@ -104,7 +122,6 @@ class ModelWeights(Callback):
         network = getattr(network, "_orig_mod", network)  # as torch.compile wraps it
         tensors = {name: value for name, value in network.state_dict().items() if isinstance(value, torch.Tensor)}
         state = {name: plain(value).detach().cpu() for name, value in tensors.items()}
-        path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
         torch.save(state, temporary)
         temporary.replace(path)

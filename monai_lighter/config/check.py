@@ -7,14 +7,24 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Iterator
-from typing import Any
+from pathlib import Path
+from typing import Any, Optional
 
 from lightning.pytorch import LightningModule, Trainer
 from monai.bundle.config_item import ComponentLocator
 from monai.bundle.utils import ID_SEP_KEY
 
 from monai_lighter.config.overrides import items
-from monai_lighter.config.sections import ADAPTERS, BY_MODE, MODES, MODES_OF_STAGE, STAGES, SYSTEM_TARGET, locate
+from monai_lighter.config.sections import (
+    ADAPTERS,
+    BY_MODE,
+    MODES,
+    MODES_OF_STAGE,
+    STAGES,
+    SYSTEM_TARGET,
+    TRAINER_TARGET,
+    locate,
+)
 from monai_lighter.config.targets import instance_of
 from monai_lighter.config.walk import Walk, at
 from monai_lighter.errors import Finding, Note, did_you_mean
@@ -42,7 +52,8 @@ def check(
 
 def check_walk(walk: Walk, roots: Iterable[str]) -> list[Finding]:
     """All findings and notes about a native config, by a walk that then holds what would be built."""
-    findings = [*_sections(walk.full), *_mixed_lightning(walk.full)]
+    full = walk.full
+    findings = [*_sections(full), *_seed(full.get("seed")), *_counts(full["trainer"]), *_mixed_lightning(full)]
     if walk.stage is not None:
         findings += _stage(walk.full, walk.needed, walk.stage)
     for root in roots:
@@ -69,9 +80,7 @@ def _sections(full: dict) -> Iterator[Finding]:
     if isinstance(system, dict) and system.get("_target_") == SYSTEM_TARGET:
         for key in BY_MODE:
             yield from _keys(f"system::{key}", system.get(key), MODES)
-        for mode, adapters in (
-            (system.get("adapters") or {}).items() if isinstance(system.get("adapters"), dict) else ()
-        ):
+        for mode, adapters in _section(system.get("adapters")).items():
             yield from _keys(f"system::adapters::{mode}", adapters, ADAPTERS)
     elif not isinstance(system, (dict, str)):
         yield Finding("system", f"must be a section, got {system!r}", "Give it model, optimizer, dataloaders, ….")
@@ -79,11 +88,14 @@ def _sections(full: dict) -> Iterator[Finding]:
         yield Finding("trainer", f"must be a section, got {full['trainer']!r}", "Give it max_epochs, devices, ….")
     yield from _keys("args", full.get("args"), STAGES)
     for stage in STAGES:
-        arguments = (full.get("args") or {}).get(stage) if isinstance(full.get("args"), dict) else None
         accepted = [
             name for name in inspect.signature(getattr(Trainer, stage)).parameters if name not in ("self", "model")
         ]
-        yield from _keys(f"args::{stage}", arguments, accepted)
+        yield from _keys(f"args::{stage}", _section(full.get("args")).get(stage), accepted)
+
+
+def _section(value: Any) -> dict:
+    return value if isinstance(value, dict) else {}
 
 
 def _keys(id: str, section: Any, allowed: Iterable[str]) -> Iterator[Finding]:
@@ -95,6 +107,37 @@ def _keys(id: str, section: Any, allowed: Iterable[str]) -> Iterator[Finding]:
     for key in section:
         if key not in allowed:
             yield Finding(f"{id}::{key}", f"unknown key {key!r}", did_you_mean(str(key), allowed))
+
+
+def _computed(value: Any) -> bool:
+    return isinstance(value, str) and value.startswith(("$", "@"))
+
+
+def _seed(seed: Any) -> Iterator[Finding]:
+    """Lightning's ``seed_everything`` takes what fits into 32 bits."""
+    if seed is not None and not _computed(seed) and (not str(seed).isdigit() or int(seed) >= 2**32):
+        problem = f"must be a whole number from 0 to {2**32 - 1}, got {seed!r}"
+        yield Finding("seed", problem, "Give one, or leave it out.")
+
+
+def _counts(trainer: Any) -> Iterator[Finding]:
+    """Arguments of Lightning's Trainer that count something; it looks at them late."""
+    if _section(trainer).get("_target_") != TRAINER_TARGET:
+        return
+    parameters = inspect.signature(Trainer).parameters.values()
+    for name in [p.name for p in parameters if p.annotation in (int, Optional[int])]:  # noqa: UP045
+        value = trainer.get(name)
+        if isinstance(value, str) and not _computed(value):
+            yield Finding(f"trainer::{name}", f"must be a whole number, got {value!r}", "Give one.")
+
+
+def _checkpoint(id: str, path: Any) -> Iterator[Finding]:
+    """A checkpoint that is given as a path; those that have a name instead Lightning finds itself."""
+    local = isinstance(path, str) and "://" not in path and not _computed(path)
+    if local and path.endswith((".ckpt", ".pt", ".pth")) and not Path(path).exists():
+        yield Finding(
+            id, f"there is no checkpoint {path!r}", "Mend the path; it is relative to where the command runs."
+        )
 
 
 def _mixed_lightning(full: dict) -> Iterator[Finding]:
@@ -123,12 +166,13 @@ def _stage(full: dict, needed: dict, stage: str) -> Iterator[Finding]:
     mode = MODES_OF_STAGE[stage][0]
     loaders = system.get("dataloaders")
     elsewhere = isinstance(arguments, str) or any(
-        "datamodule" in name or "dataloaders" in name for name in arguments or ()
+        "datamodule" in name or "dataloaders" in name for name in _section(arguments)
     )
-    if not elsewhere and not isinstance(loaders, str) and not (loaders or {}).get(mode):
-        others = [m for m in MODES if (full["system"].get("dataloaders") or {}).get(m)]
+    if not elsewhere and isinstance(loaders or {}, dict) and not _section(loaders).get(mode):
+        others = [m for m in MODES if _section(full["system"].get("dataloaders")).get(m)]
         has = f"; it has {', '.join(others)}" if others else ""
         yield Finding(f"system::dataloaders::{mode}", f"stage {stage!r} needs a dataloader, got none{has}", "Add it.")
+    yield from _checkpoint(f"args{ID_SEP_KEY}{stage}{ID_SEP_KEY}ckpt_path", _section(arguments).get("ckpt_path"))
     needs = {"fit": ("model", "criterion", "optimizer")}.get(stage, ("model",))
     for key in needs:
         if not system.get(key):

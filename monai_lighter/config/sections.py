@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from monai.bundle import ConfigParser
+from monai.bundle.config_item import ConfigComponent
 from monai.bundle.utils import ID_REF_KEY, ID_SEP_KEY
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "STAGES",
     "SYSTEM_TARGET",
     "TOP_LEVEL",
+    "TRAINER_TARGET",
     "is_native",
     "locate",
     "plain_config",
@@ -40,17 +42,35 @@ def is_native(config: Any) -> bool:
 def with_defaults(config: dict, bundle_root: str) -> None:
     """In place: ``_target_`` of ``system`` and ``trainer``, and the bundle as the Trainer's ``default_root_dir``.
 
+    Where one of the sections that stages are pruned in is a reference to another, it becomes a section of references, one to
+    each item of the other, so that a stage can leave some of them alone.
+
     Args:
         config: native config, macros expanded.
         bundle_root: absolute path of the bundle.
     """
-    if isinstance(config["system"], dict):
-        config["system"].setdefault("_target_", SYSTEM_TARGET)
     if config.get("trainer") is None:
         config["trainer"] = {}
+    for name in ("system", "trainer", "args"):
+        _open(config, config, name)
+    if isinstance(config["system"], dict):
+        config["system"].setdefault("_target_", SYSTEM_TARGET)
+        for key in (*BY_MODE, "inferer"):
+            _open(config, config["system"], key, "system")
     if isinstance(config["trainer"], dict):
         config["trainer"].setdefault("_target_", TRAINER_TARGET)
         config["trainer"].setdefault("default_root_dir", bundle_root)
+
+
+def _open(config: dict, parent: dict, key: str, above: str = "") -> None:
+    id = f"{above}{ID_SEP_KEY}{key}" if above else key
+    where = locate(config, id) if isinstance(parent.get(key), str) else None
+    section = ConfigParser(config).get(where) if where is not None else None
+    if isinstance(section, dict) and (not above or "_target_" not in section):
+        parent[key] = {
+            name: value if name in ConfigComponent.non_arg_keys else f"{ID_REF_KEY}{where}{ID_SEP_KEY}{name}"
+            for name, value in section.items()
+        }
 
 
 def pruned(config: dict, stage: str) -> dict:

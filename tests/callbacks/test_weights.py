@@ -8,11 +8,11 @@ import torch
 from lightning.pytorch import Callback, LightningModule
 from monai.data import MetaTensor
 from monai.metrics import ConfusionMatrixMetric, Cumulative, HausdorffDistanceMetric
-from parts import classification, classifier, items, loader, pairs, trainer
+from parts import Memory, classification, classifier, items, loader, pairs, trainer
 from torch import nn
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
-from monai_lighter import ModelWeights, System
+from monai_lighter import ComponentError, ModelWeights, System
 
 
 class Scripted(Cumulative):
@@ -140,9 +140,15 @@ class TestBest:
         with pytest.raises(ValueError, match="mode must be 'min' or 'max', got 'best'"):
             ModelWeights(mode="best")
         with pytest.raises(
-            ValueError, match=r"monitor must be the name of a logged value, got 'dice'; logged: .*val/loss/epoch"
+            ComponentError,
+            match=r"trainer::callbacks: monitor .* must be the name of a logged value, got 'dice'; logged: .*val/loss/epoch",
         ):
-            trainer(tmp_path, callbacks=[ModelWeights(monitor="dice")]).fit(classification())
+            trainer(tmp_path / "other", callbacks=[ModelWeights(monitor="dice")]).fit(classification())
+        (tmp_path / "file").touch()
+        log = Memory()
+        with pytest.raises(ComponentError, match=r"ModelWeights: cannot write to .*file: "):
+            trainer(tmp_path, logger=log, callbacks=[ModelWeights(tmp_path / "file" / "best.pt")]).fit(classification())
+        assert not log.logged
         weights = fitted(
             tmp_path,
             [1.0, 3.0, 2.0],

@@ -52,6 +52,29 @@ def test_pruning_leaves_the_config_and_the_objects_in_it_alone():
     assert result["data"] is not config["data"]
 
 
+def test_a_section_that_is_a_reference_is_opened_so_that_it_can_be_pruned():
+    config = {
+        "sys": {"_target_": "monai_lighter.System", "model": "@net", "optimizer": 1, "dataloaders": "@loaders"},
+        "loaders": {"train": 1, "predict": 2},
+        "system": "@sys",
+        "trainer": "@run",
+        "run": {"max_epochs": 1},
+        "args": "@run_args",
+        "run_args": {"fit": {"ckpt_path": "last"}},
+    }
+    with_defaults(config, "/bundle")
+    assert config["sys"]["dataloaders"] == "@loaders"
+    assert config["trainer"]["max_epochs"] == "@run::max_epochs"
+    assert config["trainer"]["default_root_dir"] == "/bundle"
+    needed = pruned(config, "predict")
+    assert needed["system"] == {
+        "_target_": "monai_lighter.System",
+        "model": "@sys::model",
+        "dataloaders": {"predict": "@loaders::predict"},
+    }
+    assert pruned(config, "fit")["args"] == {"fit": "@run_args::fit"}
+
+
 def test_pruning_leaves_alone_what_is_no_section_by_mode():
     config = {"system": {"inferer": {"_target_": "Inferer", "val": 1}, "dataloaders": "@loaders"}, "args": None}
     assert pruned(config, "predict") == config
