@@ -8,34 +8,31 @@ defaults follow https://docs.python.org/3/library/logging.config.html#configurat
 
 from __future__ import annotations
 
-import ast
 import configparser
+import io
 import logging
 import logging.config
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 from typing import Any, NamedTuple
 
-__all__ = ["LoggingConfig", "applied_for_monai", "apply_logging_conf", "parse_logging_conf"]
+from monai_lighter.logging_values import (
+    HANDLERS,
+    STREAMS,
+    LeftOut,
+    file_value,
+    handler_kind,
+    level_value,
+    literal_value,
+    text_value,
+)
+
+__all__ = ["LoggingConfig", "applied_for_monai", "apply_logging_conf", "parse_logging_conf", "read_sections"]
 
 logger = logging.getLogger(__name__)
 
-HANDLERS: dict[str, tuple[str, ...]] = {
-    "StreamHandler": ("stream",),
-    "NullHandler": (),
-    "FileHandler": ("filename", "mode", "encoding", "delay"),
-    "handlers.WatchedFileHandler": ("filename", "mode", "encoding", "delay"),
-    "handlers.RotatingFileHandler": ("filename", "mode", "maxBytes", "backupCount", "encoding", "delay"),
-    "handlers.TimedRotatingFileHandler": ("filename", "when", "interval", "backupCount", "encoding", "delay", "utc"),
-}
-"""Handlers that are applied, as named after ``logging.``, and their parameters in order."""
-
-STREAMS = {"sys.stdout": "ext://sys.stdout", "sys.stderr": "ext://sys.stderr"}
-LEVELS = ("NOTSET", "DEBUG", "INFO", "WARN", "WARNING", "ERROR", "FATAL", "CRITICAL")
-CONVERTED = re.compile(r"[a-z]+://")
-"""``dictConfig`` takes a text that begins so for something to import (``ext``) or to look up (``cfg``)."""
 NAME = re.compile(r"[\w.-]+")
 MAX_SIZE = 1 << 20
 
@@ -50,10 +47,6 @@ class LoggingConfig(NamedTuple):
 
     settings: dict[str, Any]
     left_out: list[str]
-
-
-class _LeftOut(Exception):
-    """Why a section is left out."""
 
 
 def apply_logging_conf(path: str | Path) -> LoggingConfig:
@@ -100,11 +93,8 @@ def _not_about_skipping(record: logging.LogRecord) -> bool:
 
 def parse_logging_conf(content: bytes | str) -> LoggingConfig:
     """The literal-only subset of a ``logging.conf``. Evaluates and imports nothing."""
-    parser = configparser.RawConfigParser()
     try:
-        if len(content) > MAX_SIZE:
-            raise ValueError(f"more than {MAX_SIZE} bytes")
-        parser.read_string(content.decode("utf-8") if isinstance(content, bytes) else content)
+        parser = read_sections(content, MAX_SIZE)
     except (configparser.Error, ValueError) as error:
         return LoggingConfig({}, [f"the whole file: it cannot be read ({error})"])
     left_out = [f"[{name}]: it cannot be read" for name in parser.sections() if name not in _known(parser)]
@@ -126,6 +116,20 @@ def parse_logging_conf(content: bytes | str) -> LoggingConfig:
     return LoggingConfig(settings, left_out)
 
 
+def read_sections(content: bytes | str, limit: int) -> configparser.RawConfigParser:
+    """The sections of a file, lines ended as in a text file: also by a lone carriage return.
+
+    Raises:
+        configparser.Error, ValueError: it cannot be read, or has more bytes than the limit.
+    """
+    if len(content) > limit:
+        raise ValueError(f"more than {limit} bytes")
+    parser = configparser.RawConfigParser()
+    data = content if isinstance(content, bytes) else content.encode()
+    parser.read_file(io.TextIOWrapper(io.BytesIO(data), encoding="utf-8"))
+    return parser
+
+
 def _names(parser: configparser.RawConfigParser, kind: str) -> list[str]:
     names = parser.get(f"{kind}s", "keys", fallback="")
     return [name.strip() for name in names.split(",") if name.strip()]
@@ -143,107 +147,68 @@ def _sections(
         section = f"{kind}_{name}"
         try:
             if not NAME.fullmatch(name):
-                raise _LeftOut(f"{name!r} is no plain name")
+                raise LeftOut(f"{name!r} is no plain name")
             if not parser.has_section(section):
-                raise _LeftOut("there is no such section")
-            yield name, read(name, dict(parser.items(section)))
-        except _LeftOut as error:
+                raise LeftOut("there is no such section")
+            yield name, read(name, parser[section])
+        except LeftOut as error:
             left_out.append(f"[{section}] {error}")
 
 
-def _formatter(name: str, section: dict[str, str]) -> dict[str, Any]:
+def _formatter(name: str, section: Mapping[str, str]) -> dict[str, Any]:
     if section.get("class", "logging.Formatter") not in ("logging.Formatter", "Formatter", ""):
-        raise _LeftOut(f"class = {section['class']}: only logging.Formatter is used")
+        raise LeftOut(f"class = {section['class']}: only logging.Formatter is used")
     style = section.get("style", "%")
     if style not in ("%", "{", "$"):
-        raise _LeftOut(f"style = {style}: must be one of % {{ $")
+        raise LeftOut(f"style = {style}: must be one of % {{ $")
     settings: dict[str, Any] = {"style": style, "validate": False}
     for option in ("format", "datefmt"):
         if option in section:
-            settings[option] = _text(option, section[option])
+            settings[option] = text_value(option, section[option])
     if style == "{" and re.search(r"\{\w*[.\[]", settings.get("format", "")):
-        raise _LeftOut("format: it looks into attributes")
+        raise LeftOut("format: it looks into attributes")
     return settings
 
 
-def _handler(name: str, section: dict[str, str]) -> dict[str, Any]:
-    kind = re.sub(r"^logging\.", "", section.get("class", "").strip())
+def _handler(name: str, section: Mapping[str, str]) -> dict[str, Any]:
+    kind = handler_kind(section.get("class", ""))
     if kind not in HANDLERS:
-        raise _LeftOut(f"class = {section.get('class', '')}: only {', '.join(HANDLERS)} are used")
+        raise LeftOut(f"class = {section.get('class', '')}: only {', '.join(HANDLERS)} are used")
     settings: dict[str, Any] = {"class": f"logging.{kind}", **_arguments(kind, section)}
     if "filename" in settings:
-        settings["filename"] = _file(settings["filename"])
+        settings["filename"] = file_value(settings["filename"])
     elif "FileHandler" in kind:
-        raise _LeftOut("args: there is no file name")
+        raise LeftOut("args: there is no file name")
     if "level" in section:
-        settings["level"] = _level(section["level"])
+        settings["level"] = level_value(section["level"])
     if section.get("formatter"):
         settings["formatter"] = section["formatter"].strip()
     return settings
 
 
-def _logger(name: str, section: dict[str, str]) -> dict[str, Any]:
+def _logger(name: str, section: Mapping[str, str]) -> dict[str, Any]:
     qualname = name if name == "root" else section.get("qualname", "").strip()
     if not NAME.fullmatch(qualname):
-        raise _LeftOut(f"qualname = {qualname}: it is no plain name")
+        raise LeftOut(f"qualname = {qualname}: it is no plain name")
     handlers = [handler.strip() for handler in section.get("handlers", "").split(",") if handler.strip()]
     settings: dict[str, Any] = {"qualname": qualname, "handlers": handlers}
     if "level" in section:
-        settings["level"] = _level(section["level"])
+        settings["level"] = level_value(section["level"])
     settings["propagate"] = section.get("propagate", "1").strip() != "0"
     return settings
 
 
-def _level(level: str) -> str:
-    if level.strip() not in LEVELS:
-        raise _LeftOut(f"level = {level}: must be one of {', '.join(LEVELS)}")
-    return level.strip()
-
-
-def _text(option: str, text: str) -> str:
-    if CONVERTED.match(text):
-        raise _LeftOut(f"{option} = {text}: it would be imported")
-    return text
-
-
-def _file(name: Any) -> str:
-    if not isinstance(name, str) or not name:
-        raise _LeftOut(f"args: the file name must be a text, got {name!r}")
-    for path in (PurePosixPath(name), PureWindowsPath(name)):
-        if path.is_absolute() or path.drive or ".." in path.parts or name.startswith("~"):
-            raise _LeftOut(f"args: {name!r} is not below the working directory")
-    return _text("args", name)
-
-
-def _arguments(kind: str, section: dict[str, str]) -> dict[str, Any]:
+def _arguments(kind: str, section: Mapping[str, str]) -> dict[str, Any]:
     parameters = HANDLERS[kind]
-    positional = _literal("args", section.get("args", "").strip() or "()")
-    keywords = _literal("kwargs", section.get("kwargs", "").strip() or "{}")
+    positional = literal_value("args", section.get("args", "").strip() or "()")
+    keywords = literal_value("kwargs", section.get("kwargs", "").strip() or "{}")
     values = list(positional) if isinstance(positional, (tuple, list)) else [positional]
     if not isinstance(keywords, dict) or len(values) > len(parameters) or not set(keywords) <= set(parameters):
-        raise _LeftOut(f"args = {section.get('args', '')}: {kind} takes ({', '.join(parameters)})")
+        raise LeftOut(f"args = {section.get('args', '')}: {kind} takes ({', '.join(parameters)})")
     arguments = {**dict(zip(parameters, values, strict=False)), **keywords}
     if not kind.endswith("FileHandler") and arguments.get("stream", STREAMS["sys.stderr"]) not in STREAMS.values():
-        raise _LeftOut(f"args = {section.get('args', '')}: the stream must be sys.stdout or sys.stderr")
+        raise LeftOut(f"args = {section.get('args', '')}: the stream must be sys.stdout or sys.stderr")
     for option, value in arguments.items():
         if isinstance(value, str) and option != "stream":
-            _text(option, value)
+            text_value(option, value)
     return arguments
-
-
-def _literal(option: str, text: str) -> Any:
-    """The value of a literal in which ``sys.stdout`` and ``sys.stderr`` may stand."""
-    try:
-        return _value(ast.parse(text, mode="eval").body)
-    except (SyntaxError, ValueError, RecursionError, MemoryError, TypeError):
-        raise _LeftOut(f"{option} = {text}: it is no literal") from None
-
-
-def _value(node: ast.AST) -> Any:
-    if isinstance(node, ast.Attribute):
-        return STREAMS[ast.unparse(node)] if ast.unparse(node) in STREAMS else ast.literal_eval(node)
-    if isinstance(node, ast.Tuple):
-        return tuple(_value(item) for item in node.elts)
-    if isinstance(node, ast.Dict):
-        return {ast.literal_eval(key): _value(value) for key, value in zip(node.keys, node.values, strict=True) if key}
-    return ast.literal_eval(node)

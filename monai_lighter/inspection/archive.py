@@ -6,6 +6,7 @@ import bz2
 import gzip
 import io
 import lzma
+import posixpath
 import stat
 import tarfile
 import zipfile
@@ -41,9 +42,19 @@ def open_source(path: str | Path) -> Source:
     place = Path(path)
     if not place.exists():
         raise FileNotFoundError(f"bundle: no such directory or file, got {str(path)!r}. Mend the path.")
-    if place.is_file() and place.name.lower().endswith(ARCHIVES):
-        return ZipSource(place) if place.name.lower().endswith(".zip") else TarSource(place)
-    return DirectorySource(place)
+    name = place.name.lower()
+    if place.is_file() and (name.endswith(".zip") or _holds_bundle(place)):
+        return ZipSource(place)
+    return TarSource(place) if place.is_file() and name.endswith(ARCHIVES) else DirectorySource(place)
+
+
+def _holds_bundle(path: Path) -> bool:
+    """Whether a file is a zip file with configs in it, which runs as a bundle whatever its name is; weights have none."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any("/configs/" in f"/{name}" for name in archive.namelist())
+    except (zipfile.BadZipFile, OSError, NotImplementedError, ValueError, EOFError):
+        return False
 
 
 class _ArchiveSource:
@@ -217,4 +228,9 @@ def _tar_member(info: tarfile.TarInfo) -> Member:
         if info.issym() or info.islnk()
         else "special"
     )
-    return Member(info.name, info.size if kind == "file" else 0, kind, info.linkname, raw=info)
+    link = info.linkname
+    if info.islnk() and not link.startswith("/") and ".." not in link.split("/"):
+        link = posixpath.relpath(
+            link, posixpath.dirname(info.name) or "."
+        )  # a hard link is named from the archive's root
+    return Member(info.name, info.size if kind == "file" else 0, kind, link, raw=info)

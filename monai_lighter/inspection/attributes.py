@@ -1,8 +1,21 @@
-"""Attributes that say something of themselves, whatever the object is."""
+"""Attributes and methods that say something of themselves, whatever the object is."""
 
 from __future__ import annotations
 
-__all__ = ["DANGEROUS_ATTRIBUTES", "HARMLESS_DUNDERS", "WITH_TEXT", "WRITING_ATTRIBUTES"]
+import ast
+from collections.abc import Iterator
+
+from monai_lighter.inspection.report import Level, Verdict
+
+__all__ = [
+    "CALLED",
+    "DANGEROUS_ATTRIBUTES",
+    "HARMLESS_DUNDERS",
+    "MUTATORS",
+    "WRITING_ATTRIBUTES",
+    "method_verdicts",
+    "open_verdict",
+]
 
 
 def _words(*lines: str) -> frozenset[str]:
@@ -11,13 +24,55 @@ def _words(*lines: str) -> frozenset[str]:
 
 HARMLESS_DUNDERS = _words("__version__ __name__ __len__ __doc__ __main__ __init__ __call__ __getitem__")
 DANGEROUS_ATTRIBUTES = _words(
-    "system popen Popen check_output check_call getoutput getstatusoutput fork forkpty execl execle execlp execv execve",
-    "execvp execvpe spawnl spawnv spawnve spawnlp spawnvp posix_spawn startfile rmtree unlink import_module load_module",
+    "system popen Popen check_output check_call getoutput getstatusoutput fork forkpty execl execle execlp execlpe execv",
+    "execve execvp execvpe spawnl spawnle spawnlp spawnlpe spawnv spawnve spawnvp spawnvpe posix_spawn posix_spawnp startfile",
+    "rmtree unlink removedirs symlink symlink_to hardlink_to putenv unsetenv getattr setattr delattr import_module load_module",
     "exec_module run_path run_module urlopen urlretrieve modules f_globals f_locals f_builtins f_back gi_frame cr_frame",
     "ag_frame tb_frame gi_code co_code func_globals read_pickle to_pickle load_library _getframe run_cmd optional_import",
-    "load_from_checkpoint write_text write_bytes",
+    "load_from_checkpoint write_text write_bytes from_file _set_from_file _write_file _load_from_bytes _tensor_to_object",
+    "os _os posix sys _sys builtins subprocess importlib shutil pickle ctypes socket runpy pty",
 )
-"""Attributes that are dangerous on an object that is not known."""
-WRITING_ATTRIBUTES = _words("write writelines touch mkdir makedirs save savez savetxt tofile to_csv dump rename")
+"""Attributes that are dangerous on an object that is not known: among them modules that others import for themselves."""
+WRITING_ATTRIBUTES = _words(
+    "write writelines touch mkdir makedirs save savez savetxt tofile to_csv dump rename truncate"
+)
+MUTATORS = _words("update setdefault pop popitem clear append extend insert remove add discard __setitem__ __delitem__")
+"""Methods that change a dictionary, a list or a set."""
 WITH_TEXT = _words("eval query exec")
 """Methods that run the text they are given, and are harmless without (``network.eval()``)."""
+MOVING = {"replace": "target", "rename": "target"}
+"""Methods that move a file with one argument, of that name; with two, or a mapping, they are others (``str.replace``)."""
+CALLED = frozenset({*WITH_TEXT, *MOVING, "open"})
+"""Methods whose arguments say whether they are dangerous."""
+
+
+def method_verdicts(call: ast.Call) -> Iterator[Verdict]:
+    """What a call does that is a method of an object that is not known."""
+    if not isinstance(call.func, ast.Attribute):
+        return
+    name, given = call.func.attr, [*call.args, *call.keywords]
+    if name in WITH_TEXT and given:
+        yield Verdict(Level.DANGER, f".{name}(...): runs code given as text")
+    elif name in MOVING and _is_one(call, MOVING[name]):
+        yield Verdict(Level.DANGER, f".{name}(...) with one argument: moves a file, and overwrites another")
+    elif name == "open" and given:
+        yield open_verdict(ast.Call(call.func, [call.func, *call.args], call.keywords))
+
+
+def _is_one(call: ast.Call, argument: str) -> bool:
+    if len(call.args) + len(call.keywords) != 1:
+        return False
+    if call.keywords:
+        return call.keywords[0].arg in (argument, None)
+    given = call.args[0]
+    is_none = isinstance(given, ast.Constant) and given.value is None
+    return not is_none and not isinstance(given, (ast.Dict, ast.DictComp, ast.Lambda))
+
+
+def open_verdict(call: ast.Call) -> Verdict:
+    """What a call of ``open`` does, by its mode."""
+    starred = any(isinstance(argument, ast.Starred) for argument in call.args)
+    modes = [*call.args[1:2], *(keyword.value for keyword in call.keywords if keyword.arg in ("mode", None))]
+    if not starred and all(isinstance(mode, ast.Constant) and set(str(mode.value)) <= set("rbt") for mode in modes):
+        return Verdict(Level.LOOK, "open: reads a file")
+    return Verdict(Level.DANGER, "open: writes a file, or may")

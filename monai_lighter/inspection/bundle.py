@@ -1,7 +1,8 @@
 """What a stranger's bundle would do, found by reading its files.
 
-`inspect` imports nothing of the bundle, evaluates nothing, loads no pickle, follows no link, and extracts no archive. To tell
-what a ``_target_`` leads to it imports packages that are installed (`monai_lighter.inspection.policy.PACKAGES`), and no other.
+`inspect` imports nothing of the bundle, evaluates nothing, loads no pickle, follows no link on disk, and extracts no archive.
+To tell what a ``_target_`` leads to it imports packages that are installed (`monai_lighter.inspection.policy.PACKAGES`), and
+no other.
 
 It is advice, not a sandbox: it reads what is written, and cannot know all that code in ``scripts/`` computes, nor what a
 dangerous combination of harmless parts does.
@@ -18,6 +19,8 @@ from monai_lighter.inspection.archive import open_source
 from monai_lighter.inspection.configs import config_entries
 from monai_lighter.inspection.digest import RUN_FOLDERS, member_digest, source_digest
 from monai_lighter.inspection.documents import DocumentError, read_document
+from monai_lighter.inspection.links import linked_files
+from monai_lighter.inspection.logging_files import logging_entries
 from monai_lighter.inspection.report import Entry, Level, Report
 from monai_lighter.inspection.resolve import Resolver
 from monai_lighter.inspection.scope import BundleScope
@@ -31,7 +34,6 @@ from monai_lighter.inspection.scripts import (
 )
 from monai_lighter.inspection.source import Member, Source, SourceError
 from monai_lighter.inspection.weights import binary_entries
-from monai_lighter.logging_conf import parse_logging_conf
 
 __all__ = ["inspect"]
 
@@ -39,8 +41,6 @@ DOCUMENTS = (".json", ".yaml", ".yml")
 SETTINGS = (".conf", ".ini", ".cfg")
 MAX_READ = 64 << 20
 """Bytes of a text file, and of a file in an archive that are kept in memory."""
-EVALUATED = ("class =", "no literal", "imported", "looks into")
-"""What is left out of a ``logging.conf`` because ``fileConfig`` would evaluate or import it."""
 
 
 def inspect(bundle: str | Path) -> Report:
@@ -81,7 +81,8 @@ def _set_digests(source: Source, report: Report) -> None:
 def _entries(source: Source) -> Iterator[Entry]:
     for name, verdict in source.problems:
         yield Entry(verdict.level, "archive", name, name, verdict.why)
-    files = [member for member in source.members() if member.kind == "file"]
+    members = source.members()
+    files = [*(member for member in members if member.kind == "file"), *linked_files(members)]
     names = {member.name for member in files}
     modules = own_modules(names)
     resolver = Resolver(modules)
@@ -111,7 +112,7 @@ def _file_entries(
     elif name.endswith((".py", ".pyw", ".pyi")):
         yield from python_entries(member.name, _read(source, member), member_digest(source, member), resolver)
     elif name.endswith(SETTINGS):
-        yield from _settings(member.name, _read(source, member))
+        yield from logging_entries(member.name, _read(source, member))
     elif name.endswith(SHELLS):
         why = "a script: read it before you run it"
         yield Entry(Level.LOOK, "script", member.name, f"sha256 {member_digest(source, member)}", why)
@@ -123,25 +124,14 @@ def _document(source: Source, member: Member, documents: dict[str, Any]) -> Iter
     try:
         document = read_document(member.name, _read(source, member))
     except DocumentError as error:
-        needed = "configs/" in f"/{member.name}" or str(error).startswith("bomb") or "/" not in member.name
+        is_refused = error.__cause__ is None  # a loader without limits may read it
+        needed = is_refused or "configs/" in f"/{member.name}" or "/" not in member.name
+        documents[member.name] = None
         yield Entry(Level.DANGER if needed else Level.LOOK, "config", member.name, "broken", str(error))
         return
     documents[member.name] = document.content
     for verdict in document.problems:
         yield Entry(verdict.level, "config", member.name, member.name, verdict.why)
-
-
-def _settings(name: str, data: bytes) -> Iterator[Entry]:
-    """A ``logging.conf``."""
-    if b"[handlers]" not in data and not name.lower().endswith("logging.conf"):
-        return
-    config = parse_logging_conf(data)
-    for handler, settings in config.settings.get("handlers", {}).items():
-        yield Entry(Level.OK, "logging", name, f"{handler}: {settings['class']}", settings.get("filename", ""))
-    for text in config.left_out:
-        evaluated = any(word in text for word in EVALUATED)
-        why = "logging.config.fileConfig would evaluate or import it" if evaluated else "is not applied"
-        yield Entry(Level.DANGER if evaluated else Level.LOOK, "logging", name, text, why)
 
 
 def _read(source: Source, member: Member, limit: int = MAX_READ) -> bytes:

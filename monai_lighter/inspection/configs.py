@@ -10,6 +10,7 @@ from monai_lighter.config.compat import translated
 from monai_lighter.inspection.documents import Pairs
 from monai_lighter.inspection.expressions import read_expression
 from monai_lighter.inspection.judge import judge, name_of, rule_for
+from monai_lighter.inspection.policy import LOCATED
 from monai_lighter.inspection.report import Entry, Level, Verdict
 from monai_lighter.inspection.scope import BundleScope, ItemScope, iter_items
 from monai_lighter.inspection.strings import WRITTEN, leaves_bundle, path_verdict, urls
@@ -17,10 +18,7 @@ from monai_lighter.inspection.strings import WRITTEN, leaves_bundle, path_verdic
 __all__ = ["config_entries"]
 
 TARGET = "_target_"
-LOCATED = {"reader", "writer", "merger_cls", "backbone"}
-"""Arguments of MONAI's classes whose text is looked up as a ``_target_`` is, and called."""
 DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
-METADATA = re.compile(r"(^|/)metadata(_\w+)?\.json$")
 
 
 def config_entries(scope: BundleScope) -> Iterator[Entry]:
@@ -53,24 +51,12 @@ def _component(scope: BundleScope, file: str, id: str, config: Pairs) -> Iterato
         elif (key == "allow_pickle" and value not in (None, False)) or (key == "weights_only" and value is not True):
             yield Entry(Level.DANGER, "target", file, f"{key}: {value}", "loads pickles, which run code", place)
         elif key in LOCATED:
-            yield from _located(scope, file, place, value)
+            for verdict in dict.fromkeys(scope.looked_up(value, place)):
+                yield Entry(verdict.level, "target", file, f"{key}: {_short(value)}", verdict.why, place)
 
 
 def _short(value: Any) -> str:
     return value if isinstance(value, str) else f"{len(value)} items" if isinstance(value, list) else "a component"
-
-
-def _located(scope: BundleScope, file: str, id: str, value: Any) -> Iterator[Entry]:
-    for text in value if isinstance(value, list) else [value]:
-        if not isinstance(text, str):
-            continue
-        for name in scope.values(text, id):
-            if not isinstance(name, str) or name.startswith("$"):
-                continue
-            for found in scope.resolver.target(name):
-                verdict = judge(found, as_target=True)
-                if verdict.level and not (found.kind in ("missing", "foreign") and "." not in name):
-                    yield Entry(verdict.level, "target", file, text, f"{name_of(found)}: {verdict.why}", id)
 
 
 def _text(scope: BundleScope, file: str, id: str, key: str, text: str) -> Iterator[Entry]:
@@ -82,12 +68,18 @@ def _text(scope: BundleScope, file: str, id: str, key: str, text: str) -> Iterat
         return
     if text.startswith("%"):
         yield from _macro(scope, file, id, text)
-    elif DOTTED.fullmatch(text) and key != TARGET:
-        found = scope.resolver.dotted(text)
-        verdict = judge(found, as_target=True)
-        if found.kind == "object" and verdict.level is Level.DANGER and callable(found.object):
-            yield Entry(Level.DANGER, "target", file, text, f"text that names {name_of(found)}: {verdict.why}", id)
+    elif key != TARGET:
+        yield from _named(scope, file, id, text)
     yield from _places(scope, file, id, key, text)
+
+
+def _named(scope: BundleScope, file: str, id: str, text: str) -> Iterator[Entry]:
+    """A text that is the name of something dangerous, wherever it stands."""
+    found = scope.resolver.dotted(text) if DOTTED.fullmatch(text) else None
+    if found is not None and found.kind == "object" and callable(found.object):
+        verdict = judge(found, as_target=True)
+        if verdict.level is Level.DANGER:
+            yield Entry(Level.DANGER, "target", file, text, f"text that names {name_of(found)}: {verdict.why}", id)
 
 
 def _target(scope: BundleScope, file: str, id: str, text: str) -> Iterator[Entry]:
@@ -152,8 +144,10 @@ def _expression(scope: BundleScope, file: str, id: str, key: str, text: str) -> 
     why = "; ".join(verdict.why for verdict in read.verdicts) or ", ".join(read.names)
     kind = "import" if read.is_import else "expression"
     yield Entry(level, kind, file, text, why, id, read.group)
-    for part in read.texts:
-        yield from _places(scope, file, id, key, part, part in read.joined)
+    for part, argument in read.texts:
+        yield from _named(scope, file, id, part)
+        written = argument if WRITTEN.fullmatch(argument) else key
+        yield from _places(scope, file, id, written, part, part in read.joined)
 
 
 def _macro(scope: BundleScope, file: str, id: str, text: str) -> Iterator[Entry]:
@@ -172,7 +166,7 @@ def _macro(scope: BundleScope, file: str, id: str, text: str) -> Iterator[Entry]
 
 def _places(scope: BundleScope, file: str, id: str, key: str, text: str, joined: bool = False) -> Iterator[Entry]:
     """URLs and paths in a text, which may be the end of a longer one."""
-    described = bool(METADATA.search(file))
+    described = file in scope.described
     for url in urls(text):
         yield Entry(Level.OK if described else Level.LOOK, "url", file, url, "" if described else "network", id)
     if described:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from types import ModuleType
 from typing import Any
 
 from monai_lighter.inspection import policy
-from monai_lighter.inspection.attributes import DANGEROUS_ATTRIBUTES
+from monai_lighter.inspection.attributes import DANGEROUS_ATTRIBUTES, MUTATORS
 from monai_lighter.inspection.report import Level, Verdict
 from monai_lighter.inspection.resolve import MISSING, STDLIB, Found, Resolver, look_up
 
-__all__ = ["home_of", "judge", "judge_import", "module_danger", "name_of", "rule_for"]
+__all__ = ["home_of", "judge", "judge_import", "judge_located", "module_danger", "name_of", "rule_for"]
 
+REACHING = {"functools", *(name.split(".")[0] for name in policy.DANGEROUS)} & STDLIB
+"""Modules of the standard library that hold dangerous objects."""
 QUALIFIER = ", by its name alone: it is not imported here"
 
 
@@ -74,7 +76,15 @@ def judge_import(found: Found) -> Verdict:
     return Verdict(Level.OK, "a module of the standard library or of an inspected package")
 
 
-def rule_for(value: Any) -> tuple[str, bool, bool] | None:
+def judge_located(name: str, resolver: Resolver) -> Iterator[Verdict]:
+    """What is not harmless, were a text looked up by MONAI's classes (`policy.LOCATED`) and called."""
+    for found in resolver.target(name):
+        verdict = judge(found, as_target=True)
+        if verdict.level and not (found.kind in ("missing", "foreign") and "." not in name):
+            yield Verdict(verdict.level, f"{name_of(found)}: {verdict.why}")
+
+
+def rule_for(value: Any) -> tuple[str, bool | None, bool] | None:
     """For a function that one argument makes safe: that argument, the value it needs, whether it may be left out."""
     return _lists().unsafe.get(id(value))
 
@@ -89,8 +99,6 @@ def _by_name(found: Found) -> Verdict:
         return Verdict(Level.DANGER, f"attribute .{found.name.rpartition('.')[2]}{QUALIFIER}")
     if found.kind == "missing":
         return Verdict(Level.LOOK, "not found: nothing of that name is installed here")
-    if root in policy.HARMLESS_STDLIB:
-        return Verdict(Level.OK, "standard library")
     return Verdict(Level.LOOK, f"package {root!r} is not known to this inspection, and not imported by it")
 
 
@@ -120,12 +128,17 @@ def _by_object(found: Found) -> Verdict:
 
 
 def _kind(value: Any, home: str, lists: _Lists) -> Verdict:
+    name = getattr(value, "__name__", "")
+    if home in policy.HARMLESS_STDLIB and callable(value) and _is_private(name):
+        return Verdict(Level.DANGER, f"an inner function of {home}, not made to be called from outside")
+    if _changes_an_object(value):
+        return Verdict(Level.LOOK, "changes an object of a package")
     if inspect.isclass(value) and issubclass(value, lists.bases):
         bases = [base.__name__ for base in lists.bases if issubclass(value, base)]
         return Verdict(Level.OK, f"a {bases[0]}")
     if home in policy.HARMLESS_STDLIB:
         return Verdict(Level.OK, "standard library")
-    if any(home == known or home.startswith(f"{known}.") for known in policy.HARMLESS_HOMES):
+    if not _is_private(name) and any(f"{home}.".startswith(f"{known}.") for known in policy.HARMLESS_HOMES):
         return Verdict(Level.OK, f"defined in {home}")
     if home.split(".", maxsplit=1)[0] == "numpy" and (type(value).__name__ == "ufunc" or _is_numpy_type(value)):
         return Verdict(Level.OK, "a numpy function or type")
@@ -137,6 +150,8 @@ def _kind(value: Any, home: str, lists: _Lists) -> Verdict:
             if _is_plain(value)
             else Verdict(Level.LOOK, "an object")
         )
+    if name in DANGEROUS_ATTRIBUTES:
+        return Verdict(Level.DANGER, f"attribute .{name}")
     what = "class" if inspect.isclass(value) else "function"
     return Verdict(Level.LOOK, f"a {what} of {home} that is on no list")
 
@@ -145,7 +160,7 @@ def _module(value: ModuleType) -> Verdict:
     why = module_danger(value.__name__)
     if why:
         return Verdict(Level.DANGER, f"a module: {why}")
-    if value.__name__ in ("os", "sys", "operator", "functools", "types"):
+    if value.__name__ in REACHING:
         return Verdict(Level.DANGER, "a module whose functions run programs or reach any object")
     if value.__name__ in policy.HARMLESS_STDLIB or value.__name__.startswith("torch.backends"):
         return Verdict(Level.OK, "a module")
@@ -165,6 +180,17 @@ def module_danger(name: str) -> str:
 def _genuine(home: str) -> bool:
     """Whether an object's module is a loaded one of the inspected packages or of the standard library."""
     return home in sys.modules and home.split(".", maxsplit=1)[0] in {*policy.PACKAGES, *STDLIB}
+
+
+def _is_private(name: str) -> bool:
+    return name.startswith("_") and not name.endswith("__")
+
+
+def _changes_an_object(value: Any) -> bool:
+    """Whether it is a method, bound to something that a package holds, which changes that."""
+    owner = getattr(value, "__self__", None)
+    bound = owner is not None and not isinstance(owner, (ModuleType, type))
+    return bound and getattr(value, "__name__", "") in MUTATORS
 
 
 def _is_numpy_type(value: Any) -> bool:

@@ -15,6 +15,7 @@ __all__ = [
     "HARMLESS_BASES",
     "HARMLESS_HOMES",
     "HARMLESS_STDLIB",
+    "LOCATED",
     "LOOKED_AT",
     "PACKAGES",
     "UNSAFE_DEFAULTS",
@@ -56,12 +57,15 @@ DANGEROUS: dict[str, str] = {
     **_of("os", "execl execle execlp execlpe execv execve execvp execvpe", PROCESS),
     **_of("os", "spawnl spawnle spawnlp spawnlpe spawnv spawnve spawnvp spawnvpe", PROCESS),
     **_of("os", "remove unlink rmdir removedirs rename renames replace truncate symlink link chmod chown", FILES),
-    **_of("os", "mkfifo mknod setuid setgid chroot open write putenv unsetenv dup2 fdopen", FILES),
+    **_of("os", "mkfifo mknod setuid setgid chroot open write dup2 fdopen", FILES),
+    **_of("os", "putenv unsetenv", "changes the environment"),
     **_of("sys", "modules meta_path path_hooks settrace setprofile addaudithook _getframe", IMPORT),
     **_of("operator", "methodcaller attrgetter call", "reaches any attribute of any object"),
     **_of("types", "FunctionType LambdaType CodeType ModuleType MethodType", CODE),
     **_of(
-        "pathlib.Path", "write_text write_bytes unlink rename replace rmdir symlink_to hardlink_to chmod touch", FILES
+        "pathlib.Path",
+        "open write_text write_bytes unlink rename replace rmdir symlink_to hardlink_to chmod touch",
+        FILES,
     ),
     **_of("shutil", "rmtree move copy copy2 copyfile copytree unpack_archive make_archive chown", FILES),
     **_of("multiprocessing", "Process Pool", PROCESS),
@@ -69,14 +73,19 @@ DANGEROUS: dict[str, str] = {
     **_of("gc", "get_objects get_referrers get_referents", "reaches any attribute of any object"),
     **_of("inspect", "getmembers currentframe stack getmodule getattr_static", "reaches any attribute of any object"),
     **_of("typing", "get_type_hints ForwardRef", CODE),
-    **_of("logging", "FileHandler", FILES),
-    **_of("logging.config", "fileConfig dictConfig listen dictConfigClass", CODE),
+    **_of("logging", "FileHandler basicConfig", FILES),
+    **_of(
+        "logging.handlers", "RotatingFileHandler TimedRotatingFileHandler WatchedFileHandler BaseRotatingHandler", FILES
+    ),
+    **_of("logging.handlers", "SocketHandler DatagramHandler SysLogHandler SMTPHandler HTTPHandler", NETWORK),
     **_of("io", "FileIO", FILES),
     **_of("codecs", "open", FILES),
     **_of("pandas", "read_pickle eval", PICKLE),
     **_of("yaml", "load load_all unsafe_load unsafe_load_all full_load full_load_all", CODE),
     **_of("fire", "Fire", CODE),
     **_of("torch", "load", PICKLE),
+    **_of("torch", "from_file UntypedStorage.from_file", FILES),
+    **_of("torch.distributed.distributed_c10d", "_tensor_to_object", PICKLE),
     **_of("torch.serialization", "load add_safe_globals safe_globals _load _legacy_load", PICKLE),
     **_of("torch.fx", "GraphModule", CODE),
     **_of("torch._ops._Ops", "load_library import_module", NATIVE),
@@ -107,6 +116,9 @@ DANGEROUS: dict[str, str] = {
 CALLERS = ("functools.partial", "functools.partialmethod", "functools.reduce", "builtins.map", "builtins.filter")
 """Harmless with what is harmless: dangerous as a ``_target_``, where what they call comes from the config."""
 
+LOCATED = {"reader", "writer", "merger_cls", "backbone"}
+"""Arguments of MONAI's classes whose text is looked up as a ``_target_`` is, and called."""
+
 DANGEROUS_MODULES: dict[str, str] = {
     **_all("subprocess _posixsubprocess pty", PROCESS),
     **_all("code codeop runpy timeit trace profile cProfile pdb bdb doctest unittest test dis", CODE),
@@ -114,12 +126,14 @@ DANGEROUS_MODULES: dict[str, str] = {
     **_all("socket _socket socketserver ssl asyncio http urllib ftplib smtplib xmlrpc", NETWORK),
     **_all("poplib imaplib nntplib telnetlib webbrowser requests httpx aiohttp paramiko", NETWORK),
     **_all("importlib imp pkgutil zipimport site builtins _frozen_importlib pydoc ensurepip venv", IMPORT),
+    **_all("logging.config", CODE),
     **_all("ctypes _ctypes cffi", NATIVE),
     **_all("pip setuptools distutils idlelib turtledemo lib2to3 antigravity", CODE),
     **_all("torch.hub torch.utils.model_zoo", NETWORK),
     **_all("torch.utils.cpp_extension torch._inductor torch.utils._cpp_extension_versioner", NATIVE),
     **_all("torch.package torch.fx.graph_module torch._dynamo torch.utils._config_module", CODE),
-    **_all("torch.distributed.run torch.distributed.launch torch.distributed.launcher", PROCESS),
+    **_all("torch.utils.data.datapipes", "decodes pickles, opens files, and calls what it is given"),
+    **_all("torch.backends.xeon torch.distributed.run torch.distributed.launch torch.distributed.launcher", PROCESS),
     **_all("torch.distributed.elastic torch.distributed.rpc torch.distributed.nn torch.utils.collect_env", PROCESS),
     **_all("torch.utils.bottleneck torch.testing torch._jit_internal torch.jit.frontend", CODE),
     **_all("torch.jit.unsupported_tensor_ops torch.utils.benchmark torch._vendor", CODE),
@@ -135,9 +149,10 @@ DANGEROUS_MODULES: dict[str, str] = {
 }
 """Modules all of whose functions and classes are dangerous, by where the object is defined."""
 
-UNSAFE_DEFAULTS: dict[str, tuple[str, bool, bool]] = {
+UNSAFE_DEFAULTS: dict[str, tuple[str, bool | None, bool]] = {
     "torch.load": ("weights_only", True, False),
     "numpy.load": ("allow_pickle", False, True),
+    "logging.basicConfig": ("filename", None, True),
 }
 """Function: the argument that makes it safe, the value it must have, and whether leaving it out is safe in every version."""
 
@@ -158,7 +173,9 @@ HARMLESS_BASES = _words(
 HARMLESS_HOMES = _words(
     "monai.handlers monai.engines monai.metrics monai.losses monai.optimizers monai.utils.enums monai.visualize monai.inferers "
     "monai.apps.detection monai.networks.layers monai.networks.blocks monai.networks.schedulers monai.data.grid_dataset "
-    "torch.nn.functional torch.nn.init torch.optim.lr_scheduler torch.optim.swa_utils torch.utils.data.dataset torch.backends "
+    "torch.nn.functional torch.nn.init torch.optim.lr_scheduler torch.optim.swa_utils torch.utils.data.dataset "
+    "torch.backends.cpu torch.backends.cuda torch.backends.cudnn torch.backends.mkl torch.backends.mkldnn torch.backends.mps "
+    "torch.backends.openmp torch.backends.opt_einsum torch.backends.quantized "
     "torchmetrics.functional ignite.metrics ignite.handlers ignite.engine.events"
 )
 """Modules whose functions and classes are harmless, by where the object is defined, unless they are listed as dangerous."""
@@ -210,14 +227,8 @@ HARMLESS: tuple[str, ...] = tuple(
 SENDS = "sends data to a server"
 LOOKED_AT: dict[str, str] = {
     **_all("monai.handlers.mlflow_handler monai.handlers.clearml_handlers", SENDS),
-    **_all(
-        "ignite.handlers.clearml_logger ignite.handlers.mlflow_logger ignite.handlers.wandb_logger",
-        "sends data to a server",
-    ),
-    **_all(
-        "ignite.handlers.neptune_logger ignite.handlers.visdom_logger ignite.handlers.polyaxon_logger",
-        "sends data to a server",
-    ),
+    **_all("ignite.handlers.clearml_logger ignite.handlers.mlflow_logger ignite.handlers.wandb_logger", SENDS),
+    **_all("ignite.handlers.neptune_logger ignite.handlers.visdom_logger ignite.handlers.polyaxon_logger", SENDS),
     **_all("lightning.pytorch.loggers.wandb lightning.pytorch.loggers.neptune", SENDS),
     **_all("lightning.pytorch.loggers.comet lightning.pytorch.loggers.mlflow", SENDS),
     **_all(
@@ -235,4 +246,4 @@ HARMLESS_STDLIB = set(
         "hashlib _hashlib bisect heapq warnings numbers logging pprint csv _csv collections collections.abc"
     )
 )
-"""Modules of the standard library whose functions and classes neither run, load nor write anything by themselves."""
+"""Modules of the standard library whose public functions and classes neither run, load nor write anything by themselves."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
+import inspect
 import io
 import os
 import sys
@@ -18,9 +19,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple, Protocol
 
-from monai_lighter.inspection.policy import PACKAGES
+from monai_lighter.inspection.policy import HARMLESS_STDLIB, PACKAGES
+from monai_lighter.inspection.report import Verdict
 
-__all__ = ["MISSING", "Found", "Resolver", "Scope", "look_up"]
+__all__ = ["MISSING", "Found", "Resolver", "Scope", "look_up", "parameters"]
 
 MISSING = object()
 COMMON = (
@@ -82,9 +84,11 @@ def _load_packages() -> dict[str, list[str]]:
 
 @lru_cache(maxsize=4096)
 def _submodule(name: str) -> Any:
-    """A module of an inspected package that is not loaded yet; private ones and programs (``__main__``) stay unloaded."""
+    """A module that may be imported and is not loaded yet; private ones and programs (``__main__``) stay unloaded."""
     parts = name.split(".")
-    if parts[0] not in PACKAGES or any(not part.isidentifier() or part.startswith("_") for part in parts):
+    if (parts[0] not in PACKAGES and name not in HARMLESS_STDLIB) or any(
+        not part.isidentifier() or part.startswith("_") for part in parts
+    ):
         return MISSING
     if not {"tests", "testing", "f2py", "distutils", "conftest"}.isdisjoint(parts):
         return MISSING
@@ -92,6 +96,13 @@ def _submodule(name: str) -> Any:
         if importlib.util.find_spec(name) is not None:
             return importlib.import_module(name)
     return MISSING
+
+
+def _is_there(name: str) -> bool:
+    """Whether there is a module, not imported here, in a package of the standard library."""
+    with _own_path(), contextlib.suppress(Exception):
+        return importlib.util.find_spec(name) is not None
+    return False
 
 
 def look_up(name: str) -> Any:
@@ -143,7 +154,7 @@ class Resolver:
             _load_packages()
         elif root not in STDLIB:
             return Found("foreign", name)
-        elif root not in sys.modules:
+        elif root not in sys.modules and _submodule(root) is MISSING:
             return Found("stdlib", name)
         value = sys.modules.get(root, _submodule(root))
         if value is MISSING:
@@ -160,7 +171,7 @@ class Resolver:
             following = _attribute(value, part)
             if following is MISSING and isinstance(value, ModuleType):
                 following = _submodule(f"{at}.{part}")
-                if following is MISSING and at.split(".")[0] not in PACKAGES:
+                if following is MISSING and at.split(".")[0] not in PACKAGES and _is_there(f"{at}.{part}"):
                     return Found("stdlib", ".".join([at, *rest[i:]]))
             if following is MISSING:
                 return Found("missing", ".".join([at, *rest[i:]]))
@@ -168,6 +179,15 @@ class Resolver:
         if isinstance(value, ModuleType) and value.__name__.split(".")[0] not in {*PACKAGES, *STDLIB}:
             return Found("foreign", value.__name__)
         return Found("object", at, value)
+
+
+def parameters(value: Any) -> list[str]:
+    """Names of the arguments that a class takes by position; none where it is no class, or they are not known."""
+    with contextlib.suppress(Exception):
+        if inspect.isclass(value):
+            kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+            return [p.name for p in inspect.signature(value).parameters.values() if p.kind in kinds]
+    return []
 
 
 class Scope(Protocol):
@@ -180,3 +200,9 @@ class Scope(Protocol):
 
     def referred(self, id: str) -> Iterable[str]:
         """Dotted names that the item of that id may evaluate to, where it is a plain name."""
+
+    def held(self, id: str) -> Iterable[str]:
+        """Dotted names of what the item of that id holds or refers to, where it is no plain name."""
+
+    def located(self, id: str) -> Iterable[Verdict]:
+        """What is not harmless, were the item of that id looked up by its name and called."""

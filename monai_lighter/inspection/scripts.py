@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ast
+import os
 import posixpath
 import re
 import struct
+import sys
 import warnings
 from collections.abc import Collection, Iterator
+from functools import lru_cache
 
 from monai_lighter.inspection.judge import judge, name_of, rule_for
 from monai_lighter.inspection.policy import FILES, PACKAGES
@@ -60,7 +63,22 @@ USUAL = {
     "itk",
     "einops",
 }
-"""Packages, not inspected, that a bundle has no reason to have a module of the name of."""
+"""Packages, installed or not, that a bundle has no reason to have a module of the name of."""
+FOLDERS = {
+    "scripts",
+    "configs",
+    "models",
+    "docs",
+    "data",
+    "src",
+    "tests",
+    "test",
+    "tools",
+    "utils",
+    "examples",
+    "project",
+}
+"""Directories of a bundle; that some package installs one of the name too, by mistake, means nothing."""
 COMMON_WORDS = {
     "test",
     "code",
@@ -93,11 +111,20 @@ def own_modules(names: Collection[str]) -> set[str]:
 
 def shadow_entries(modules: Collection[str], names: Collection[str]) -> Iterator[Entry]:
     """Modules of the bundle that are found in place of Python's or another package's, as the bundle comes first."""
+    taken = {*STDLIB, *PACKAGES, *USUAL, *_installed()} - FOLDERS
     for module in sorted(modules):
-        if module in {*STDLIB, *PACKAGES, *USUAL} - {"test"}:
+        if module in taken:
             file = next((name for name in sorted(names) if re.match(rf"{re.escape(module)}[./]", name)), module)
             why = f"stands in the way of {module!r}: an import of that runs this file instead"
             yield Entry(Level.LOOK if module in COMMON_WORDS else Level.DANGER, "script", file, module, why)
+
+
+@lru_cache(maxsize=1)
+def _installed() -> frozenset[str]:
+    """Names of all modules and packages that are installed, taken from the names of files alone."""
+    folders = [folder for folder in sys.path if os.path.basename(folder) in ("site-packages", "dist-packages")]
+    names = {file.split(".")[0] for folder in folders if os.path.isdir(folder) for file in os.listdir(folder)}
+    return frozenset(name for name in names if name.isidentifier())
 
 
 def started_by_itself(name: str) -> bool:

@@ -131,7 +131,7 @@ def link_problem(name: str, target: str) -> Verdict:
     joined = os.path.normpath(os.path.join(os.path.dirname(name), target))
     if os.path.isabs(target) or joined.split("/")[0] == "..":
         return Verdict(Level.DANGER, f"link out of the bundle, to {target!r}: not followed")
-    return Verdict(Level.LOOK, f"link to {target!r}: not followed")
+    return Verdict(Level.LOOK, f"link to {target!r}: what the bundle has there is read under this name too")
 
 
 def name_problems(names: Iterable[str]) -> Iterator[tuple[str, Verdict]]:

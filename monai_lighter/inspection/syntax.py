@@ -5,8 +5,21 @@ from __future__ import annotations
 import ast
 import re
 import warnings
+from collections.abc import Iterator
 
-__all__ = ["REFERENCES", "argument_state", "dotted_name", "imported_names", "parse_expression"]
+from monai_lighter.inspection.judge import judge, module_danger
+from monai_lighter.inspection.resolve import Resolver
+
+__all__ = [
+    "REFERENCES",
+    "alternatives",
+    "argument_state",
+    "bindings",
+    "dotted_name",
+    "imported_names",
+    "parse_expression",
+    "reference_path",
+]
 
 REFERENCES = "__local_refs"
 """Name under which MONAI gives an expression what it refers to (``ReferenceResolver._vars``)."""
@@ -32,20 +45,35 @@ def parse_expression(text: str) -> ast.Module:
         raise SyntaxError(str(error) or type(error).__name__) from error
 
 
-def imported_names(tree: ast.AST) -> dict[str, str]:
-    """Name to dotted name, of all import statements in a tree. Relative imports begin with a dot."""
-    names: dict[str, str] = {}
+def bindings(tree: ast.AST, relative: bool = True) -> Iterator[tuple[str, str]]:
+    """Name and dotted name of every alias of every import statement in a tree.
+
+    Args:
+        tree: any.
+        relative: whether a relative import begins with a dot; MONAI takes it for an absolute one.
+    """
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
-                names[alias.asname or alias.name] = alias.name
-                if alias.asname is None:
-                    names.setdefault(alias.name.split(".")[0], alias.name.split(".")[0])
+                yield alias.asname or alias.name, alias.name
+                if alias.asname is None and "." in alias.name:
+                    yield alias.name.split(".")[0], alias.name.split(".")[0]
         elif isinstance(node, ast.ImportFrom):
-            module = "." * node.level + (node.module or "")
+            module = "." * (node.level if relative else 0) + (node.module or "")
             for alias in node.names:
-                names[alias.asname or alias.name] = f"{module}.{alias.name}"
+                yield alias.asname or alias.name, f"{module}.{alias.name}"
+
+
+def imported_names(tree: ast.AST) -> dict[str, str]:
+    """Name to dotted name, of all import statements in a tree; of a name that is bound twice, the worst."""
+    names: dict[str, str] = {}
+    for name, dotted in bindings(tree):
+        names[name] = dotted if name not in names else max(names[name], dotted, key=_badness)
     return names
+
+
+def _badness(dotted: str) -> tuple[int, bool]:
+    return judge(Resolver().dotted(dotted)).level, bool(module_danger(dotted))
 
 
 def dotted_name(node: ast.AST) -> tuple[ast.AST, list[str]]:
@@ -57,7 +85,31 @@ def dotted_name(node: ast.AST) -> tuple[ast.AST, list[str]]:
     return node, attributes[::-1]
 
 
-def argument_state(call: ast.Call, name: str, wanted: bool) -> bool | None:
+def reference_path(node: ast.AST) -> str | None:
+    """Id that a reference with constant indexes leads to (``@a['b'][0]``: ``a::b::0``); None where it is no such thing."""
+    keys: list[str] = []
+    while isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
+        keys.append(str(node.slice.value))
+        node = node.value
+    return "::".join(reversed(keys)) if keys and isinstance(node, ast.Name) and node.id == REFERENCES else None
+
+
+def alternatives(node: ast.AST) -> Iterator[ast.AST]:
+    """The parts of an expression that its value, or an item of it, may be as they stand."""
+    if isinstance(node, (ast.List, ast.Tuple, ast.Set)):
+        inner = node.elts
+    elif isinstance(node, ast.IfExp):
+        inner = [node.body, node.orelse]
+    elif isinstance(node, ast.BoolOp):
+        inner = node.values
+    else:
+        yield node
+        return
+    for part in inner:
+        yield from alternatives(part)
+
+
+def argument_state(call: ast.Call, name: str, wanted: bool | None) -> bool | None:
     """Whether an argument of a call is the wanted constant; None where it is left out."""
     given = {keyword.arg: keyword.value for keyword in call.keywords}
     if None in given or any(isinstance(argument, ast.Starred) for argument in call.args):

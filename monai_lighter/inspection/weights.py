@@ -2,50 +2,40 @@
 
 from __future__ import annotations
 
-import bz2
-import hashlib
 import io
 import json
-import lzma
 import re
 import struct
-import tarfile
 import zipfile
-import zlib
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from monai_lighter.inspection.archive import zip_problems
-from monai_lighter.inspection.judge import home_of, judge, name_of
-from monai_lighter.inspection.pickles import PickleScan, scan_pickles
-from monai_lighter.inspection.report import Entry, Level, Verdict
-from monai_lighter.inspection.resolve import STDLIB, Resolver
+from monai_lighter.inspection.arrays import array_entries
+from monai_lighter.inspection.packed import compressed_entries, is_tar, tar_entries
+from monai_lighter.inspection.pickled import pickle_entries, unread_entry
+from monai_lighter.inspection.report import Entry, Level
+from monai_lighter.inspection.resolve import Resolver
 from monai_lighter.inspection.source import name_problems
+from monai_lighter.inspection.torchscript import code_entries
 
 __all__ = ["binary_entries"]
 
 PICKLED = (".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".p", ".bin", ".joblib", ".th", ".tar", ".npy", ".model")
 NATIVE = (b"\x7fELF", b"MZ", b"\xcf\xfa\xed\xfe", b"\xce\xfa\xed\xfe", b"\xca\xfe\xba\xbe", b"\xfe\xed\xfa")
 PACKED = (b"7z\xbc\xaf\x27\x1c", b"Rar!", b"\x28\xb5\x2f\xfd")
+COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"x\x01", b"x\x9c", b"x\xda", b"x^")
 OPAQUE = (".plan", ".engine", ".trt", ".onnx", ".h5", ".hdf5", ".keras", ".pb", ".tflite", ".mlmodel", ".pte")
-REBUILT = re.compile(
-    r"torch\._utils\._rebuild_\w+|torch\._tensor\._rebuild_from_type_v2|torch(\.storage)?\.\w*Storage|torch\.serialization\."
-    r"_get_layout|torch\.jit\._pickle\.\w+|__torch__\..*|"
-    r"numpy\.(_core|core)\.multiarray\.(_reconstruct|scalar|_frombuffer)|numpy\.(_core|core)\.numeric\._frombuffer|"
-    r"numpy\.dtypes\.\w+|numpy\.dtype|copyreg\._reconstructor|builtins\.object|argparse\.Namespace|"
-    r"lightning\.fabric\.utilities\.data\.AttributeDict|lightning\.pytorch\.utilities\.parsing\.AttributeDict|"
-    r"monai\.data\.meta_tensor\.MetaTensor|monai\.utils\.enums\.\w+|torch\.nn\.parameter\.(Buffer|Parameter)"
-)
-"""What weights are made of, under the names of the places where it is defined."""
-SCRIPTED = re.compile(r"\b(?:torch|ops\.aten|ops\.prim)\.(save|from_file|load|open|write\w*|_save\w*|_load\w*)\(")
-CUSTOM = re.compile(r"\bops\.(?!aten\b|prim\b|quantized\b|torchvision\b|image\b)(\w+)\.(\w+)\(")
-NAME = re.compile(r"\?|[^\W\d]\w*(\.[\w<>]+)+")
-MAX_PACKED = 64 << 20
+ZIP, ARRAY = b"PK\x03\x04", b"\x93NUMPY"
+STORED = re.compile(r"(^|/)(data|constants|tensors|xl_model_weights)/\d+$")
+"""Members of PyTorch's archives that hold numbers alone."""
+MAX_HEADER = 64 << 20
 MAX_PICKLE = 512 << 20
+"""Bytes of a file in an archive that are read."""
 
 
 def binary_entries(name: str, stream: BinaryIO, resolver: Resolver) -> Iterator[Entry]:
-    """What a file is by its content, whatever its name says.
+    """What a file is by its content, whatever its name says: all that different loaders may take it for.
 
     Args:
         name: in the bundle.
@@ -57,78 +47,43 @@ def binary_entries(name: str, stream: BinaryIO, resolver: Resolver) -> Iterator[
     suffix = name[name.rfind(".") :].lower()
     if head.startswith(NATIVE) and _is_native(head):
         yield Entry(Level.DANGER, "file", name, "native code", "a program or library: cannot be read here")
-    elif head.startswith(PACKED):
+        return
+    if head.startswith(PACKED):
         yield Entry(Level.LOOK, "archive", name, "an archive in the bundle", "not read")
-    elif zipfile.is_zipfile(stream):
+        return
+    is_zip = zipfile.is_zipfile(stream)
+    if is_zip:
         yield from _zip(name, stream, resolver)
-    else:
+    elif head.startswith(ZIP) and suffix in PICKLED:
+        why = "begins as a zip file and does not end as one: PyTorch's reader may read it all the same"
+        yield Entry(Level.DANGER, "archive", name, "broken zip", why)
+    if not (is_zip and head.startswith(ZIP)):
         stream.seek(0)
-        yield from _plain(name, stream, head, suffix, resolver)
+        yield from _plain(name, stream, head, "" if is_zip else suffix, resolver)
 
 
 def _plain(name: str, stream: BinaryIO, head: bytes, suffix: str, resolver: Resolver) -> Iterator[Entry]:
-    """A file that is neither a program nor a zip file."""
+    """A file that is no program, read from its first byte."""
+    expected = suffix in PICKLED
     if suffix == ".safetensors":
         yield _safetensors(name, stream)
-    elif head.startswith(b"\x93NUMPY"):
-        yield from _numpy(name, stream, resolver)
-    elif head[257:262] == b"ustar":
-        yield from _tar(name, stream, resolver)
-    elif head[:2] == b"\x1f\x8b" or head.startswith((b"BZh", b"\xfd7zXZ\0", b"x\x01", b"x\x9c", b"x\xda", b"x^")):
-        yield from _compressed(name, stream, resolver)
-    else:
-        yield from _pickle(name, stream, resolver, suffix in PICKLED)
-        if suffix in OPAQUE:
-            yield Entry(Level.LOOK, "weights", name, suffix, "a model in a format that is not read here")
+    elif head.startswith(ARRAY):
+        yield from array_entries(name, stream, resolver)
+        expected = False
+    elif is_tar(head):
+        yield from tar_entries(name, stream, resolver)
+        expected = False
+    elif head.startswith(COMPRESSED):
+        yield from compressed_entries(name, stream, resolver)
+        expected = False
+    stream.seek(0)
+    yield from pickle_entries(name, stream, resolver, expected)
+    if suffix in OPAQUE:
+        yield Entry(Level.LOOK, "weights", name, suffix, "a model in a format that is not read here")
 
 
 def _is_native(head: bytes) -> bool:
     return not head.startswith(b"MZ") or b"PE\0\0" in head or b"DOS mode" in head
-
-
-def _pickle(name: str, stream: BinaryIO, resolver: Resolver, expected: bool) -> Iterator[Entry]:
-    """A stream of pickles; a file that only looks like one for a few bytes is none."""
-    scan = scan_pickles(stream)
-    if not expected:
-        levels = [_verdict(entry.name, resolver).level for entry in scan.globals if NAME.fullmatch(entry.name)]
-        if not levels or not (scan.complete or Level.DANGER in levels):
-            return
-    yield from _scanned(name, scan, resolver)
-
-
-def _scanned(name: str, scan: PickleScan, resolver: Resolver) -> Iterator[Entry]:
-    fine: list[str] = []
-    seen: set[str] = set()
-    for entry in scan.globals:
-        if entry.name in seen:
-            continue
-        seen.add(entry.name)
-        verdict = _verdict(entry.name, resolver)
-        if verdict.level is Level.OK:
-            fine.append(entry.name)
-        else:
-            yield Entry(verdict.level, "pickle", name, entry.name, verdict.why, f"byte {entry.position}")
-    if fine or scan.complete:
-        yield Entry(Level.OK, "pickle", name, f"{len(fine)} harmless globals", ", ".join(fine))
-    if scan.error:
-        level = Level.DANGER if scan.globals else Level.LOOK
-        why = f"no whole pickle ({scan.error}): what stands before that would still be run"
-        yield Entry(level, "pickle", name, "broken", why)
-
-
-def _verdict(name: str, resolver: Resolver) -> Verdict:
-    if name == "?":
-        return Verdict(Level.DANGER, "a global whose name is put together when it is loaded")
-    if REBUILT.fullmatch(name) and not name.startswith("torch._utils._rebuild_from"):
-        return Verdict(Level.OK)
-    found = resolver.dotted(name)
-    verdict = judge(found, as_target=True)
-    if verdict.level is not Level.LOOK or REBUILT.fullmatch(name_of(found)):
-        return verdict if verdict.level is Level.DANGER else Verdict(Level.OK)
-    root = (home_of(found.object) if found.kind == "object" else found.name).split(".")[0]
-    if root in STDLIB and not isinstance(found.object, type):
-        return Verdict(Level.DANGER, "a function of the standard library that no weights need")
-    return verdict
 
 
 def _zip(name: str, stream: BinaryIO, resolver: Resolver) -> Iterator[Entry]:
@@ -145,104 +100,72 @@ def _zip(name: str, stream: BinaryIO, resolver: Resolver) -> Iterator[Entry]:
             yield Entry(verdict.level, "archive", f"{name}!{member}", "zip record", verdict.why)
     if any(verdict.why.startswith("bomb") for _, verdict in problems):
         return
-    is_weights = any(member.endswith(("data.pkl", ".npy", "constants.pkl")) for member in names)
+    is_weights = any(member.lower().endswith(("data.pkl", ".npy", "constants.pkl")) for member in names)
+    first = min((info.header_offset for info in archive.infolist()), default=0)
+    if first and is_weights:
+        why = "what stands before a zip file is read in its place by some loaders"
+        yield Entry(Level.DANGER, "archive", name, f"{first} bytes before the zip file", why)
     if not is_weights:
         yield Entry(Level.LOOK, "archive", name, f"an archive of {len(names)} files in the bundle", "not unpacked")
     code: list[tuple[str, bytes]] = []
     for info in archive.infolist():
-        inner = f"{name}!{info.filename}"
-        stored = re.search(r"(^|/)(data|constants|tensors|xl_model_weights)/\d+$", info.filename)
-        if info.is_dir() or info.flag_bits & 1 or (stored and is_weights) or info.file_size > MAX_PICKLE:
+        if info.is_dir() or info.flag_bits & 1:
             continue
-        try:
-            data = archive.read(info)
-        except Exception as error:  # zipfile raises whatever broken bytes lead to
-            yield Entry(Level.DANGER, "archive", inner, "broken", f"{error}: PyTorch's reader may read it all the same")
-            continue
-        if info.filename.endswith(".py"):
-            code.append((info.filename, data))
-        elif not info.filename.endswith((".zip", ".debug_pkl")):
-            yield from _member(inner, data, resolver)
+        yield from _member(name, archive, info, is_weights, code, resolver)
     if code:
-        yield from _code(name, code, any("/code/" in f"/{file}" for file, _ in code))
+        yield from code_entries(name, code, any("/code/" in f"/{file}" for file, _ in code))
 
 
-def _member(inner: str, data: bytes, resolver: Resolver) -> Iterator[Entry]:
-    if inner.endswith((".pkl", ".pickle")):
-        yield from _scanned(inner, scan_pickles(io.BytesIO(data)), resolver)
-    elif not zipfile.is_zipfile(io.BytesIO(data)):
-        yield from binary_entries(inner, io.BytesIO(data), resolver)
-    else:
-        yield Entry(Level.LOOK, "archive", inner, "an archive in an archive", "not read")
-
-
-def _code(name: str, code: list[tuple[str, bytes]], is_script: bool) -> Iterator[Entry]:
-    digest = hashlib.sha256(b"".join(hashlib.sha256(data).digest() for _, data in sorted(code))).hexdigest()
-    files = ", ".join(file for file, _ in code[:3]) + (", …" if len(code) > 3 else "")
-    if not is_script:
-        yield Entry(
-            Level.DANGER, "script", name, f"{len(code)} Python files", f"code that torch.package would run: {files}"
-        )
-        return
-    yield Entry(Level.LOOK, "torchscript", name, f"{len(code)} code files, sha256 {digest}", f"a program: {files}")
-    for file, data in code:
-        text = data.decode("utf-8", "replace")
-        for operator in sorted(set(SCRIPTED.findall(text))):
-            yield Entry(Level.DANGER, "torchscript", f"{name}!{file}", operator, "reads or writes a file")
-        for space, operator in sorted(set(CUSTOM.findall(text))):
-            yield Entry(
-                Level.LOOK, "torchscript", f"{name}!{file}", f"{space}.{operator}", "an operator of another library"
-            )
-
-
-def _tar(name: str, stream: BinaryIO, resolver: Resolver) -> Iterator[Entry]:
-    """PyTorch's oldest format is a tar file of pickles."""
-    yield Entry(Level.LOOK, "archive", name, "a tar file in the bundle", "not unpacked")
+def _member(
+    name: str,
+    archive: zipfile.ZipFile,
+    info: zipfile.ZipInfo,
+    is_weights: bool,
+    code: list[tuple[str, bytes]],
+    resolver: Resolver,
+) -> Iterator[Entry]:
+    """One file of a zip file; Python files are put into ``code``."""
+    inner = f"{name}!{info.filename}"
+    is_code = info.filename.endswith(".py")
     try:
-        with tarfile.open(fileobj=stream, mode="r:") as archive:
-            for info in archive:
-                member = archive.extractfile(info) if info.isfile() and info.size <= MAX_PACKED else None
-                if member is not None:
-                    yield from _pickle(
-                        f"{name}!{info.name}", io.BytesIO(member.read()), resolver, info.name == "pickle"
-                    )
-    except (tarfile.TarError, OSError, EOFError, ValueError) as error:
-        yield Entry(Level.DANGER, "archive", name, "broken tar", str(error))
-
-
-def _compressed(name: str, stream: BinaryIO, resolver: Resolver) -> Iterator[Entry]:
-    """Compressed data is looked into as far as a pickle would be recognised by."""
-    data = stream.read(MAX_PACKED)
-    unpackers: tuple[Any, ...] = (zlib.decompressobj(47), bz2.BZ2Decompressor(), lzma.LZMADecompressor())
-    for unpacker in unpackers:
-        try:
-            content = unpacker.decompress(data, MAX_PACKED)
-        except (zlib.error, OSError, lzma.LZMAError, EOFError, ValueError):
-            continue
-        yield from _pickle(f"{name}!", io.BytesIO(content), resolver, False)
+        with archive.open(info) as member:
+            start = member.read(len(ARRAY))
+            if start != ARRAY and (
+                info.filename.endswith(".debug_pkl") or (is_weights and STORED.search(info.filename))
+            ):
+                return
+            data = start + member.read(MAX_PICKLE - len(start))
+            is_cut = bool(member.read(1))
+    except Exception as error:  # zipfile raises whatever broken bytes lead to
+        yield Entry(Level.DANGER, "archive", inner, "broken", f"{error}: PyTorch's reader may read it all the same")
         return
+    if is_code and not is_cut:
+        code.append((info.filename, data))
+    elif start == ARRAY:
+        yield from array_entries(inner, io.BytesIO(data), resolver, is_cut)
+    elif is_cut:
+        entry = unread_entry(inner, f"{info.file_size} bytes", "it is too large")
+        yield entry if is_weights or is_code or inner.lower().endswith(PICKLED) else _overlooked(entry)
+    elif inner.endswith((".pkl", ".pickle")):
+        yield from pickle_entries(inner, io.BytesIO(data), resolver, True)
+    elif zipfile.is_zipfile(io.BytesIO(data)):
+        yield Entry(Level.LOOK, "archive", inner, "an archive in an archive", "not read")
+        yield from pickle_entries(inner, io.BytesIO(data), resolver, False)
+    else:
+        yield from binary_entries(inner, io.BytesIO(data), resolver)
+
+
+def _overlooked(entry: Entry) -> Entry:
+    """A file that no loader takes for a pickle."""
+    return Entry(Level.LOOK, "archive", entry.file, entry.what, entry.why)
 
 
 def _safetensors(name: str, stream: BinaryIO) -> Entry:
     try:
         size = struct.unpack("<Q", stream.read(8))[0]
-        if size > MAX_PACKED:
+        if size > MAX_HEADER:
             raise ValueError(f"header of {size} bytes")
         header = json.loads(stream.read(size))
         return Entry(Level.OK, "weights", name, f"safetensors, {len(header)} entries", "holds tensors alone")
     except (struct.error, ValueError, TypeError, RecursionError) as error:
         return Entry(Level.LOOK, "weights", name, "safetensors", f"broken: {error}")
-
-
-def _numpy(name: str, stream: BinaryIO, resolver: Resolver) -> Iterator[Entry]:
-    """An array of objects is a pickle behind its header."""
-    head = stream.read(12)
-    size = struct.unpack("<H", head[8:10])[0] if head[6] == 1 else struct.unpack("<I", head[8:12])[0]
-    start = (10 if head[6] == 1 else 12) + min(size, 1 << 20)
-    stream.seek(0)
-    header = stream.read(start)
-    if re.search(rb"""['"]descr['"]:.*['"|]O['"\d]""", header):
-        yield Entry(
-            Level.LOOK, "pickle", name, "array of objects", "a pickle: only numpy.load(allow_pickle=True) loads it"
-        )
-        yield from _scanned(name, scan_pickles(io.BytesIO(stream.read(MAX_PACKED))), resolver)
