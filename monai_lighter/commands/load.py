@@ -25,7 +25,7 @@ def load(
 
     Args:
         bundle: zip file, address of one, or the name of a bundle.
-        version: default: the newest that was downloaded before, else the latest there is.
+        version: what its metadata must say; default: the newest that was downloaded before, else the latest there is.
         bundle_dir: where bundles are kept; default: as MONAI's, the folder bundle of torch.hub.
         source: monaihosting, github, ngc, ngc_private or huggingface_hub.
         repo: as for `python -m monai.bundle download`.

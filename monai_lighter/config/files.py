@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -41,9 +42,25 @@ def unreadable(files: Any, error: Exception) -> Exception:
         names = ", ".join(map(str, ensure_tuple(files)))
         return ConfigError([Finding("config_file", f"{names} cannot be read: {error}", "Mend the file.")])
     if isinstance(error, (IndexError, KeyError, TypeError, ValueError)):
-        findings = list(_unmergeable(ensure_tuple(files)))
+        findings = list(_no_configs(ensure_tuple(files))) or list(_unmergeable(ensure_tuple(files)))
         return ConfigError(findings) if findings else error
     return error
+
+
+def _no_configs(files: Any) -> Iterator[Finding]:
+    """What is, by its name, none of the files that ``ConfigParser.load_config_file`` reads."""
+    for file in map(str, files):
+        if not _is_named_config(file):
+            kind = "a directory" if Path(file).is_dir() else "none"
+            inside = sorted(
+                str(path) for path in filter(_is_named_config, Path(file).glob("*")) if path.stem != "metadata"
+            )
+            hint = f"Name a file in it: {', '.join(inside)}." if inside else "Mend the path."
+            yield Finding("config_file", f"must be a .yaml, .yml or .json file, {file!r} is {kind}", hint)
+
+
+def _is_named_config(file: str | Path) -> bool:
+    return re.match(ConfigParser.path_match, str(file), re.IGNORECASE) is not None
 
 
 def _unmergeable(files: Any) -> Iterator[Finding]:

@@ -19,11 +19,15 @@ __all__ = ["missing_paths"]
 ROOTED = re.compile(r"(/|\./|\.\./|~/|[A-Za-z]:[\\/])\S")
 KINDS = "csv tsv json yaml yml npz npy h5 hdf5 pkl pt pth ckpt ts onnx nii nii.gz nrrd mha dcm png jpg jpeg tif tiff txt zip"
 FILE = re.compile(rf"\.({'|'.join(map(re.escape, KINDS.split()))})$", re.IGNORECASE)
+RELATIVE = re.compile(r"[\w. +-]+(/[\w. +-]+)+/?")
+PLACE = re.compile(r"(?<!name_or)(^|_)(dir|directory|folder|path|root)$")
+"""Keys of a file or directory, whatever their text looks like; of a library, ``name_or_path`` may be an address."""
 NO_PATH = re.compile(r"[*?{}<>|%\n]|://|^[$@]")
 READ = re.compile(r"(^|_)(ckpt|checkpoint|weights|pretrained|file|path|csv|table|list)(_|$)")
 WRITTEN = re.compile(
     r"(^|_)(out|output|outputs|save|saved|log|logs|logger|cache|tmp|temp|write|writes|result|results|pred|preds|prediction"
-    r"|predictions|eval|export|tracking|artifact|artifacts|filename|dirpath|(ckpt|checkpoint|model|models|root|run)_dirs?)(_|$)"
+    r"|predictions|eval|export|download|downloads|work|experiment|tracking|artifact|artifacts|filename|dirpath"
+    r"|(ckpt|checkpoint|model|models|root|run)_dirs?)(_|$)"
 )
 WRITER = re.compile(r"Sav|Writ|Logg|Logf|ModelCheckpoint|ModelWeights|CaseMetrics|Profil|TensorBoard|MLFlow|Stats")
 """In the names of classes whose paths are made by the run."""
@@ -79,6 +83,8 @@ def _is_path(key: str, text: str) -> bool:
     if NO_PATH.search(text) or len(text) > 1000:
         return False
     if ROOTED.match(text):
+        return True
+    if RELATIVE.fullmatch(text) and PLACE.search(key.lower()):
         return True
     is_file = FILE.search(text) is not None and not FILE.fullmatch(text)
     return is_file and ("/" in text or READ.search(key) is not None)

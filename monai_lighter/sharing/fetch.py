@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlparse
 
 import monai.bundle.scripts as monai_bundle
+import yaml
 from monai.apps.utils import HashCheckError, download_url
 from monai.bundle import ConfigParser
 from monai.utils import optional_import
@@ -122,12 +122,12 @@ def fetch_large_files(root: Path, progress: bool = True) -> None:
     """Downloads what ``large_files.yml`` of a bundle names and what is not there yet, by MONAI's function.
 
     Raises:
-        SharingError: a download failed, a hash differs, or a path or address is none that a bundle has.
+        SharingError: the file cannot be read, a download failed, a hash differs, or a path or address is none that a bundle has.
     """
     files = [root / f"large_files{suffix}" for suffix in CONFIG_SUFFIXES if (root / f"large_files{suffix}").is_file()]
     try:
         for file in files:
-            for entry in ConfigParser.load_config_file(str(file)).get("large_files") or []:
+            for entry in _content(file).get("large_files") or []:
                 target = Path(monai_bundle._safe_large_file_path(root, entry["path"]))
                 if target.is_file():
                     continue
@@ -135,5 +135,15 @@ def fetch_large_files(root: Path, progress: bool = True) -> None:
                 if urlparse(entry["url"]).scheme not in ("http", "https"):
                     raise ValueError(f"must be an http or https address, got {entry['url']!r}")
                 download_url(entry["url"], target, progress=progress, **given)
-    except (*FAILURES, TypeError, AttributeError, json.JSONDecodeError) as error:
+    except (*FAILURES, TypeError, AttributeError) as error:
+        if isinstance(error, SharingError):
+            raise
         raise SharingError(Finding("large_files", f"could not be downloaded: {error}", "Try again.")) from error
+
+
+def _content(file: Path) -> dict:
+    try:
+        return ConfigParser.load_config_file(str(file))
+    except (yaml.YAMLError, ValueError) as error:
+        problem = f"{file.name} cannot be read: {' '.join(str(error).split())}"
+        raise SharingError(Finding("large_files", problem, "Mend the file.")) from error

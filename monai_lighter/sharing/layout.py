@@ -78,7 +78,7 @@ class Bundle:
             metadata = json.loads(self.metadata_file.read_text(encoding="utf-8"))
         except ValueError as error:
             raise SharingError(
-                Finding("metadata", f"{self.metadata_file} cannot be read: {error}", "Mend it.")
+                Finding("metadata", f"configs/metadata.json of {self.name} cannot be read: {error}", "Mend it.")
             ) from error
         if not isinstance(metadata, dict):
             raise SharingError(Finding("metadata", f"must be a JSON object, got {metadata!r:.80}", "Mend the file."))

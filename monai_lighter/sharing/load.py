@@ -48,7 +48,8 @@ def load_bundle(
 
     Args:
         bundle: directory, zip file, address of a zip file, or the name of a bundle at ``source``.
-        version: of a bundle by name; default: the newest that was downloaded before, else the latest there is.
+        version: what the metadata must say; default: by name, the newest that was downloaded before, else the latest there
+            is, and else any.
         workflow_type: ``train``, ``eval`` or ``infer``.
         run_id: a stage or an item of the config; default: the stage of the workflow type, or ``run`` where there are no stages.
         bundle_dir: where downloaded bundles are kept; default: ``bundle`` in ``torch.hub.get_dir()``, as MONAI's.
@@ -98,16 +99,18 @@ def find_bundle(
 ) -> Path:
     """The directory of a bundle, downloaded and unpacked where needed. Runs nothing of it. See `load_bundle`."""
     given = str(bundle)
-    if Path(given).is_dir():
-        return Path(given).resolve()
-    cache = Path(bundle_dir) if bundle_dir else Path(torch.hub.get_dir()) / "bundle"
     version = None if version is None else str(version)
+    if Path(given).is_dir():
+        return _verified(Path(given).resolve(), version)
+    cache = Path(bundle_dir) if bundle_dir else Path(torch.hub.get_dir()) / "bundle"
     if urlparse(given).scheme in ("http", "https"):
         name = Path(urlparse(given).path).stem
         target = cache / f"{name}-{hashlib.sha256(given.encode()).hexdigest()[:12]}"
-        return target if target.is_dir() else _downloaded(cache, target, name, url=given, progress=progress)
+        if target.is_dir():
+            return _verified(target, version)
+        return _downloaded(cache, target, name, version, url=given, progress=progress)
     if Path(given).is_file():
-        return _unpacked(Path(given), cache)
+        return _unpacked(Path(given), cache, version)
     source = source or os.environ.get("BUNDLE_DOWNLOAD_SRC", SOURCES[0])
     if not NAME.fullmatch(given):
         problem = f"must be a directory, a zip file, an address or a name, got {given!r}"
@@ -139,25 +142,30 @@ def _order(version: str) -> tuple[Version, str]:
 
 def _downloaded(cache: Path, target: Path | None, name: str, version: str | None = None, **where: Any) -> Path:
     with _staging(cache) as staging:
-        root = fetch(name, staging, version, **where)
+        root = _verified(fetch(name, staging, version, **where), version)
         fetch_large_files(root, where["progress"])
-        has = Bundle(root).metadata().get("version")
-        if version is not None and has != version:
-            raise SharingError(Finding("version", f"asked for {version}, got {has}", "Ask for another."))
-        return _moved(root, target or cache / f"{name}_v{has}")
+        return _moved(root, target or cache / f"{name}_v{Bundle(root).metadata().get('version')}")
 
 
-def _unpacked(archive: Path, cache: Path) -> Path:
+def _verified(root: Path, version: str | None) -> Path:
+    """A bundle that has metadata that can be read, or none, and the version that is asked for."""
+    has = Bundle(root).metadata().get("version") if (root / "configs").is_dir() else None
+    if version is not None and str(has) != version:
+        raise SharingError(Finding("version", f"asked for {version}, got {has}", "Ask for another."))
+    return root
+
+
+def _unpacked(archive: Path, cache: Path, version: str | None) -> Path:
     digest = hashlib.sha256()
     with archive.open("rb") as file:
         while block := file.read(2**20):
             digest.update(block)
     target = cache / f"{archive.stem}-{digest.hexdigest()[:12]}"
     if target.is_dir():
-        return target
+        return _verified(target, version)
     with _staging(cache) as staging:
         extract_zip(archive, staging / "unpacked")
-        found = only_bundle(staging / "unpacked", archive.name)
+        found = _verified(only_bundle(staging / "unpacked", archive.name), version)
         fetch_large_files(found)
         return _moved(found, target)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +19,7 @@ from monai_lighter.sharing.derive import inference_text
 from monai_lighter.sharing.layout import Bundle, SharingError
 from monai_lighter.sharing.measure import Measured, from_case, from_shape
 from monai_lighter.sharing.metadata import completed
-from monai_lighter.sharing.portable import leaks, portable_config
+from monai_lighter.sharing.portable import leaks, portable_config, portable_metadata
 from monai_lighter.sharing.proof import STAGES, prove_archive
 from monai_lighter.sharing.readme import with_section
 from monai_lighter.sharing.requirements import required_packages
@@ -67,6 +69,10 @@ def package_bundle(
         SharingError: what is missing, what names this machine, or what fails in the proof; no file is written then.
     """
     bundle = Bundle(directory)
+    if output and Path(str(output)).is_dir():
+        raise SharingError(
+            Finding("output", f"must be a file, {str(output)!r} is a directory", "Name a zip file in it.")
+        )
     with tempfile.TemporaryDirectory(prefix="package-") as folder:
         staged = Path(folder) / bundle.name
         changes = stage(bundle, staged, weights)
@@ -80,11 +86,24 @@ def package_bundle(
         failed = [Finding(row["check"], row["result"]) for row in checks if row["result"] != "passed"]
         if failed:
             raise SharingError(*failed)
-        target = Path(output or f"{bundle.name}_v{metadata['version']}.zip").resolve()
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(archive.read_bytes())
+        target = Path(str(output or f"{bundle.name}_v{metadata['version']}.zip")).resolve()
+        _put(archive, target)
         names = sorted(path.relative_to(staged).as_posix() for path in staged.rglob("*") if path.is_file())
     return Package(target, hashlib.sha256(target.read_bytes()).hexdigest(), names, [*changes, *more], checks)
+
+
+def _put(file: Path, target: Path) -> None:
+    """Copies a file to its place, where it is as a whole or not at all."""
+    beside = target.with_name(f".{target.name}.part")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            shutil.copyfile(file, beside)
+            os.replace(beside, target)
+        finally:
+            beside.unlink(missing_ok=True)
+    except OSError as error:
+        raise SharingError(Finding("output", f"{target} cannot be written: {error}", "Name another file.")) from error
 
 
 def _complete(
@@ -105,8 +124,10 @@ def _complete(
     native = any(map(is_native, contents))
     packages = required_packages(contents, code, own | ({project.name} if project else set()), native)
     checkpoint = Path(weights) if weights else newest_checkpoint(bundle.root)
-    key_metric = best_of_run(checkpoint) if checkpoint else {}
-    metadata, missing = completed(bundle.metadata(), bundle.name, measured, packages, key_metric, version)
+    key_metric, unknown = _key_metric(checkpoint) if checkpoint else ({}, [])
+    own_metadata, left_out = portable_metadata(bundle.metadata())
+    metadata, missing = completed(own_metadata, bundle.name, measured, packages, key_metric, version)
+    changes += [*left_out, *unknown]
     changes += [Finding(f"metadata::{field}", "was missing", "Say it in configs/metadata.json.") for field in missing]
     package.metadata_file.write_text(json.dumps(metadata, indent=4, ensure_ascii=False) + "\n", "utf-8")
     readme = staged / "docs" / "README.md"
@@ -115,6 +136,15 @@ def _complete(
     commands = {STAGES[name]: file.name for name, file in configs.items()} if native else {}
     readme.write_text(with_section(text, metadata, commands), "utf-8")
     return metadata, changes
+
+
+def _key_metric(checkpoint: Path) -> tuple[dict[str, float], list[Finding]]:
+    """Of a run, and why it is not known."""
+    try:
+        return best_of_run(checkpoint), []
+    except SharingError as error:
+        hint = "Say it in configs/metadata.json."
+        return {}, [Finding("metadata::eval_metrics", f"lack the key metric: {error.findings[0].problem}", hint)]
 
 
 def _measured(bundle: Bundle, package: Bundle) -> Measured:

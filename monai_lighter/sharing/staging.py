@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import yaml
 from monai.bundle import ConfigParser
 
 from monai_lighter.errors import Finding
+from monai_lighter.sharing.datalists import is_data_list
 from monai_lighter.sharing.layout import CONFIG_SUFFIXES, Bundle, SharingError
 from monai_lighter.sharing.portable import portable_config
 from monai_lighter.sharing.weights import newest_checkpoint, write_plain_weights
@@ -21,12 +24,13 @@ BY_FOLDER = {
     "docs": (".md", ".txt", ".rst", ".png", ".jpg", ".jpeg", ".gif", ".svg", ".pdf"),
     "scripts": (".py", *CONFIG_SUFFIXES, ".txt", ".md"),
 }
-"""Suffixes of the files that are handed on, by folder. Nothing else is: data, logs and checkpoints stay behind."""
+"""Suffixes of the files that are handed on, by folder. Nothing else is: data, their lists, logs and checkpoints stay
+behind."""
 AT_TOP = ("LICENSE*", "NOTICE*", "README*", "requirements*.txt", "large_files.*")
 
 
 def stage(bundle: Bundle, directory: Path, weights: str | Path | None = None) -> list[Finding]:
-    """Copies what is the bundle's own, with portable configs and plain weights.
+    """Copies what is the bundle's own, with portable configs and plain weights. The metadata are not copied: see `completed`.
 
     Weights are ``models/*.pt`` but those of the last epoch (``*_last.pt``); where there is no ``models/model.pt``, it is
     made from the newest Lightning checkpoint. What exporters wrote is left out: it can be exported again.
@@ -44,7 +48,13 @@ def stage(bundle: Bundle, directory: Path, weights: str | Path | None = None) ->
     """
     changes: list[Finding] = []
     for source in _files(bundle):
-        target = directory / source.relative_to(bundle.root)
+        name = source.relative_to(bundle.root)
+        target = directory / name
+        if source == bundle.metadata_file:
+            continue
+        if len(name.parts) > 1 and source.suffix in CONFIG_SUFFIXES and is_data_list(_content(source)):
+            changes.append(Finding(name.as_posix(), "names data and stays behind", "Who trains brings another list."))
+            continue
         target.parent.mkdir(parents=True, exist_ok=True)
         if source.parent.name == "configs" and source.suffix in CONFIG_SUFFIXES:
             text, found = _portable(source, bundle.root)
@@ -61,6 +71,15 @@ def _portable(file: Path, root: Path) -> tuple[str, list[Finding]]:
         return portable_config(file.read_text("utf-8"), root)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise SharingError(Finding(f"configs/{file.name}", f"cannot be read: {error}", "Mend the file.")) from error
+
+
+def _content(file: Path) -> Any:
+    """What a YAML or JSON file holds; None where it cannot be read, or only by MONAI."""
+    try:
+        text = file.read_text("utf-8")
+        return json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError):
+        return None
 
 
 def _files(bundle: Bundle) -> Iterator[Path]:

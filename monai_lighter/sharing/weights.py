@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ from monai_lighter.sharing.layout import SharingError
 
 __all__ = ["best_of_run", "newest_checkpoint", "read_checkpoint", "write_plain_weights"]
 
+ESCAPES = re.compile(r"\x1b\[[\d;]*m")
+"""Colours of a terminal, which PyTorch puts into its messages."""
+
 
 def read_checkpoint(file: Path) -> Any:
     """A checkpoint on the CPU, read with ``weights_only=True`` and never otherwise.
@@ -25,7 +29,9 @@ def read_checkpoint(file: Path) -> Any:
     try:
         return torch.load(file, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        reason = str(error).strip().splitlines()[0][:200]
+        lines = [line.strip() for line in ESCAPES.sub("", str(error)).splitlines() if line.strip()]
+        reason = next((line for line in lines if "Unsupported" in line), (lines or [type(error).__name__])[0])
+        reason = reason[:200].rstrip(". ")
         hint = "Give --weights a file of tensors alone; see monai_lighter.ModelWeights."
         raise SharingError(
             Finding("weights", f"{file} cannot be read with weights_only=True: {reason}", hint)
@@ -56,9 +62,14 @@ def newest_checkpoint(root: Path) -> Path | None:
 
 
 def best_of_run(checkpoint: Path) -> dict[str, float]:
-    """Key metric of the run that wrote a Lightning checkpoint, as `ModelWeights` keeps it: ``{"val_dice": 0.93}``."""
-    state = read_checkpoint(checkpoint).get("callbacks", {})
-    for name, values in state.items():
+    """Key metric of the run that wrote a Lightning checkpoint, as `ModelWeights` keeps it: ``{"val_dice": 0.93}``.
+
+    Raises:
+        SharingError: `read_checkpoint`.
+    """
+    state = read_checkpoint(checkpoint)
+    callbacks = state.get("callbacks") if isinstance(state, dict) else None
+    for name, values in (callbacks or {}).items():
         if name.startswith("ModelWeights") and values.get("best") is not None:
             parts = [part for part in values["monitor"].split("/") if part not in ("metrics", "epoch", "total")]
             return {"_".join(parts): round(float(values["best"]), 4)}

@@ -84,6 +84,20 @@ def test_a_config_that_is_not_there(command, tmp_path):
         check()
 
 
+def test_a_directory_and_a_file_of_another_kind(inside, command):
+    inside()
+    code, output = command("configs")
+    assert code == 2
+    assert (
+        "error: config_file: must be a .yaml, .yml or .json file, 'configs' is a directory. Name a file in it:"
+        in output
+    )
+    assert "configs/inference.yaml, configs/train.yaml." in output
+    code, output = command("LICENSE")
+    assert code == 2
+    assert "error: config_file: must be a .yaml, .yml or .json file, 'LICENSE' is none. Mend the path." in output
+
+
 def test_as_a_process(inside, verb):
     inside()
     report = verb("check", "configs/evaluate.yaml", "--json")

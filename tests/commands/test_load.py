@@ -183,6 +183,34 @@ def test_another_version_than_asked_for(hosting, tmp_path):
     assert list((tmp_path / "cache").iterdir()) == []
 
 
+def test_the_version_asked_for_of_an_address_a_zip_and_a_directory(hosting, tmp_path):
+    url = f"{hosting.url}/hosting/lesion/versions/0.1.0/files/lesion_v0.1.0.zip"
+    write_zip(tmp_path / "lesion", tmp_path / "lesion.zip")
+    cache = tmp_path / "cache"
+    for given, has in ((url, "0.1.0"), (tmp_path / "lesion.zip", "0.2.0"), (tmp_path / "lesion", "0.2.0")):
+        with pytest.raises(SharingError, match=rf"version: asked for 9\.9\.9, got {has}"):
+            load(str(given), version="9.9.9", bundle_dir=str(cache))
+        assert not cache.exists() or list(cache.iterdir()) == []
+    for given, has in ((url, "0.1.0"), (tmp_path / "lesion.zip", "0.2.0")):
+        find_bundle(given, has, cache, progress=False)
+        with pytest.raises(SharingError, match=rf"version: asked for 9\.9\.9, got {has}"):
+            find_bundle(given, "9.9.9", cache, progress=False)
+    assert len(list(cache.iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    ("metadata", "message"), [("{not json", "configs/metadata.json of lesion cannot be"), ("[1]", "must be a JSON")]
+)
+def test_metadata_that_cannot_be_read_leave_nothing(metadata, message, created, server, tmp_path):
+    root = created()
+    (root / "configs" / "metadata.json").write_text(metadata)
+    write_zip(root, server.root / "lesion.zip")
+    for given in (server.root / "lesion.zip", f"{server.url}/lesion.zip"):
+        with pytest.raises(SharingError, match=message):
+            find_bundle(given, bundle_dir=tmp_path / "cache", progress=False)
+        assert list((tmp_path / "cache").iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -226,6 +254,12 @@ def test_large_files(server, created):
     ):
         large.write_text(spoiled)
         with pytest.raises(SharingError, match="large_files: could not be downloaded"):
+            fetch_large_files(root, progress=False)
+    for suffix, spoiled in ((".yml", "[1"), (".json", "{")):
+        large.unlink()
+        large = large.with_suffix(suffix)
+        large.write_text(spoiled)
+        with pytest.raises(SharingError, match=rf"large_files: large_files{suffix} cannot be read: .* Mend the file"):
             fetch_large_files(root, progress=False)
     assert not (root / "models" / "other.pt").exists()
     assert not (root / "models" / "passwd").exists()

@@ -127,7 +127,7 @@ def test_lightning_checkpoint_becomes_plain_weights(created, tmp_path):
             lambda root: (root / "docs" / "x.md").write_text("see /home/ada/scans"),
             "docs/x.md:1: names a path of this machine",
         ),
-        (lambda root: (root / "configs" / "metadata.json").write_text("{"), "configs/metadata.json: cannot be read"),
+        (lambda root: (root / "configs" / "metadata.json").write_text("{"), "metadata.json of lesion cannot be read"),
     ],
 )
 def test_what_keeps_a_bundle_from_being_packaged(spoil, message, created, tmp_path):

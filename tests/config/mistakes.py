@@ -203,6 +203,9 @@ MISTAKES = [  # base, id, value (None: removed), id of the finding, words in it
 NOTES = [  # what need not be wrong
     ("native", "dataset_dir", "/no/such/data", "dataset_dir", "'/no/such/data' does not exist"),
     ("native", "files", ["./data/tabel.csv"], "files::0", "Did you mean"),
+    ("native", "dataset_dir", "nowhere/data", "dataset_dir", "'nowhere/data' does not exist"),
+    ("native", "image_root", "nowhere/images/", "image_root", "does not exist"),
+    ("native", "prior_path", "nowhere/prior", "prior_path", "does not exist"),
     (
         "native",
         "network_def",
@@ -228,6 +231,10 @@ FINE = [  # nothing is to be said about
     ("native", "files", "$[(lambda path: path)(p) for p in Path('.').iterdir() if (n := p.name) and n]"),
     ("native", "files", "$np.array([str(p) for p in Path('.').glob('*')]).tolist()"),
     ("native", "output_dir", "/no/such/output"),
+    ("native", "output_dir", "no/such/output"),
+    ("native", "download_dir", "no/such/download"),
+    ("native", "pretrained_model_name_or_path", "organisation/model"),
+    ("native", "modality", "CT/MR"),
     ("native", "ckpt_path", "./models/model.pt"),
     ("native", "monitor", "val/loss/epoch"),
     ("native", "url", "https://example.org/data.zip"),
