@@ -245,6 +245,6 @@ class Workflow(PropertiesWorkflow):
         except KeyError as error:
             if error.args != ("pytorch-lightning_version",):
                 raise
-            problem = f"must be a checkpoint of Lightning, which holds more than weights, got {arguments['ckpt_path']!r}"
+            problem = f"must be a checkpoint of Lightning, not weights alone, got {arguments['ckpt_path']!r}"
             hint = "Weights are loaded where the model is: see monai_lighter.load_weights."
             raise ConfigError([Finding(f"args::{stage}::ckpt_path", problem, hint)]) from error

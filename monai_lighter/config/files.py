@@ -41,15 +41,21 @@ def unreadable(files: Any, error: Exception) -> Exception:
     if isinstance(error, (yaml.YAMLError, json.JSONDecodeError)):
         names = ", ".join(map(str, ensure_tuple(files)))
         return ConfigError([Finding("config_file", f"{names} cannot be read: {error}", "Mend the file.")])
-    if isinstance(error, (IndexError, KeyError, TypeError, ValueError)):
+    if isinstance(error, (AttributeError, IndexError, KeyError, TypeError, ValueError)):
         findings = list(_no_configs(ensure_tuple(files))) or list(_unmergeable(ensure_tuple(files)))
         return ConfigError(findings) if findings else error
     return error
 
 
 def _no_configs(files: Any) -> Iterator[Finding]:
-    """What is, by its name, none of the files that ``ConfigParser.load_config_file`` reads."""
+    """What is, by its name or its content, none of the files that ``ConfigParser.load_config_file`` reads."""
     for file in map(str, files):
+        content = ConfigParser.load_config_file(file) if _is_named_config(file) else {}
+        if not isinstance(content, dict):
+            kind = "nothing" if content is None else f"a {type(content).__name__}"
+            yield Finding(
+                "config_file", f"{file} must hold config items, name: value, it holds {kind}", "Mend the file."
+            )
         if not _is_named_config(file):
             kind = "a directory" if Path(file).is_dir() else "none"
             inside = sorted(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from threading import Lock
 from typing import Any
 
 from ignite.engine import Engine
@@ -57,19 +58,42 @@ def on_lightning(parser: ConfigParser) -> Iterator[None]:
         yield
 
 
+class _Exchange:
+    """``Engine.run`` while it is exchanged, by however many threads."""
+
+    def __init__(self) -> None:
+        self.lock = Lock()
+        self.users = 0
+        self.original = Engine.run
+
+    def begin(self) -> None:
+        with self.lock:
+            if not self.users:
+                self.original, Engine.run = Engine.run, _run  # type: ignore[method-assign]
+            self.users += 1
+
+    def end(self) -> None:
+        with self.lock:
+            self.users -= 1
+            if not self.users:
+                Engine.run = self.original  # type: ignore[method-assign]
+
+
+def _run(self: Engine, *args: Any, **kwargs: Any) -> Any:
+    return LightningEngine.run(adopted(self), *args, **kwargs)  # type: ignore[arg-type]
+
+
+EXCHANGE = _Exchange()
+
+
 @contextmanager
 def engines_in_code() -> Iterator[None]:
     """Within it, engines that no config item is, because a bundle's own code builds them, run on Lightning too.
 
     ``ignite.engine.Engine.run`` is exchanged for the time being, the one thing that every such run comes to, and put back after.
     """
-    original = Engine.run
-
-    def run(self: Engine, *args: Any, **kwargs: Any) -> Any:
-        return LightningEngine.run(adopted(self), *args, **kwargs)  # type: ignore[arg-type]
-
-    Engine.run = run  # type: ignore[method-assign]
+    EXCHANGE.begin()
     try:
         yield
     finally:
-        Engine.run = original  # type: ignore[method-assign]
+        EXCHANGE.end()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -43,26 +43,40 @@ class AutomaticSystem(EngineSystem):
 
     Args:
         run: the run of the trainer.
-        autocast: whether the trainer's ``amp`` decides about mixed precision; else the ``precision`` of Lightning does.
+        keywords: of Lightning's Trainer. Without ``precision`` the trainer's ``amp`` decides about mixed precision, without
+            ``accumulate_grad_batches`` its ``accumulation_steps`` about the batches of a step.
     """
 
-    def __init__(self, run: Run, autocast: bool = True) -> None:
+    def __init__(self, run: Run, keywords: Mapping[str, Any]) -> None:
         super().__init__(run)
         self.automatic_optimization = True
-        self.autocast = autocast
+        self.autocast = "precision" not in keywords
+        self.accumulates = self.engine.accumulation_steps > 1 and "accumulate_grad_batches" not in keywords
         self.model = self.engine.network
         self.optimizer = self.engine.optimizer
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """A handler may have given the engine another optimizer."""
         super().on_train_batch_start(batch, batch_idx)
+        progress, state = self._progress, self.engine.state
+        self._place = progress.current.ready, progress.is_last_batch
+        if self.accumulates:
+            progress.current.ready = (state.iteration - 1) % state.epoch_length + 1
+            progress.is_last_batch = progress.current.ready == state.epoch_length
         if self.engine.optimizer is not self.optimizer:
             self.optimizer = self.engine.optimizer
             self.trainer.strategy.optimizers = [self.optimizer]
 
+    @property
+    def _progress(self) -> Any:
+        """Lightning's count of batches, by which it accumulates; during a step it is at the engine's place in the epoch."""
+        return self.trainer.fit_loop.epoch_loop.batch_progress
+
     def training_step(self, batch: Any, batch_idx: int) -> Any:
         with self.runs[0].as_under_ignite():
-            loss = self._guarded(self._loss, batch_idx % self.trainer.accumulate_grad_batches == 0)
+            loss = self._guarded(
+                self._loss, (self._progress.current.ready - 1) % self.trainer.accumulate_grad_batches == 0
+            )
         self._log_loss(loss)
         return loss
 
@@ -120,6 +134,7 @@ class AutomaticSystem(EngineSystem):
         self.engine.fire_event(IterationEvents.BACKWARD_COMPLETED)
 
     def end_iteration(self) -> None:
+        self._progress.current.ready, self._progress.is_last_batch = self._place
         if self.runs[0].position is Events.ITERATION_STARTED:
             try:
                 self._complete()

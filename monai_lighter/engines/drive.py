@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -19,8 +20,15 @@ from monai_lighter.engines.system import EngineSystem
 
 __all__ = ["drive"]
 
-UNDER_WAY: list[EngineSystem] = []
-"""Fits and evaluations that have begun and not ended in this process, the innermost last."""
+
+class _UnderWay(threading.local):
+    """Fits and evaluations that have begun and not ended in this thread, the innermost last."""
+
+    def __init__(self) -> None:
+        self.systems: list[EngineSystem] = []
+
+
+UNDER_WAY = _UnderWay()
 
 
 def drive(run: Run, keywords: Mapping[str, Any]) -> None:
@@ -32,17 +40,17 @@ def drive(run: Run, keywords: Mapping[str, Any]) -> None:
         run: of the engine.
         keywords: of Lightning's Trainer.
     """
-    outer = UNDER_WAY[-1] if UNDER_WAY else None
+    outer = UNDER_WAY.systems[-1] if UNDER_WAY.systems else None
     evaluates = isinstance(run.engine, Evaluator)
     if evaluates and outer is not None and outer.trainer.training:
         outer.validate(run)
         return
     automatic = is_automatic(run)
-    system = AutomaticSystem(run, "precision" not in keywords) if automatic else EngineSystem(run)
+    system = AutomaticSystem(run, keywords) if automatic else EngineSystem(run)
     trainer = trainer_for(run.engine, automatic or evaluates, keywords)
     if not automatic and not evaluates:
         require_automatic(run.engine, trainer.world_size)
-    UNDER_WAY.append(system)
+    UNDER_WAY.systems.append(system)
     try:
         with _interruptible():
             if evaluates:
@@ -54,7 +62,7 @@ def drive(run: Run, keywords: Mapping[str, Any]) -> None:
         run.abandon(error)
         raise
     finally:
-        UNDER_WAY.pop()
+        UNDER_WAY.systems.pop()
         torch.set_grad_enabled(run.grad_enabled)
 
 

@@ -97,6 +97,18 @@ class LightningEngine(Engine):
         self.data_begun = {"iteration": self.state.iteration, "random": random_numbers(self)}
         super()._setup_dataloader_iter()
 
+    def fire_event(self, event_name: Any) -> None:
+        """Fires an event that is none of the loop's own, even where it has the name of one."""
+        run = self.lightning_run
+        if run is None:
+            super().fire_event(event_name)
+            return
+        outside, run.from_outside = run.from_outside, True
+        try:
+            super().fire_event(event_name)
+        finally:
+            run.from_outside = outside
+
     def _fire_event(self, event_name: Any, *event_args: Any, **event_kwargs: Any) -> None:
         run = self.lightning_run
         if run is not None and run.halts(event_name):

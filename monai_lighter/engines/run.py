@@ -23,6 +23,9 @@ STOPS = frozenset(
     )
 )
 
+NOT_TAKEN = object()
+"""Output of a step that Lightning has not taken."""
+
 
 class Run:
     """Ignite's own generator of an engine's run, halted where Lightning's loop has its turn.
@@ -31,7 +34,8 @@ class Run:
     (``ignite.engine.Engine._internal_run_as_gen``). Its order of events, epochs, iterators, terminations and exceptions is thus
     kept without being written again: a `LightningEngine` interrupts itself after each of `STOPS`, Lightning does its part, and
     `advance` resumes the generator. At ``ITERATION_STARTED`` a batch waits in ``engine.state.batch``; when the generator then
-    asks for the step it is handed what Lightning's step made (`output`), or raised what it raised (`error`).
+    asks for the step it is handed what Lightning's step made (`output`), or raised what it raised (`error`). A step that
+    Lightning did not take (in further epochs of an evaluator, after an interruption before it) is the engine's own.
 
     Attributes:
         position: the one of `STOPS` that was reached last; None before the first and when the run is over.
@@ -39,18 +43,20 @@ class Run:
         epochs: how many epochs have begun.
         interrupted: the user interrupted the engine (``Engine.interrupt``): it may be run on later.
         bf16: Lightning's ``precision`` made the output of the step bfloat16.
+        from_outside: the event that is being fired is not one of the generator's.
         grad_enabled: whether gradients are computed where the engine's code runs, as that code has left it.
     """
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.process = engine._process_function
-        self.output: Any = None
+        self.output: Any = NOT_TAKEN
         self.error: BaseException | None = None
         self.position: Events | None = None
         self.over = False
         self.interrupted = False
         self.bf16 = False
+        self.from_outside = False
         self.grad_enabled = torch.is_grad_enabled()
         self._requested: Events | None = None
         self.epochs = 0
@@ -109,8 +115,8 @@ class Run:
         if self.error is not None:
             error, self.error = self.error, None
             raise error
-        output, self.output = self.output, None
-        return output
+        output, self.output = self.output, NOT_TAKEN
+        return self.process(engine, batch) if output is NOT_TAKEN else output
 
     def fires(self, event: Any) -> None:
         """Makes bfloat16 in an output float32 before handlers see it: NumPy, which transforms use, has no such type."""
@@ -121,7 +127,9 @@ class Run:
                     output[key] = value.float()
 
     def fired(self, event: Any) -> None:
-        """Asks for a halt after an event, once the engine's handlers have seen it."""
+        """Asks for a halt after an event of the generator, once the engine's handlers have seen it."""
+        if self.from_outside:
+            return
         if event is Events.EPOCH_STARTED:
             self.epochs += 1
             self._count = self._iterations_before()

@@ -50,7 +50,7 @@ def lightning_section(section: Section) -> Iterator[None]:
     try:
         yield
     finally:
-        SECTION.pop()
+        SECTION.remove(section)
 
 
 def keywords_for(engine: Engine) -> dict[str, Any]:
@@ -126,6 +126,7 @@ def trainer_for(engine: Engine, automatic: bool, keywords: Mapping[str, Any]) ->
         "enable_model_summary": False,
         "enable_progress_bar": sys.stderr.isatty() and not (dist.is_initialized() and dist.get_rank()),
         "num_sanity_val_steps": 0,
+        "detect_anomaly": torch.is_anomaly_enabled(),
         "inference_mode": False,
         "use_distributed_sampler": False,
         **_placement(device, given),

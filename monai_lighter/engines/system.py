@@ -112,7 +112,6 @@ class EngineSystem(LoggedSystem):
         """Lightning counts the engine's epochs, which go on where a checkpoint or an earlier run left them."""
         state: Any = self.engine.state
         loop = self.trainer.fit_loop
-        loop.max_epochs = -1 if state.max_epochs is None else state.max_epochs
         if state.epoch_length != self._epoch_length:
             self._epoch_length = state.epoch_length
             loop._combined_loader = None
@@ -165,11 +164,23 @@ class EngineSystem(LoggedSystem):
         while not run.over and not run.interrupted:
             if not run.engine._is_done(run.engine.state):
                 run.engine.terminate()
+            if run.position is Events.ITERATION_STARTED:
+                run.output = None  # a callback of Lightning's has skipped the step
             run.advance()
         self.trainer.strategy.optimizers = []  # else their state is moved to the CPU
 
     def _stop_with_engine(self) -> None:
+        """Lightning's loop ends where the engine's does, also where a handler has moved that end."""
         run = self.runs[0]
+        state: Any = self.engine.state
+        loop = self.trainer.fit_loop
+        loop.max_epochs = -1 if state.max_epochs is None else state.max_epochs
+        fetcher = loop._data_fetcher
+        longer = fetcher is not None and fetcher.length is not None and fetcher.length < (state.epoch_length or 0)
+        limit = self.trainer.limit_train_batches
+        if longer and isinstance(limit, float) and limit == 1.0:
+            loop.max_batches = fetcher.length = state.epoch_length  # type: ignore[union-attr]
+            fetcher.done = False  # type: ignore[union-attr]
         done = run.position is Events.EPOCH_COMPLETED and run.engine._is_done(run.engine.state)
         if run.over or run.interrupted or done:
             self.trainer.should_stop = True

@@ -32,3 +32,10 @@ def test_all_items_of_a_file_that_fit_nothing_before_it_are_reported(tmp_path):
 def test_items_that_fit_are_merged(tmp_path):
     run = Workflow(write(tmp_path, FIRST, {"net::channels::0": 2, "+net": {"strides": [2]}}), logging_file=False)
     assert run.parser["net"] == {"channels": [2, 8], "strides": [2]}
+
+
+@pytest.mark.parametrize(("text", "kind"), [("", "nothing"), ("- a", "a list"), ("hello", "a str")])
+def test_a_file_that_holds_no_items(tmp_path, text, kind):
+    (tmp_path / "train.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=f"train.yaml must hold config items, name: value, it holds {kind}"):
+        Workflow(str(tmp_path / "train.yaml"), logging_file=False)

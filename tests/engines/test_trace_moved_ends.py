@@ -1,0 +1,84 @@
+"""Handlers and engines that move the end of a run, an epoch or a step while it is under way."""
+
+import threading
+
+import pytest
+from ignite.engine import Engine
+from monai.data import DataLoader, Dataset
+from monai.engines import SupervisedEvaluator
+from test_trace_stopping import at
+from test_trace_zoo_styles import TRAIN, VALIDATE, VALIDATION
+from zoo_parts import Net, items
+
+from monai_lighter.engines.adopt import engines_in_code
+
+
+@pytest.mark.parametrize("event", ["iteration_completed", "epoch_completed"])
+def test_more_epochs_in_the_last_one(both, event):
+    reference = both({"train#extra": [at(event, "setattr(engine.state, 'max_epochs', 3)", 2)], "epochs": 2})
+    assert any(row["state"]["epoch"] == "3" for row in reference.rows)
+
+
+@pytest.mark.parametrize("length", [2, 5, 7])
+def test_another_length_within_an_epoch(both, length):
+    both({"train#extra": [at("iteration_completed", f"setattr(engine.state, 'epoch_length', {length})", 1)]})
+
+
+@pytest.mark.parametrize("event", ["iteration_started", "iteration_completed", "epoch_started"])
+def test_interrupted_and_run_on(both, event):
+    both({"train#extra": [at(event, "engine.interrupt()", 2)], "run": [TRAIN, TRAIN]})
+
+
+def test_evaluator_interrupted_and_run_on(both):
+    both({"validate#extra": [at("iteration_started", "engine.interrupt()", 1)], "run": [VALIDATE, VALIDATE]})
+
+
+@pytest.mark.parametrize("steps", [[VALIDATE], [TRAIN]], ids=["alone", "within a fit"])
+def test_evaluator_of_several_epochs(both, steps):
+    more = at("epoch_started", "setattr(engine.state, 'max_epochs', 3)", 1)
+    reference = both({"validate#extra": [more], "train#extra": [VALIDATION], "run": steps, "epochs": 1})
+    assert any(row["engine"] == "evaluator" and row["state"]["epoch"] == "3" for row in reference.rows)
+
+
+@pytest.mark.parametrize(
+    "call", ["engine.terminate_epoch()", "setattr(engine.state, 'epoch_length', 5)"], ids=["shorter", "longer"]
+)
+def test_accumulation_is_by_the_engines_own_count(both, call):
+    changes = {"train#extra": [at("iteration_completed", call, 2)], "train#trainer#accumulation_steps": 2, "epochs": 3}
+    both(changes)
+
+
+def test_resumed_within_an_epoch_accumulation_goes_on(both):
+    handler = at("started", "[setattr(engine.state, 'iteration', 2), setattr(engine.state, 'epoch', 0)]", 1)
+    both({"train#extra": [handler], "train#trainer#accumulation_steps": 2, "train#trainer#epoch_length": 5})
+
+
+def test_anomaly_detection_of_the_bundle_stays_on(both):
+    initialize = ["$monai.utils.set_determinism(seed=123)", "$torch.autograd.set_detect_anomaly(True)"]
+    finalize = ["$torch.autograd.set_detect_anomaly(False)"]
+    both({"initialize": initialize, "run": [TRAIN, "$torch.is_anomaly_enabled()", *finalize]})
+
+
+def test_event_of_the_loop_fired_by_the_step_itself(both):
+    step = "$lambda engine, batch: [engine.fire_event(zoo_parts.Events.EPOCH_COMPLETED), {'loss': 0.0}][1]"
+    plain = {"train#trainer#decollate": False, "train#trainer#postprocessing": None, "train#key_metric": None}
+    both({"train#trainer#iteration_update": step, "train#extra": [], **plain})
+
+
+def test_two_threads():
+    run, states = Engine.run, {}
+
+    def evaluate(name):
+        loader = DataLoader(Dataset(items(3)))
+        evaluator = SupervisedEvaluator(device="cpu", val_data_loader=loader, network=Net(), decollate=False)
+        with engines_in_code():
+            evaluator.run()
+        states[name] = evaluator.state.iteration
+
+    threads = [threading.Thread(target=evaluate, args=(name,)) for name in "ab"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert states == {"a": 3, "b": 3}
+    assert Engine.run is run
