@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_in
 
 from monai_lighter.errors import CaseError, in_short
 
-__all__ = ["case_error", "case_in", "name_cases"]
+__all__ = ["case_error", "case_in", "frames", "loaders", "name_cases"]
 
 
 def case_in(error: BaseException) -> str | None:
@@ -25,7 +25,7 @@ def case_in(error: BaseException) -> str | None:
     where the error came from no dataset.
     """
     item = index = None
-    for frame in _frames(error):
+    for frame in frames(error):
         values = frame.f_locals
         if frame.f_code.co_name == "apply_transform" and "data" in values:
             item = describe(values["data"]) or item
@@ -34,7 +34,7 @@ def case_in(error: BaseException) -> str | None:
     return item or (None if index is None else f"item {index}")
 
 
-def _frames(error: BaseException | None) -> Iterator[Any]:
+def frames(error: BaseException | None) -> Iterator[Any]:
     while error is not None:
         trace: TracebackType | None = error.__traceback__
         while trace is not None:
@@ -68,7 +68,7 @@ def name_cases(system: Any) -> dict[str, Any]:
     """
     sources: dict[str, Any] = {}
     for mode, given in getattr(system, "dataloaders", {}).items():
-        for place, loader in _loaders(given):
+        for place, loader in loaders(given):
             id = f"system::dataloaders::{mode}{place}"
             if not isinstance(loader, DataLoader):
                 continue
@@ -80,7 +80,7 @@ def name_cases(system: Any) -> dict[str, Any]:
     return sources
 
 
-def _loaders(given: Any) -> Iterator[tuple[str, Any]]:
+def loaders(given: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(given, (Mapping, list, tuple)):
         for key, loader in given.items() if isinstance(given, Mapping) else enumerate(given):
             yield f"::{key}", loader
@@ -142,7 +142,7 @@ def case_error(error: Exception, sources: Mapping[str, Any]) -> CaseError | None
     Returns:
         None where the error is not about a case of one of them.
     """
-    objects = [value for frame in _frames(error) for value in (frame.f_locals.get("self"),) if value is not None]
+    objects = [value for frame in frames(error) for value in (frame.f_locals.get("self"),) if value is not None]
     for id, source in sources.items():
         if any(source is value for value in objects):
             return CaseError(f"{id}: {_sentence(error)}") if case_in(error) is not None else None

@@ -18,7 +18,9 @@ __all__ = [
     "Finding",
     "Note",
     "did_you_mean",
+    "explain",
     "in_short",
+    "in_terms_of_config",
     "is_command",
     "print_errors_briefly",
 ]
@@ -100,9 +102,20 @@ def did_you_mean(word: str, options: Iterable[Any]) -> str:
 
 def in_short(error: BaseException) -> str:
     """Class and message of an error. Of the message the first paragraph: some (MONAI's for a missing package) go on with a
-    traceback."""
-    message = str(error).strip().split("\n\n")[0]
+    traceback. Of one from a DataLoader's worker, which is all traceback, the last line."""
+    message, worker, trace = str(error).strip().partition("\nOriginal Traceback (most recent call last):")
+    message = f"{message} {trace.strip().splitlines()[-1]}" if worker else message.split("\n\n")[0]
     return f"{type(error).__name__}: {message}"
+
+
+def explain(error: BaseException, message: str) -> None:
+    """Gives an error that keeps its class, for those who catch it, a message in terms of the config for the command line."""
+    error.in_terms_of_config = message  # type: ignore[attr-defined]
+
+
+def in_terms_of_config(error: BaseException) -> str | None:
+    """The message of a `BundleError`, or of an error that has been explained; None for others."""
+    return str(error) if isinstance(error, BundleError) else getattr(error, "in_terms_of_config", None)
 
 
 def is_command() -> bool:
@@ -112,7 +125,7 @@ def is_command() -> bool:
 
 
 def print_errors_briefly() -> None:
-    """Make this process end on a `BundleError` with its message and exit code, with no traceback.
+    """Make this process end on a `BundleError`, and on an explained error, with its message and exit code and no traceback.
 
     Meant for a command line alone. Every other exception goes to the hook that was there before.
     """
@@ -121,10 +134,11 @@ def print_errors_briefly() -> None:
         return
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        if not isinstance(error, BundleError) or os.environ.get(TRACEBACK_VARIABLE, "").lower() in ("1", "true"):
+        message = in_terms_of_config(error)
+        if message is None or os.environ.get(TRACEBACK_VARIABLE, "").lower() in ("1", "true"):
             previous(kind, error, trace)
         else:
-            print(f"\n{error}\n({TRACEBACK_VARIABLE}=true shows the traceback)", file=sys.stderr, flush=True)
+            print(f"\n{message}\n({TRACEBACK_VARIABLE}=true shows the traceback)", file=sys.stderr, flush=True)
         if isinstance(error, BundleError):
             raise SystemExit(error.exit_code)
 

@@ -10,15 +10,18 @@ import torch
 from monai.data import MetaTensor
 from monai.metrics import ConfusionMatrixMetric, Cumulative
 from monai.metrics.confusion_matrix import check_confusion_matrix_metric_name
-from monai.utils import ensure_tuple
+from monai.utils import MetricReduction, ensure_tuple
 from torch import Tensor, nn
 from torchmetrics import Metric, MetricCollection
+from torchmetrics.wrappers import ClasswiseWrapper
+from torchmetrics.wrappers.abstract import WrapperMetric
 
 from monai_lighter.distributed import gathered, share_items
 
 __all__ = ["EpochMean", "Metrics", "lower_is_better", "metrics_by_mode", "plain"]
 
 LOWER_IS_BETTER = ("distance", "error", "loss", "difference", "mae", "mse", "mape", "variance")
+BY_CASE = (MetricReduction.NONE, MetricReduction.MEAN_CHANNEL, MetricReduction.SUM_CHANNEL)
 ERROR_RATES = ("fnr", "fpr", "fdr", "for")
 """Of ``ConfusionMatrixMetric``: miss rate, fall-out, false discovery and false omission rate."""
 
@@ -78,18 +81,23 @@ class Metrics(nn.Module):
     def compute(self) -> dict[str, Tensor]:
         """Scalars over the epoch and over all processes, by name.
 
-        A vector (one value per class) gives ``name``, its mean without NaN, and ``name/i`` for each; a dict gives
-        ``name/key``, a list ``name/i``; the several results of a ``ConfusionMatrixMetric`` are named by its
-        ``metric_name``, and the counts that ``get_not_nans`` adds are ``name/not_nans``.
+        A vector (one value per class) gives ``name``, its mean without NaN, and ``name/i`` for each class, from 1 where a
+        metric of MONAI leaves the background out (``include_background=False``). Of values for each case as well
+        (``reduction`` ``none`` or ``mean_channel``) these are the means over the cases. A dict gives ``name/key``, and
+        ``name`` for the mean where the keys are classes (``return_with_label``, ``ClasswiseWrapper``); a list gives
+        ``name/i``; the several results of a ``ConfusionMatrixMetric`` are named by its ``metric_name``, and the counts that
+        ``get_not_nans`` adds are ``name/not_nans``.
         """
         values: dict[str, Tensor] = {}
         for name in self.names:
             metric = self[name]
             if isinstance(metric, Metric):
-                values.update(_scalars(name, metric.compute()))
+                result = metric.compute()
+                values.update(_scalars(name, _with_mean(result) if isinstance(metric, ClasswiseWrapper) else result))
             else:
                 share_items(metric)
-                values.update(_scalars(name, _results(metric)))
+                first = 0 if getattr(metric, "include_background", True) else 1
+                values.update(_scalars(name, _results(metric), first))
         return values
 
     def reset(self) -> None:
@@ -152,17 +160,33 @@ def _results(metric: Cumulative) -> Any:
 
 def _counted(metric: Cumulative, result: Any) -> Any:
     if getattr(metric, "get_not_nans", False) and isinstance(result, (list, tuple)):
-        return {"": result[0], "not_nans": result[1]}
+        return {"": _over_cases(metric, result[0]), "not_nans": result[1]}
+    return _over_cases(metric, result)
+
+
+def _over_cases(metric: Cumulative, result: Any) -> Any:
+    if isinstance(result, Mapping):
+        return _with_mean(result)
+    reduction = getattr(metric, "reduction", None)
+    if isinstance(result, Tensor) and reduction in BY_CASE and result.ndim:
+        return result.nanmean(dim=0)
     return result
 
 
-def _scalars(name: str, value: Any) -> Iterator[tuple[str, Tensor]]:
+def _with_mean(result: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "": torch.stack([torch.as_tensor(value, dtype=torch.float32) for value in result.values()]).nanmean(),
+        **result,
+    }
+
+
+def _scalars(name: str, value: Any, first: int = 0) -> Iterator[tuple[str, Tensor]]:
     if isinstance(value, Mapping):
         for key, item in value.items():
-            yield from _scalars(f"{name}/{key}" if key else name, item)
+            yield from _scalars(f"{name}/{key}" if key else name, item, first)
     elif isinstance(value, (list, tuple)):
         for i, item in enumerate(value):
-            yield from _scalars(name if len(value) == 1 else f"{name}/{i}", item)
+            yield from _scalars(name if len(value) == 1 else f"{name}/{i}", item, first)
     else:
         tensor = torch.as_tensor(plain(value))
         tensor = tensor if tensor.is_floating_point() else tensor.float()
@@ -170,15 +194,18 @@ def _scalars(name: str, value: Any) -> Iterator[tuple[str, Tensor]]:
             yield name, tensor.reshape(())
         else:
             yield name, tensor.nanmean()
-            for i, item in enumerate(tensor.flatten()):
+            for i, item in enumerate(tensor.flatten(), first):
                 yield f"{name}/{i}", item
 
 
 def lower_is_better(metric: Any) -> bool:
     """Whether the smaller value is the better one: what torchmetrics says of itself; distances and errors of MONAI.
 
-    Of several results of a ``ConfusionMatrixMetric`` the first counts.
+    Of several results of a ``ConfusionMatrixMetric`` the first counts; a wrapper of torchmetrics is as what it wraps.
     """
+    if isinstance(metric, WrapperMetric):
+        inner = [part for part in metric.modules() if isinstance(part, Metric) and not isinstance(part, WrapperMetric)]
+        return lower_is_better(inner[0]) if inner else False
     declared = getattr(metric, "higher_is_better", None)
     if declared is not None:
         return not declared

@@ -9,12 +9,14 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback
 from lightning.pytorch.trainer.states import RunningStage, TrainerFn
+from monai.data import SmartCacheDataset
 from monai.transforms import apply_transform
 from monai.utils.enums import CommonKeys
 from torch import Tensor
 from torch.nn import Module
 
 from monai_lighter.adapters import with_defaults
+from monai_lighter.callbacks.smart_cache import SmartCache
 from monai_lighter.callbacks.weights import ModelWeights
 from monai_lighter.distributed import own_items, take
 from monai_lighter.inference import argument_names, decollated, detached, infer, item_count, with_metadata
@@ -212,12 +214,15 @@ class System(Recorded, Optimized):
         self.step_schedulers("epoch")
 
     def configure_callbacks(self) -> list[Callback]:
-        """Keeps the best weights (`ModelWeights`) of a fit, unless the Trainer already does or keeps no checkpoints."""
+        """Keeps the best weights (`ModelWeights`) of a fit, unless the Trainer already does or keeps no checkpoints; replaces
+        the items of a ``SmartCacheDataset`` (`SmartCache`)."""
         trainer = self.trainer
-        kept = any(isinstance(callback, ModelWeights) for callback in trainer.callbacks)  # type: ignore[attr-defined]
-        if trainer.state.fn != TrainerFn.FITTING or kept or trainer.checkpoint_callback is None:
+        if trainer.state.fn != TrainerFn.FITTING:
             return []
-        return [ModelWeights()]
+        datasets = [getattr(loader, "dataset", None) for loader in as_list(self.dataloaders.get("train"))]
+        callbacks: list[Callback] = [SmartCache(each) for each in datasets if isinstance(each, SmartCacheDataset)]
+        kept = any(isinstance(callback, ModelWeights) for callback in trainer.callbacks)  # type: ignore[attr-defined]
+        return callbacks if kept or trainer.checkpoint_callback is None else [*callbacks, ModelWeights()]
 
 
 def _by_mode(name: str, given: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from monai.config import PathLike
 from monai.utils import BundlePropertyConfig, optional_import, set_determinism
 
 from monai_lighter.callbacks.save_config import SaveConfig
-from monai_lighter.cases import case_error, name_cases
+from monai_lighter.cases import name_cases
 from monai_lighter.config.check import check
 from monai_lighter.config.compat import translated
 from monai_lighter.config.engines import engine_findings, missing_packages
@@ -24,7 +24,8 @@ from monai_lighter.config.files import config_files, config_root, unreadable
 from monai_lighter.config.overrides import apply_overrides, expand_macros, unused_overrides
 from monai_lighter.config.resolver import Resolver
 from monai_lighter.config.sections import STAGES, TOP_LEVEL, is_native, plain_config, pruned, with_defaults
-from monai_lighter.errors import CaseError, ConfigError, Finding, did_you_mean, is_command, print_errors_briefly
+from monai_lighter.errors import ConfigError, Finding, did_you_mean, is_command, print_errors_briefly
+from monai_lighter.failures import explained
 from monai_lighter.hints import large_file_hints
 from monai_lighter.inspection.digest import log_digest
 from monai_lighter.logging_conf import applied_for_monai
@@ -102,6 +103,7 @@ class Workflow(PropertiesWorkflow):
         self._findings = apply_overrides(self.parser, override)
         self._overrides = override
         self._prepared = False
+        self._parts: dict[str, Any] = {}
         self._sources: dict[str, Any] = {}
         self.native = is_native(self.parser.get())
         if tracking is not None and self.native:
@@ -194,10 +196,12 @@ class Workflow(PropertiesWorkflow):
 
     def _built(self, id: str, value: Any) -> None:
         """What the run owes its system and trainer, whether a stage or an expression uses them."""
+        if id in ("system", "trainer"):
+            self._parts[id] = value
         if id == "system":
             if isinstance(value, LightningModule) and not value.hparams:
                 value.save_hyperparameters(self.config)
-            self._sources = name_cases(value)
+            self._sources.update(name_cases(value))
         elif id == "trainer" and isinstance(value, Trainer):
             value.callbacks.append(SaveConfig(self.config))  # type: ignore[attr-defined]
             PassThroughProfiler.into(value)
@@ -215,18 +219,11 @@ class Workflow(PropertiesWorkflow):
         if self.stage is None and self.run_id not in self.parser:
             raise ConfigError([self._unknown_run_id()])
         log_digest(self.bundle_path)
-        try:
+        with explained(self._parts, self._sources):
             if self.stage is None:
                 return self._run_expr(id=self.run_id)
             with large_file_hints(self.bundle_path):
                 return [self._run_stage(self.stage)]
-        except CaseError:
-            raise
-        except Exception as error:
-            known = case_error(error, self._sources)
-            if not known:
-                raise
-            raise known from error
 
     def _unknown_run_id(self) -> Finding:
         hint = did_you_mean(self.run_id, [*self.parser.get(), *(STAGES if self.native else ())])

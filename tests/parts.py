@@ -44,7 +44,7 @@ def classifier(seed=0):
 
 def classification(train=6, val=5, *, model=None, optimizer=None, **kwargs):
     """A `System` that classifies `pairs`."""
-    model = model or classifier()
+    model = classifier() if model is None else model
     return System(
         model=model,
         optimizer=optimizer or torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9),

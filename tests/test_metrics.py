@@ -20,8 +20,16 @@ from monai.transforms import AsDiscreted
 from parts import Memory, classifier, items, loader, pairs, trainer
 from sklearn.metrics import roc_auc_score
 from torch import nn
-from torchmetrics import MeanMetric, MetricCollection
+from torchmetrics import MeanAbsoluteError, MeanMetric, MetricCollection
 from torchmetrics.classification import BinaryF1Score, MulticlassAccuracy, MulticlassAUROC, MulticlassF1Score
+from torchmetrics.wrappers import (
+    BootStrapper,
+    ClasswiseWrapper,
+    LambdaInputTransformer,
+    MinMaxMetric,
+    MultioutputWrapper,
+    Running,
+)
 
 from monai_lighter import MetricsAdapter, System
 from monai_lighter.metrics import EpochMean, Metrics, lower_is_better, plain
@@ -99,6 +107,14 @@ class TestTorchmetrics:
         result = self.classified(tmp_path, {"x": Extremes()})
         assert result["test/metrics/x/double/epoch"] == pytest.approx(2 * float(self.pred_target[0].mean()))
 
+    def test_a_dictionary_of_classes_has_a_mean_too(self, tmp_path):
+        result = self.classified(
+            tmp_path, {"x": ClasswiseWrapper(MulticlassAccuracy(3, average=None), ["a", "b", "c"])}
+        )
+        parts = [value for name, value in result.items() if name.startswith("test/metrics/x/multiclass")]
+        assert len(parts) == 3
+        assert result["test/metrics/x/epoch"] == pytest.approx(sum(parts) / 3)
+
     def test_a_list_gives_its_places(self, tmp_path):
         class Two(MeanMetric):
             def update(self, pred, target):
@@ -132,6 +148,38 @@ class TestMonai:
         result = segmented(tmp_path, {"dice": DiceMetric(reduction="mean_batch")})
         assert [result[f"test/metrics/dice/{i}/epoch"] for i in (0, 1)] == expected.tolist()
         assert result["test/metrics/dice/epoch"] == pytest.approx(float(expected.mean()))
+
+    def test_classes_are_counted_from_one_where_the_background_is_left_out(self, tmp_path):
+        metric = DiceMetric(include_background=False, reduction="mean_batch")
+        three = AsDiscreted(["pred", "label"], to_onehot=3, argmax=[True, False])
+        system = System(
+            nn.Conv2d(1, 3, 1),
+            {"test": loader(items(4, classes=3))},
+            metrics={"test": {"dice": metric}},
+            postprocessing={"test": three},
+        )
+        (result,) = trainer(tmp_path).test(system, verbose=False)
+        assert sorted(result) == [f"test/metrics/dice/{name}epoch" for name in ("1/", "2/", "")]
+
+    @pytest.mark.parametrize("reduction", ["none", "mean_channel"])
+    def test_values_of_cases_are_averaged_over_them(self, tmp_path, reduction):
+        metric = DiceMetric(reduction=reduction)
+        metric(*whole(items(5)))
+        expected = metric.aggregate().mean(dim=0)
+        result = segmented(tmp_path, {"dice": DiceMetric(reduction=reduction)})
+        assert result["test/metrics/dice/epoch"] == pytest.approx(float(expected.mean()))
+        classes = [
+            value for name, value in result.items() if name.startswith("test/metrics/dice/") and name[18].isdigit()
+        ]
+        assert classes == pytest.approx(expected.tolist() if expected.ndim else [])
+
+    @pytest.mark.parametrize("counts", [False, True])
+    def test_classes_with_names_have_a_mean_too(self, tmp_path, counts):
+        metric = DiceMetric(reduction="mean_batch", return_with_label=["gm", "wm"], get_not_nans=counts)
+        result = segmented(tmp_path, {"dice": metric})
+        both = [result[f"test/metrics/dice/{name}/epoch"] for name in ("gm", "wm")]
+        assert result["test/metrics/dice/epoch"] == pytest.approx(sum(both) / 2)
+        assert next(iter(result)) == "test/metrics/dice/epoch"
 
     @pytest.mark.parametrize("reduction", ["mean", "mean_batch"])
     def test_counts_of_cases_stand_beside_the_value(self, tmp_path, reduction):
@@ -246,6 +294,11 @@ class TestArguments:
             (MeanMetric(), False),
             (ConfusionMatrixMetric(metric_name="sensitivity"), False),
             (ConfusionMatrixMetric(metric_name=["false positive rate", "sensitivity"]), True),
+            (LambdaInputTransformer(MeanAbsoluteError()), True),
+            (LambdaInputTransformer(MulticlassAccuracy(3)), False),
+            (MinMaxMetric(Running(MeanAbsoluteError())), True),
+            (MultioutputWrapper(MeanAbsoluteError(), 2), True),
+            (BootStrapper(MeanAbsoluteError()), True),
         ],
     )
     def test_lower_is_better(self, metric, expected):

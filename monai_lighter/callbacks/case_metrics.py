@@ -12,6 +12,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from monai_lighter.callbacks.table import Table
+from monai_lighter.errors import did_you_mean
 from monai_lighter.inference import item_count
 
 __all__ = ["CaseMetrics"]
@@ -28,6 +29,9 @@ class CaseMetrics(Callback):
     Args:
         path: csv file. Default: ``case_metrics_MODE.csv`` in the Trainer's ``log_dir`` (or ``default_root_dir``).
         metrics: names of metrics. Default: every MONAI metric of the mode.
+
+    Raises:
+        ValueError: when an evaluation begins, a name that no metric of the mode has.
     """
 
     def __init__(self, path: str | Path | None = None, metrics: list[str] | None = None) -> None:
@@ -37,6 +41,12 @@ class CaseMetrics(Callback):
 
     def on_validation_start(self, trainer: Trainer, pl_module: Any) -> None:
         self._table = None
+        present = pl_module.metrics[pl_module.mode].names
+        for name in self.metrics or ():
+            if name not in present:
+                raise ValueError(
+                    f"metrics must be names of metrics of the mode, got {name!r}. {did_you_mean(name, present)}"
+                )
         if trainer.sanity_checking or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         directory = trainer.log_dir or trainer.default_root_dir

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_only
 
@@ -32,8 +33,8 @@ class ModelWeights(Callback):
 
     Args:
         path: file for the best weights. Default: ``models/model.pt`` in the Trainer's ``default_root_dir``.
-        monitor: key metric, a logged name. Default: the first of ``system::metrics::val``, else ``val/loss/epoch``. Without
-            validation the weights of the last epoch are written.
+        monitor: key metric, a logged name, of validation or (``train/…``) of a training epoch. Default: the first of
+            ``system::metrics::val``, else ``val/loss/epoch``. Without validation the weights of the last epoch are written.
         mode: ``min`` or ``max``. Default: ``min`` for losses, distances and errors and where torchmetrics says so, else
             ``max``.
         save_last: also write the weights of the last epoch, to ``NAME_last.pt`` beside the best.
@@ -59,6 +60,7 @@ class ModelWeights(Callback):
         self.save_last = save_last
         self.best: float | None = None
         self.best_epoch: int | None = None
+        self._epoch = 0
 
     def state_dict(self) -> dict[str, Any]:
         return {"best": self.best, "best_epoch": self.best_epoch, "monitor": self.monitor, "mode": self.mode}
@@ -72,38 +74,57 @@ class ModelWeights(Callback):
         if self.path is None:
             self.path = Path(trainer.default_root_dir) / "models" / "model.pt"
 
-    @rank_zero_only
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert self.path is not None
+        if self.best is not None and not self.path.is_file():
+            logger.info(f"{self.path} is not there: the best weights are looked for again")
+            self.best = self.best_epoch = None
         try:
-            if not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
                 self.path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             problem = f"ModelWeights: cannot write to {self.path.parent}: {in_short(error)}"
             raise ComponentError(CALLBACKS, f"{CALLBACKS}: {problem}") from error
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.sanity_checking or trainer.fast_dev_run or trainer.state.fn != TrainerFn.FITTING:  # type: ignore[attr-defined]
+        if trainer.sanity_checking or trainer.state.fn != TrainerFn.FITTING:
             return
         self.monitor = self.monitor or _key_metric(trainer, pl_module)
-        if self.monitor is None:
-            return
+        if self.monitor is not None and not self.monitor.startswith("train/"):
+            self._judge(trainer, pl_module, trainer.current_epoch)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._epoch = trainer.current_epoch
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.monitor in trainer.callback_metrics and self.monitor.startswith("train/"):
+            self._judge(trainer, pl_module, self._epoch)  # a value of training is logged after the hooks of its epoch
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if (self.monitor or "").startswith("train/"):
+            self._judge(trainer, pl_module, self._epoch)
+
+    def _judge(self, trainer: Trainer, pl_module: LightningModule, epoch: int) -> None:
+        """Writes the weights where the value of their epoch is the best so far."""
         value = self._monitored(trainer)
-        self.mode = self.mode or ("min" if _is_cost(self.monitor, pl_module) else "max")
-        if math.isnan(value):
+        self.mode = self.mode or ("min" if _is_cost(str(self.monitor), pl_module) else "max")
+        if math.isnan(value) or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         if self.best is None or (value < self.best if self.mode == "min" else value > self.best):
-            self.best, self.best_epoch = value, trainer.current_epoch
-            self._write(pl_module, self.path)
-            logger.info(f"{self.monitor} = {value:.4f} at epoch {self.best_epoch}: best weights to {self.path}")
+            self.best, self.best_epoch = value, epoch
+            self._write(trainer, pl_module, self.path)
+            better = "lower" if self.mode == "min" else "higher"
+            logger.info(
+                f"{self.monitor} = {value:.4f} ({better} is better) at epoch {epoch}: best weights to {self.path}"
+            )
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.fast_dev_run or not trainer.global_step:  # type: ignore[attr-defined]
             return
         if self.best is None:
-            self._write(pl_module, self.path)
+            self._write(trainer, pl_module, self.path)
         if self.save_last and self.path is not None:
-            self._write(pl_module, self.path.with_name(f"{self.path.stem}_last{self.path.suffix}"))
+            self._write(trainer, pl_module, self.path.with_name(f"{self.path.stem}_last{self.path.suffix}"))
 
     def _monitored(self, trainer: Trainer) -> float:
         assert self.monitor is not None
@@ -116,15 +137,28 @@ class ModelWeights(Callback):
         return float(trainer.callback_metrics[self.monitor])
 
     @rank_zero_only
-    def _write(self, pl_module: LightningModule, path: Path | None) -> None:
+    def _write(self, trainer: Trainer, pl_module: LightningModule, path: Path | None) -> None:
         assert path is not None
-        network = getattr(pl_module, "model", pl_module)
-        network = getattr(network, "_orig_mod", network)  # as torch.compile wraps it
-        tensors = {name: value for name, value in network.state_dict().items() if isinstance(value, torch.Tensor)}
+        tensors = {name: value for name, value in _state(trainer, pl_module).items() if isinstance(value, torch.Tensor)}
         state = {name: plain(value).detach().cpu() for name, value in tensors.items()}
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
         torch.save(state, temporary)
         temporary.replace(path)
+
+
+def _state(trainer: Trainer, module: LightningModule) -> dict[str, Any]:
+    """State dict of the network: of its average where Lightning's ``WeightAveraging`` validates and saves that."""
+    network = getattr(module, "model", module)
+    prefix = "" if network is module else "model."
+    if hasattr(network, "_orig_mod"):  # as torch.compile wraps it
+        network, prefix = network._orig_mod, f"{prefix}_orig_mod."
+    state = network.state_dict()
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, WeightAveraging):
+            checkpoint = {"state_dict": module.state_dict()}
+            callback.on_save_checkpoint(trainer, module, checkpoint)
+            state = {name: checkpoint["state_dict"][f"{prefix}{name}"] for name in state}
+    return state
 
 
 def _key_metric(trainer: Trainer, module: LightningModule) -> str | None:

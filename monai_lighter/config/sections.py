@@ -29,14 +29,18 @@ MODES_OF_STAGE = {"fit": ("train", "val"), "validate": ("val",), "test": ("test"
 MODES = ("train", "val", "test", "predict")
 BY_MODE = ("dataloaders", "metrics", "adapters", "postprocessing")
 TOP_LEVEL = ("args", "bundle_root", "lightning", "project", "seed", "system", "trainer", "vars")
+SYSTEM_KEYS = frozenset((*BY_MODE, "model", "criterion", "optimizer", "scheduler", "inferer"))
 ADAPTERS = ("batch", "criterion", "metrics", "logging")
 SYSTEM_TARGET = "monai_lighter.System"
 TRAINER_TARGET = "lightning.pytorch.Trainer"
 
 
 def is_native(config: Any) -> bool:
-    """Whether a config has a ``system`` section."""
-    return isinstance(config, dict) and "system" in config
+    """Whether a config has a ``system`` section, and not something of its own under that name, as a bundle of engines may."""
+    if not isinstance(config, dict) or "system" not in config:
+        return False
+    system = config["system"]
+    return not isinstance(system, dict) or not system or "_target_" in system or not SYSTEM_KEYS.isdisjoint(system)
 
 
 def with_defaults(config: dict, bundle_root: str) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cache
 from typing import Any
 
 import torch
@@ -51,18 +52,24 @@ class AutomaticSystem(EngineSystem):
         super().__init__(run)
         self.automatic_optimization = True
         self.autocast = "precision" not in keywords
-        self.accumulates = self.engine.accumulation_steps > 1 and "accumulate_grad_batches" not in keywords
+        self.own_accumulation = "accumulate_grad_batches" not in keywords
+        self.accumulation_steps = self.engine.accumulation_steps
         self.model = self.engine.network
         self.optimizer = self.engine.optimizer
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """A handler may have given the engine another optimizer."""
+        """A handler may have given the engine another optimizer, or other ``accumulation_steps``."""
         super().on_train_batch_start(batch, batch_idx)
-        progress, state = self._progress, self.engine.state
+        progress, state, steps = self._progress, self.engine.state, self.engine.accumulation_steps
         self._place = progress.current.ready, progress.is_last_batch
-        if self.accumulates:
+        if self.own_accumulation and steps != self.accumulation_steps:
+            self.trainer.accumulate_grad_batches = self.accumulation_steps = steps
+        if self.own_accumulation and steps > 1:
             progress.current.ready = (state.iteration - 1) % state.epoch_length + 1
             progress.is_last_batch = progress.current.ready == state.epoch_length
+        self._exchange_optimizer()
+
+    def _exchange_optimizer(self) -> None:
         if self.engine.optimizer is not self.optimizer:
             self.optimizer = self.engine.optimizer
             self.trainer.strategy.optimizers = [self.optimizer]
@@ -89,7 +96,10 @@ class AutomaticSystem(EngineSystem):
 
     def _optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, closure: Callable[[], Any]) -> None:
         loss = closure()
-        super().optimizer_step(epoch, batch_idx, optimizer, lambda: loss)
+        self._exchange_optimizer()
+        exchanged: Any = self.optimizers()
+        with _step_as_under_ignite(self.optimizer):
+            super().optimizer_step(epoch, batch_idx, exchanged, lambda: loss)
 
     def _guarded(self, function: Callable, *args: Any, **kwargs: Any) -> Any:
         """Calls a part of the iteration; an error goes to the engine's handlers, and the epoch ends if they keep it."""
@@ -154,6 +164,37 @@ class AutomaticSystem(EngineSystem):
         for key, source in ((CommonKeys.IMAGE, image), (CommonKeys.PRED, image), (CommonKeys.LABEL, label)):
             if isinstance(source, MetaTensor):
                 output[key] = MetaTensor(output[key], meta=source.meta, applied_operations=source.applied_operations)
+
+
+@cache
+def _needs_closure(cls: type[Optimizer]) -> bool:
+    return inspect.signature(cls.step).parameters["closure"].default is inspect.Parameter.empty
+
+
+@contextmanager
+def _step_as_under_ignite(optimizer: Any) -> Iterator[None]:
+    """Within it, an optimizer whose step may be called with no closure is: it may do something else where it has one.
+
+    What Lightning does in the closure, gradient clipping among it, is done before.
+    """
+    step, own = optimizer.step, "step" in vars(optimizer)
+    if _needs_closure(type(optimizer)):  # type: ignore[arg-type]
+        yield
+        return
+
+    def without_closure(closure: Callable[[], Any] | None = None, **kwargs: Any) -> Any:
+        loss = None if closure is None else closure()
+        step(**kwargs)
+        return loss
+
+    optimizer.step = without_closure
+    try:
+        yield
+    finally:
+        if own:
+            optimizer.step = step
+        else:
+            del optimizer.step
 
 
 class _EndOfEpoch(StopIteration):

@@ -60,31 +60,65 @@ class LightningEngine(Engine):
     def _begin(self, data: Any, max_epochs: int | None, max_iters: int | None, epoch_length: int | None) -> None:
         """Sets the state for a new run or for going on, by the rules of ``ignite.engine.Engine.run``."""
         state = self.state
+        self._check_arguments(data, max_epochs, max_iters)
+        endless = state.max_epochs is None and state.max_iters is None
+        anew = endless or (self._is_done(state) and self._internal_run_generator is None)
+        state_length = self._length(data, epoch_length, anew)
+        if anew:
+            state.iteration = state.epoch = 0
+            state.max_iters = max_iters
+            state.max_epochs = None if max_iters is not None else max_epochs or 1
+            self._internal_run_generator = None
+        state.epoch_length = state_length
+        name, end = ("epochs", state.max_epochs) if state.max_iters is None else ("iters", state.max_iters)
+        if anew:
+            self.logger.info(f"Engine run starting with max_{name}={end}.")
+        else:
+            self.logger.info(
+                f"Engine run resuming from iteration {state.iteration}, epoch {state.epoch} until {end} "
+                f"{'epochs' if state.max_iters is None else 'iterations'}"
+            )
+            if self.should_terminate:
+                self._init_iter = 0
+        if self._dataloader_iter is None:
+            state.dataloader = data
+
+    def _check_arguments(self, data: Any, max_epochs: int | None, max_iters: int | None) -> None:
+        state = self.state
+        if data is not None and not isinstance(data, Iterable):
+            raise TypeError("Argument data should be iterable")
+        if max_epochs is not None and max_iters is not None:
+            raise ValueError(
+                "Arguments max_iters and max_epochs are mutually exclusive. Please provide only one of them."
+            )
+        for given, kept, name in (
+            (max_iters, state.max_epochs, "max_epochs"),
+            (max_epochs, state.max_iters, "max_iters"),
+        ):
+            if given is not None and kept is not None:
+                raise ValueError(
+                    f"A run with {name} cannot go on with another limit. First set 'engine.state.{name} = None'."
+                )
         if state.max_epochs is not None:
             self._check_and_set_max_epochs(max_epochs)
         if state.max_iters is not None:
             self._check_and_set_max_iters(max_iters)
-        endless = state.max_epochs is None and state.max_iters is None
-        length = self._get_data_length(data) if epoch_length is None and data is not None else epoch_length
-        if endless or (self._is_done(state) and self._internal_run_generator is None):
-            state.iteration = state.epoch = 0
-            state.max_iters = max_iters
-            state.max_epochs = None if max_iters is not None else max_epochs or 1
-            state.epoch_length = state.epoch_length if length is None else length
-            if (state.epoch_length is None and data is None) or state.epoch_length == 0:
-                raise ValueError("an engine needs data or an epoch_length of at least 1, got neither.")
-            self._internal_run_generator = None
-            self.logger.info(f"Engine run starting with max_epochs={state.max_epochs}.")
-        else:
-            if state.epoch_length is None:
-                state.epoch_length = length
-            if self.should_terminate:
-                self._init_iter = 0
-            self.logger.info(
-                f"Engine run resuming from iteration {state.iteration}, epoch {state.epoch} until {state.max_epochs} epochs"
-            )
-        if self._dataloader_iter is None:
-            state.dataloader = data
+
+    def _length(self, data: Any, given: int | None, anew: bool) -> int | None:
+        """Batches of an epoch: as given, else of the data, else as before; a run that goes on cannot change them."""
+        before = self.state.epoch_length
+        if not anew and before is not None:
+            if given not in (None, before):
+                raise ValueError(f"Argument epoch_length should be same as in the state, but given {given} vs {before}")
+            return before
+        if given is None and data is not None:
+            given = self._get_data_length(data)
+        length = before if given is None else given
+        if length is None and data is None:
+            raise ValueError("epoch_length should be provided if data is None")
+        if length is not None and length < 1:
+            raise ValueError("Input data has zero size. Please provide non-empty data")
+        return length
 
     def _internal_run(self) -> State:
         """Ignite's loop, which only an engine with a ``run`` of its own can come to."""

@@ -77,7 +77,6 @@ class Run:
             engine._internal_run_generator = None
             self.over = True
         except BaseException:
-            engine._internal_run_generator = None
             self.over = True
             raise
         finally:
@@ -104,7 +103,7 @@ class Run:
 
     def abandon(self, error: BaseException) -> None:
         """Tells the engine of an error that ended Lightning's loop while the engine waited: Ctrl-C, a callback that failed."""
-        generator, self.engine._internal_run_generator = self.engine._internal_run_generator, None
+        generator = self.engine._internal_run_generator
         if generator is None or self.over:
             return
         self.over = True

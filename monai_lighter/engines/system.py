@@ -70,6 +70,7 @@ class EngineSystem(LoggedSystem):
             self.runs.pop()
             loop._data_source.instance = source
             trainer._logger_connector._first_loop_iter = first_loop_iter
+        torch.set_grad_enabled(run.grad_enabled)
 
     def training_step(self, batch: Any, batch_idx: int) -> Any:
         self._engine_step()

@@ -88,6 +88,11 @@ def case_metrics(path, callback, data, stage="test", metrics=None, **kwargs):
 
 
 class TestCaseMetrics:
+    def test_a_name_that_no_metric_has(self, tmp_path):
+        with pytest.raises(ValueError, match=r"got 'dicee'\. Did you mean 'dice'\?"):
+            case_metrics(tmp_path, CaseMetrics(metrics=["dicee"]), items(2))
+        assert not list(tmp_path.rglob("*.csv"))
+
     @pytest.mark.parametrize("stage", ["test", "validate"])
     def test_a_row_for_each_case_and_class(self, tmp_path, stage):
         data = [{**item, "id": f"case_{i}"} for i, item in enumerate(items(3))]

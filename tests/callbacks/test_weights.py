@@ -6,6 +6,7 @@ import textwrap
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule
+from lightning.pytorch.callbacks import EMAWeightAveraging
 from monai.data import MetaTensor
 from monai.metrics import ConfusionMatrixMetric, Cumulative, HausdorffDistanceMetric
 from parts import Memory, classification, classifier, items, loader, pairs, trainer
@@ -267,3 +268,53 @@ class TestFile:
         run = trainer(tmp_path, callbacks=[ModelWeights()])
         run.fit(Plain(), loader(pairs(4)), loader(pairs(2)))
         assert set(torch.load(tmp_path / "models" / "model.pt", weights_only=True)) == {"layer.weight", "layer.bias"}
+
+
+def test_a_value_of_the_training_epoch(tmp_path):
+    epochs, values = Epochs(), iter([3.0, 1.0, 2.0])
+
+    class Costs(nn.CrossEntropyLoss):
+        def forward(self, pred, target):
+            return super().forward(pred, target) * 0 + self.value
+
+    criterion = Costs()
+    change = Callback()
+    change.on_train_epoch_start = lambda trainer, module: setattr(criterion, "value", next(values))
+    keeper = ModelWeights(monitor="train/loss/epoch")
+    system = classification(criterion=criterion, optimizer=None)
+    trainer(tmp_path, max_epochs=3, callbacks=[epochs, change, keeper]).fit(system)
+    assert (keeper.best, keeper.best_epoch, keeper.mode) == (1.0, 1, "min")
+    assert kept(tmp_path).equal(epochs.weights[1])
+
+
+def test_the_last_training_epoch_counts(tmp_path):
+    keeper = ModelWeights(monitor="train/loss/epoch", mode="max")
+    system = classification(dataloaders={"train": loader(pairs(4))})
+    trainer(tmp_path, callbacks=[keeper]).fit(system)
+    assert keeper.best is not None
+    assert (tmp_path / "models" / "model.pt").is_file()
+
+
+def test_a_value_of_training_that_is_not_logged(tmp_path):
+    with pytest.raises(ComponentError, match=r"got 'train/los/epoch'; logged: .*train/loss/epoch"):
+        trainer(tmp_path, callbacks=[ModelWeights(monitor="train/los/epoch")]).fit(classification())
+
+
+def test_a_run_that_goes_on_elsewhere_finds_its_best_anew(tmp_path):
+    fitted(tmp_path / "one", [0.9])
+    (checkpoint,) = (tmp_path / "one").rglob("*.ckpt")
+    system = classification(metrics={"val": {"key": Scripted([0.5])}}, train=4, val=2)
+    trainer(tmp_path / "two", max_epochs=2).fit(system, ckpt_path=checkpoint)
+    assert kept(tmp_path / "two").equal(system.model.weight)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_averaged_weights_are_what_was_validated(tmp_path, compiled):
+    model = classifier()
+    system = classification(model=torch.compile(model, backend="eager") if compiled else model, train=4, val=2)
+    seen = []
+    watch = Callback()
+    watch.on_validation_batch_start = lambda trainer, module, *_: seen.append(model.weight.detach().clone())
+    trainer(tmp_path, callbacks=[EMAWeightAveraging(decay=0.5), watch]).fit(system)
+    assert kept(tmp_path).equal(seen[-1])
+    assert kept(tmp_path, "model_last.pt").equal(seen[-1])

@@ -22,6 +22,9 @@ FULL = {
 def test_is_native():
     assert is_native({"system": None})
     assert not is_native({"train": {}})
+    assert is_native({"system": {"model": "@net"}})
+    assert is_native({"system": {"_target_": "project.Module"}})
+    assert not is_native({"system": {"name": "scanner 3"}, "trainer": {"_target_": "SupervisedTrainer"}})
     assert not is_native(["system"])
 
 

@@ -3,6 +3,7 @@
 import threading
 
 import pytest
+import torch
 from ignite.engine import Engine
 from monai.data import DataLoader, Dataset
 from monai.engines import SupervisedEvaluator
@@ -51,6 +52,106 @@ def test_accumulation_is_by_the_engines_own_count(both, call):
 def test_resumed_within_an_epoch_accumulation_goes_on(both):
     handler = at("started", "[setattr(engine.state, 'iteration', 2), setattr(engine.state, 'epoch', 0)]", 1)
     both({"train#extra": [handler], "train#trainer#accumulation_steps": 2, "train#trainer#epoch_length": 5})
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1), (2, 3)])
+def test_accumulation_steps_changed_in_a_run(both, before, after):
+    handler = at("epoch_started", f"setattr(engine, 'accumulation_steps', {after})", 2)
+    both({"train#extra": [handler], "train#trainer#accumulation_steps": before, "epochs": 3})
+
+
+@pytest.mark.parametrize("event", ["forward_completed", "backward_completed", "iteration_completed"])
+def test_optimizer_exchanged(both, event):
+    other = "setattr(engine, 'optimizer', torch.optim.SGD(engine.network.parameters(), lr=0.5))"
+    both({"train#extra": [at(event, other, 2)]})
+
+
+PARTICULAR = """
+import torch
+
+
+class Particular(torch.optim.SGD):
+    def step(self, closure=None):
+        if closure is not None:
+            self.param_groups[0]["lr"] *= 2
+        return super().step()
+"""
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_optimizer_that_does_more_with_a_closure(both, steps):
+    optimizer = {"optimizer#_target_": "scripts.optimizers.Particular", "train#trainer#accumulation_steps": steps}
+    both(optimizer, scripts={"optimizers.py": PARTICULAR})
+
+
+def test_gradients_that_a_validator_turns_off_are_off_for_its_trainer(both):
+    off = at("completed", "torch.set_grad_enabled(False)", 1)
+    changes = {"validate#extra": [off], "train#extra": [VALIDATION], "finalize": ["$torch.set_grad_enabled(True)"]}
+    try:
+        both(changes, fails=True)
+    finally:
+        torch.set_grad_enabled(True)
+
+
+RUN_AGAIN = """
+def run_again(trainer):
+    counts = []
+    for _ in range(3):
+        try:
+            trainer.run()
+        except ArithmeticError:
+            pass
+        counts.append((trainer.state.epoch, trainer.state.iteration))
+    return counts
+"""
+
+
+def test_runs_after_an_error_that_a_script_caught(both):
+    imports = ["$import torch", "$import monai", "$import zoo_parts", "$from scripts.runs import run_again"]
+    changes = {
+        "imports": imports,
+        "network_def#fails_at": 4,
+        "train#handlers": [],
+        "run": ["$run_again(@train#trainer)"],
+    }
+    reference = both(changes, scripts={"runs.py": RUN_AGAIN}, nested=True)
+    assert reference.returned
+
+
+LIMITS = """
+from ignite.engine import Engine
+
+
+def tried(*runs):
+    engine = Engine(lambda engine, batch: batch)
+    said = []
+    for arguments in runs:
+        try:
+            engine.run(**arguments)
+        except (TypeError, ValueError) as error:
+            said.append(type(error).__name__)
+        said.append((engine.state.epoch, engine.state.iteration, engine.state.max_epochs, engine.state.max_iters))
+    return said
+"""
+
+
+@pytest.mark.parametrize(
+    "runs",
+    [
+        "dict(data=range(3), max_iters=7), dict(data=range(3), max_iters=9), dict(data=range(3), max_epochs=4)",
+        "dict(data=range(3), max_epochs=2), dict(data=range(3), max_epochs=1), dict(data=range(3), max_iters=9)",
+        "dict(data=range(3), max_epochs=2, max_iters=3)",
+        "dict(data=range(3), max_epochs=2), dict(data=range(3), max_epochs=4, epoch_length=2)",
+        "dict(data=[], max_epochs=1), dict(max_epochs=1), dict(data=5), dict(max_epochs=1, epoch_length=0)",
+        "dict(max_epochs=1, epoch_length=3), dict(max_epochs=2), dict(max_epochs=2, epoch_length=3)",
+    ],
+)
+def test_limits_of_runs(run, runs):
+    imports = ["$import torch", "$import monai", "$import zoo_parts", "$from scripts.runs import tried"]
+    changes = {"imports": imports, "run": [f"$tried({runs})"]}
+    reference, ours = (run(engine, changes, scripts={"runs.py": LIMITS}) for engine in ("ignite", "lightning"))
+    assert "tuple" in str(reference.returned)
+    assert ours.returned == reference.returned
 
 
 def test_anomaly_detection_of_the_bundle_stays_on(both):

@@ -1,6 +1,9 @@
 """Failures of a bundle's run: what is missing is named, and MONAI's reasons stay MONAI's."""
 
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -134,3 +137,31 @@ def test_what_monai_cannot_run_fails_for_monais_reason(run, changes, words):
     assert words in reference.error
     assert words in ours.error
     assert ours.error == reference.error
+
+
+SLOW = """
+import time
+
+
+def slow(engine):
+    print("a step", flush=True)
+    time.sleep(20)
+"""
+
+
+@pytest.mark.parametrize("run", ["@train#trainer.run()", "@validate#evaluator.run()"], ids=["fit", "validate"])
+def test_a_run_that_is_terminated_ends_at_once(root, run):
+    clear(root)
+    handler = {"_target_": "zoo_parts.At", "event": "iteration_started", "call": "$slow"}
+    imports = ["$import torch", "$import monai", "$import zoo_parts", "$from scripts.slow import slow"]
+    changes = {"imports": imports, "train#handlers": [handler], "validate#handlers": [handler], "run": [f"${run}"]}
+    write_bundle(root, changes, scripts={"slow.py": SLOW})
+    command = [sys.executable, "-m", "monai.bundle", "run", "--workflow", "monai_lighter.Workflow"]
+    process = subprocess.Popen(
+        [*command, "--config_file", "configs/train.yaml"], cwd=root, stdout=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+    )  # fmt: skip
+    assert any("a step" in line for line in process.stdout)
+    process.send_signal(signal.SIGTERM)
+    process.stdout.read()
+    assert process.wait(10) == -signal.SIGTERM
