@@ -18,8 +18,9 @@ from monai.utils import ensure_tuple
 from monai_lighter.config.check import check_walk
 from monai_lighter.config.compat import translated
 from monai_lighter.config.engines import engine_findings, missing_packages
-from monai_lighter.config.expressions import is_import
+from monai_lighter.config.entry import no_run, other_run_ids, unknown_run_id, unknown_type
 from monai_lighter.config.files import config_files, config_root, unreadable
+from monai_lighter.config.imports import breaks_imports, is_import
 from monai_lighter.config.overrides import apply_overrides, expand_macros, items, unused_overrides
 from monai_lighter.config.paths import missing_paths
 from monai_lighter.config.positions import Place, Positions
@@ -35,13 +36,12 @@ from monai_lighter.config.sections import (
     with_defaults,
 )
 from monai_lighter.config.walk import Built, Walk
-from monai_lighter.errors import ConfigError, Finding, Note, did_you_mean
+from monai_lighter.errors import ConfigError, Finding, Note
 from monai_lighter.project import import_project, make_importable
 from monai_lighter.properties import missing_properties
 
 __all__ = ["Check"]
 
-RUNS = re.compile(r"\$\s*@[\w#:]+\.run\(")
 RUN_IDS = ("run", "initialize", "finalize", "imports")
 
 
@@ -156,6 +156,8 @@ class Check:
             inside = self.bundle / project
             found += import_project(inside if inside.is_dir() else project)
         stages = self._stages(config)
+        if None in stages:
+            found += unknown_run_id(self.run_id, config)
         for stage in stages:
             needed = config if stage is None else pruned(config, stage)
             walk = Walk(config, needed, stage, self.locator, _written_for(config))
@@ -182,33 +184,17 @@ class Check:
 
     def _engines(self, config: dict) -> list[Finding]:
         found = list(engine_findings(config))
-        run_ids = [self.run_id] if self.run_id in config else self._other_run_ids(config)
-        found += [] if self.run_id in run_ids else [self._no_run(config, run_ids)]
+        run_ids = [self.run_id] if self.run_id in config else other_run_ids(config, self.run_id, self.others)
+        found += [] if self.run_id in run_ids else [no_run(self.run_id, config, run_ids)]
         for run_id in run_ids or [self.run_id]:
             walk = Walk(config, config, None, self.locator, _written_for(config))
             for root in (run_id, *self.others, "lightning"):
                 found += walk.item(root) if root in config else ()
             self.stages[run_id] = walk.built
         for id, value in items(config):  # every import statement counts, wherever it stands
-            if id not in walk.visited and is_import(value):
+            if id not in walk.visited and (is_import(value) or breaks_imports(value)):
                 found += walk.item(id)
         return found
-
-    def _other_run_ids(self, config: dict) -> list[str]:
-        """Top-level expressions that run an engine, where there is no ``run``."""
-        texts = {id: "".join(map(str, ensure_tuple(value))) for id, value in config.items()}
-        return [id for id, text in texts.items() if self.run_id == "run" and RUNS.match(text) and id not in self.others]
-
-    def _no_run(self, config: dict, run_ids: list[str]) -> Finding:
-        problem = f"the config has no item {self.run_id!r}"
-        if run_ids:
-            return Note(self.run_id, problem, f"It is run by: run {run_ids[0]} …, or --run_id {run_ids[0]}.")
-        hint = did_you_mean(self.run_id, config)
-        if self.run_id in STAGES:
-            hint = "A stage needs a `system` section."
-        elif not hint.startswith("Did"):
-            hint = "A file that is merged over others is given after them: train.json,multi_gpu_train.json."
-        return Finding(self.run_id, f"there is nothing to run: {problem}", hint)
 
     def _misnamed(self, config: dict, given: dict, native: bool) -> list[Finding]:
         """Items that nothing refers to and whose name is nearly one that is looked for."""
@@ -226,9 +212,10 @@ class Check:
         return found
 
     def _properties(self, config: dict, native: bool) -> list[Finding]:
+        unknown = unknown_type(self.workflow_type)
         kind = self.workflow_type or self._kind(config, native)
-        if not kind:
-            return []
+        if unknown or not kind:
+            return unknown
         stage = next((stage for stage in self.stages if stage in STAGES), None) if native else None
         level = Note if self.workflow_type is None else Finding
         return [

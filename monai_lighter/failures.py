@@ -65,7 +65,11 @@ def _failed_part(error: Exception, built: Mapping[str, Any]) -> tuple[str, Any]:
             name = _of_step(method, mode, values) or name
         read = getattr(owner, "__dict__", {}).get("_dataset")  # by the iterator of a DataLoader
         name = parts.get(id(owner)) or parts.get(id(read)) or name
-    if not name and "trainer" in built and str(frame.f_globals.get("__name__")).startswith(("lightning.", "pytorch_lightning.")):
+    if (
+        not name
+        and "trainer" in built
+        and str(frame.f_globals.get("__name__")).startswith(("lightning.", "pytorch_lightning."))
+    ):
         name = "trainer"
     return name, step
 

@@ -59,4 +59,5 @@ def _large_files(bundle: Path) -> Iterator[str]:
         except (ValueError, yaml.YAMLError):
             continue
         listed = lists.get("large_files") if isinstance(lists, dict) else None
-        yield from (Path(entry["path"]).name for entry in listed or () if "path" in entry)
+        entries = listed if isinstance(listed, list) else ()
+        yield from (Path(str(entry["path"])).name for entry in entries if isinstance(entry, dict) and "path" in entry)

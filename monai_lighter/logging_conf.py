@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 from monai_lighter.logging_values import (
     HANDLERS,
+    MODES,
     STREAMS,
     LeftOut,
     file_value,
@@ -58,10 +59,11 @@ def apply_logging_conf(path: str | Path) -> LoggingConfig:
         FileNotFoundError: there is no such file.
     """
     config = parse_logging_conf(Path(path).read_bytes()[: MAX_SIZE + 1])
+    _leave_out(config.settings, dict(_unusable(config.settings.get("handlers", {}))), config.left_out)
+    for what in config.left_out:  # first, as the file may turn warnings off
+        logger.warning(f"{path}: left out {what}")
     if config.settings:
         logging.config.dictConfig(config.settings)
-    for what in config.left_out:
-        logger.warning(f"{path}: left out {what}")
     return config
 
 
@@ -114,6 +116,29 @@ def parse_logging_conf(content: bytes | str) -> LoggingConfig:
         settings["root"] = {key: value for key, value in loggers.pop("root").items() if key in ("level", "handlers")}
     settings["loggers"] = {section.pop("qualname"): section for section in loggers.values()}
     return LoggingConfig(settings, left_out)
+
+
+def _unusable(handlers: Mapping[str, dict[str, Any]]) -> Iterator[tuple[str, str]]:
+    """Names of the handlers that cannot be made here, and why: one with no directory for its file must not end the run."""
+    for name, handler in handlers.items():
+        file = Path(handler.get("filename", "x.log"))
+        settings = {key: value for key, value in handler.items() if key != "formatter"}
+        try:
+            if not file.resolve().is_relative_to(Path.cwd().resolve()) or not file.parent.is_dir():
+                raise LeftOut(f"{str(file.parent)!r} is no directory below the working directory")
+            logging.config.DictConfigurator({}).configure_handler(settings).close()
+        except (
+            Exception
+        ) as error:  # what handlers raise for arguments of wrong types, and for files that cannot be opened
+            yield name, str(error)
+
+
+def _leave_out(settings: dict[str, Any], unusable: Mapping[str, str], left_out: list[str]) -> None:
+    for name, why in unusable.items():
+        del settings["handlers"][name]
+        left_out.append(f"[handler_{name}] {why}")
+    for section in [settings.get("root", {}), *settings.get("loggers", {}).values()]:
+        section["handlers"] = [name for name in section.get("handlers", ()) if name not in unusable]
 
 
 def read_sections(content: bytes | str, limit: int) -> configparser.RawConfigParser:
@@ -177,6 +202,8 @@ def _handler(name: str, section: Mapping[str, str]) -> dict[str, Any]:
     settings: dict[str, Any] = {"class": f"logging.{kind}", **_arguments(kind, section)}
     if "filename" in settings:
         settings["filename"] = file_value(settings["filename"])
+        if settings.get("mode", "a") not in MODES:
+            raise LeftOut(f"args: the mode must be one of {', '.join(MODES)}, got {settings['mode']!r}")
     elif "FileHandler" in kind:
         raise LeftOut("args: there is no file name")
     if "level" in section:

@@ -11,6 +11,8 @@ __all__ = [
     "CONVERTED",
     "HANDLERS",
     "LEVELS",
+    "MODES",
+    "NO_LOG_FILE",
     "STREAMS",
     "LeftOut",
     "file_value",
@@ -34,6 +36,12 @@ STREAMS = {"sys.stdout": "ext://sys.stdout", "sys.stderr": "ext://sys.stderr"}
 LEVELS = ("NOTSET", "DEBUG", "INFO", "WARN", "WARNING", "ERROR", "FATAL", "CRITICAL")
 CONVERTED = re.compile(r"[a-z]+://")
 """``dictConfig`` takes a text that begins so for something to import (``ext``) or to look up (``cfg``)."""
+
+
+LOG_NAME = re.compile(r"[^.].*\.log(\.[\d._-]+)?|(?=.*log)[^.].*\.txt(\.[\d._-]+)?", re.IGNORECASE)
+"""Names of log files, rotated ones too: what is logged is made of the bundle's words, and must not be a program or settings."""
+NO_LOG_FILE = "is not named as a log file is"
+MODES = ("a", "w")
 
 
 class LeftOut(Exception):
@@ -60,12 +68,15 @@ def text_value(option: str, text: str) -> str:
 
 
 def file_value(name: Any) -> str:
-    """The name of a file below the working directory."""
+    """The name of a log file below the working directory."""
     if not isinstance(name, str) or not name:
         raise LeftOut(f"args: the file name must be a text, got {name!r}")
     for path in (PurePosixPath(name), PureWindowsPath(name)):
         if path.is_absolute() or path.drive or ".." in path.parts or name.startswith("~"):
             raise LeftOut(f"args: {name!r} is not below the working directory")
+    *folders, file = PureWindowsPath(name).parts
+    if not LOG_NAME.fullmatch(file) or not name.isprintable() or any(folder.startswith(".") for folder in folders):
+        raise LeftOut(f"args: {name!r} {NO_LOG_FILE}")
     return text_value("args", name)
 
 

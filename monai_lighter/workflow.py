@@ -20,11 +20,12 @@ from monai_lighter.cases import name_cases
 from monai_lighter.config.check import check
 from monai_lighter.config.compat import translated
 from monai_lighter.config.engines import engine_findings, missing_packages
+from monai_lighter.config.entry import unknown_run_id
 from monai_lighter.config.files import config_files, config_root, unreadable
 from monai_lighter.config.overrides import apply_overrides, expand_macros, unused_overrides
 from monai_lighter.config.resolver import Resolver
 from monai_lighter.config.sections import STAGES, TOP_LEVEL, is_native, plain_config, pruned, with_defaults
-from monai_lighter.errors import ConfigError, Finding, did_you_mean, is_command, print_errors_briefly
+from monai_lighter.errors import ConfigError, Finding, is_command, print_errors_briefly
 from monai_lighter.failures import explained
 from monai_lighter.hints import large_file_hints
 from monai_lighter.inspection.digest import log_digest
@@ -216,20 +217,15 @@ class Workflow(PropertiesWorkflow):
         """
         if not self._is_initialized:
             self.initialize()
-        if self.stage is None and self.run_id not in self.parser:
-            raise ConfigError([self._unknown_run_id()])
+        unknown = [] if self.stage else unknown_run_id(self.run_id, self.parser.get())
+        if unknown:
+            raise ConfigError(unknown)
         log_digest(self.bundle_path)
         with explained(self._parts, self._sources):
             if self.stage is None:
                 return self._run_expr(id=self.run_id)
             with large_file_hints(self.bundle_path):
                 return [self._run_stage(self.stage)]
-
-    def _unknown_run_id(self) -> Finding:
-        hint = did_you_mean(self.run_id, [*self.parser.get(), *(STAGES if self.native else ())])
-        if self.run_id in STAGES:
-            hint = "A stage needs a `system` section."
-        return Finding("run_id", f"run ID {self.run_id!r} doesn't exist in the config file", hint)
 
     def _run_stage(self, stage: str) -> Any:
         system = self.parser.get_parsed_content("system")

@@ -28,7 +28,9 @@ def test_no_hint_for_other_files_and_other_errors(tmp_path):
     assert large_file_hint(ValueError("models/model.pt"), tmp_path) is None
 
 
-@pytest.mark.parametrize("text", ["large_files: [", "- 1", "a: 1", "large_files:", ""])
+@pytest.mark.parametrize(
+    "text", ["large_files: [", "- 1", "a: 1", "large_files:", "large_files: 3", "large_files: [3]", ""]
+)
 def test_a_list_that_is_none_hides_no_error(tmp_path, text):
     (tmp_path / "large_files.yml").write_text(text)
     assert large_file_hint(MISSING, tmp_path) is None

@@ -161,6 +161,35 @@ def test_left_out(old, new, named, tmp_path, caplog):
     assert not (tmp_path / "marker").exists()
 
 
+@pytest.mark.parametrize(
+    ("handler", "named"),
+    [
+        ("class=FileHandler\nargs=('logs/x.log',)", "'logs' is no directory"),
+        ("class=FileHandler\nargs=('logs/x.log', 'a', None, True)", "'logs' is no directory"),
+        ("class=FileHandler\nargs=('elsewhere.log',)", "is no directory below"),
+        ("class=FileHandler\nargs=('fire.py', 'w')", "not named as a log file is"),
+        ("class=FileHandler\nargs=('.bashrc', 'a')", "not named as a log file is"),
+        ("class=FileHandler\nargs=('a\\x00.log',)", "not named as a log file is"),
+        ("class=FileHandler\nargs=('x.log', 'q')", "the mode must be one of a, w"),
+        ("class=FileHandler\nargs=('x.log', 'a', 'none')", "unknown encoding"),
+        ("class=FileHandler\nargs=('taken.log',)", "Is a directory"),
+        ("class=handlers.RotatingFileHandler\nargs=('x.log', 'a', 'much')", "[handler_consoleHandler]"),
+        ("class=handlers.TimedRotatingFileHandler\nargs=('x.log', 'q')", "rollover interval"),
+    ],
+)
+def test_a_log_file_that_cannot_be_written_is_left_out_and_the_rest_applied(handler, named, tmp_path, caplog):
+    (tmp_path / "taken.log").mkdir()
+    (tmp_path.parent / "outside.log").write_text("")
+    (tmp_path / "elsewhere.log").symlink_to("../outside.log")
+    text = ZOO.replace(HANDLER, handler).replace("level=INFO\nhandlers", "level=ERROR\nhandlers")
+    (tmp_path / "logging.conf").write_text(text)
+    config = apply_logging_conf(tmp_path / "logging.conf")
+    assert any(named in what for what in config.left_out), config.left_out
+    assert named in caplog.text
+    assert logging.getLogger().level == logging.ERROR
+    assert not (tmp_path / "fire.py").exists()
+
+
 @pytest.mark.parametrize("content", [b"\xff\xfe", b"no section", b"[a]\n[a]", b"x" * (2 << 20)])
 def test_unreadable(content):
     config = parse_logging_conf(content)

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Iterator
-from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from monai.bundle.config_item import ComponentLocator
 from monai.bundle.utils import ID_SEP_KEY
 
+from monai_lighter.config.imports import breaks_imports
+from monai_lighter.config.objects import no_objects, unbuilt
 from monai_lighter.config.overrides import items
 from monai_lighter.config.sections import (
     ADAPTERS,
@@ -22,10 +23,10 @@ from monai_lighter.config.sections import (
     MODES_OF_STAGE,
     STAGES,
     SYSTEM_TARGET,
-    TRAINER_TARGET,
     locate,
 )
 from monai_lighter.config.targets import instance_of
+from monai_lighter.config.values import arguments, checkpoint, counts, schedulers, seed
 from monai_lighter.config.walk import Walk, at
 from monai_lighter.errors import Finding, Note, did_you_mean
 
@@ -53,14 +54,16 @@ def check(
 def check_walk(walk: Walk, roots: Iterable[str]) -> list[Finding]:
     """All findings and notes about a native config, by a walk that then holds what would be built."""
     full = walk.full
-    findings = [*_sections(full), *_seed(full.get("seed")), *_counts(full["trainer"]), *_mixed_lightning(full)]
-    if walk.stage is not None:
-        findings += _stage(walk.full, walk.needed, walk.stage)
+    findings = [*_sections(full), *seed(full.get("seed")), *counts(full), *schedulers(full), *arguments(full)]
+    findings += [*_mixed_lightning(full), *_stage(walk)]
     for root in roots:
         where = locate(walk.needed, root)
         if where is not None:
             findings += walk.item(where if ID_SEP_KEY in root else root)
-    findings += _kinds(walk)
+    for id, value in items(walk.needed):  # which MONAI looks at wherever they stand
+        if id not in walk.visited and breaks_imports(value):
+            findings += walk.expressions.findings(id, value)
+    findings += [*_kinds(walk), *no_objects(walk)]
     return list(dict.fromkeys(findings))
 
 
@@ -78,7 +81,7 @@ def _kinds(walk: Walk) -> Iterator[Finding]:
 def _sections(full: dict) -> Iterator[Finding]:
     system = full["system"]
     if isinstance(system, dict) and system.get("_target_") == SYSTEM_TARGET:
-        for key in BY_MODE:
+        for key in (*BY_MODE, "inferer"):
             yield from _keys(f"system::{key}", system.get(key), MODES)
         for mode, adapters in _section(system.get("adapters")).items():
             yield from _keys(f"system::adapters::{mode}", adapters, ADAPTERS)
@@ -109,37 +112,6 @@ def _keys(id: str, section: Any, allowed: Iterable[str]) -> Iterator[Finding]:
             yield Finding(f"{id}::{key}", f"unknown key {key!r}", did_you_mean(str(key), allowed))
 
 
-def _computed(value: Any) -> bool:
-    return isinstance(value, str) and value.startswith(("$", "@"))
-
-
-def _seed(seed: Any) -> Iterator[Finding]:
-    """Lightning's ``seed_everything`` takes what fits into 32 bits."""
-    if seed is not None and not _computed(seed) and (not str(seed).isdigit() or int(seed) >= 2**32):
-        problem = f"must be a whole number from 0 to {2**32 - 1}, got {seed!r}"
-        yield Finding("seed", problem, "Give one, or leave it out.")
-
-
-def _counts(trainer: Any) -> Iterator[Finding]:
-    """Arguments of Lightning's Trainer that count something; it looks at them late."""
-    if _section(trainer).get("_target_") != TRAINER_TARGET:
-        return
-    parameters = inspect.signature(Trainer).parameters.values()
-    for name in [p.name for p in parameters if p.annotation in (int, Optional[int])]:  # noqa: UP045
-        value = trainer.get(name)
-        if isinstance(value, str) and not _computed(value):
-            yield Finding(f"trainer::{name}", f"must be a whole number, got {value!r}", "Give one.")
-
-
-def _checkpoint(id: str, path: Any) -> Iterator[Finding]:
-    """A checkpoint that is given as a path; those that have a name instead Lightning finds itself."""
-    local = isinstance(path, str) and "://" not in path and not _computed(path)
-    if local and path.endswith((".ckpt", ".pt", ".pth")) and not Path(path).exists():
-        yield Finding(
-            id, f"there is no checkpoint {path!r}", "Mend the path; it is relative to where the command runs."
-        )
-
-
 def _mixed_lightning(full: dict) -> Iterator[Finding]:
     found: dict[str, str] = {}
     for id, value in items(full):
@@ -157,23 +129,23 @@ def _mixed_lightning(full: dict) -> Iterator[Finding]:
         )
 
 
-def _stage(full: dict, needed: dict, stage: str) -> Iterator[Finding]:
-    system = needed["system"]
-    if not isinstance(system, dict) or system.get("_target_") != SYSTEM_TARGET:
+def _stage(walk: Walk) -> Iterator[Finding]:
+    stage, system = walk.stage, walk.needed["system"]
+    if stage is None or not isinstance(system, dict) or system.get("_target_") != SYSTEM_TARGET:
         return
-    id = locate(needed, f"args{ID_SEP_KEY}{stage}")
-    arguments = {} if id is None else at(needed, id)
+    id = locate(walk.needed, f"args{ID_SEP_KEY}{stage}")
+    given = {} if id is None else at(walk.needed, id)
     mode = MODES_OF_STAGE[stage][0]
     loaders = system.get("dataloaders")
-    elsewhere = isinstance(arguments, str) or any(
-        "datamodule" in name or "dataloaders" in name for name in _section(arguments)
-    )
+    elsewhere = isinstance(given, str) or any("datamodule" in name or "dataloaders" in name for name in _section(given))
     if not elsewhere and isinstance(loaders or {}, dict) and not _section(loaders).get(mode):
-        others = [m for m in MODES if _section(full["system"].get("dataloaders")).get(m)]
+        others = [m for m in MODES if _section(walk.full["system"].get("dataloaders")).get(m)]
         has = f"; it has {', '.join(others)}" if others else ""
         yield Finding(f"system::dataloaders::{mode}", f"stage {stage!r} needs a dataloader, got none{has}", "Add it.")
-    yield from _checkpoint(f"args{ID_SEP_KEY}{stage}{ID_SEP_KEY}ckpt_path", _section(arguments).get("ckpt_path"))
+    yield from checkpoint(f"args{ID_SEP_KEY}{stage}{ID_SEP_KEY}ckpt_path", _section(given).get("ckpt_path"))
     needs = {"fit": ("model", "criterion", "optimizer")}.get(stage, ("model",))
     for key in needs:
         if not system.get(key):
             yield Finding(f"system::{key}", f"stage {stage!r} needs it, got {system.get(key)!r}", "Add it.")
+    for key in (*needs, *(() if elsewhere else (f"dataloaders{ID_SEP_KEY}{mode}",))):
+        yield from unbuilt(walk, key)

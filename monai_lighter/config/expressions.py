@@ -13,22 +13,20 @@ from difflib import get_close_matches
 from types import ModuleType
 from typing import Any
 
-from monai.bundle.config_item import ConfigExpression
 from monai.bundle.reference_resolver import ReferenceResolver
 
-from monai_lighter.config.modules import is_module, missing_package
+from monai_lighter.config.imports import breaks_imports, import_findings, imported, is_import
+from monai_lighter.config.modules import close_name, missing_attribute
 from monai_lighter.config.overrides import items
-from monai_lighter.errors import Finding, Note, did_you_mean
+from monai_lighter.errors import Finding
 
-__all__ = ["Expressions", "copied_from", "is_import"]
+__all__ = ["Expressions", "copied_from"]
 
 REFERENCES = ReferenceResolver._vars
 UNKNOWN = object()
-
-
-def is_import(config: Any) -> bool:
-    """Whether an item of a config is an import statement."""
-    return any(_imported(config))
+SINGLE_QUOTED = re.compile(r"\b(f|rf|fr)'", re.IGNORECASE)
+GUARD = re.compile(r"hasattr|getattr|version|find_spec|\bdir\(")
+"""In a test of whether something is there."""
 
 
 def _as_python(config: str) -> str:
@@ -66,31 +64,34 @@ class Expressions:
         self.class_of = class_of
         self.names = {**vars(builtins), **names, REFERENCES: UNKNOWN}
         for _, value in items(config):
-            for _, name, module, attribute in _imported(value):
+            for _, name, module, attribute in imported(value):
                 found = sys.modules.get(module, UNKNOWN)
                 self.names[name] = getattr(found, attribute, UNKNOWN) if attribute else found
 
     def findings(self, id: str, config: str) -> Iterator[Finding]:
         """All that is wrong with one expression."""
         if is_import(config):
-            for text, _, module, attribute in _imported(config):
-                yield from _import(id, text, module, attribute)
+            yield from import_findings(id, config)
             return
         try:
             source = _as_python(config)
             tree = ast.parse(source, mode="eval")
             table = symtable.symtable(source, "expression", "eval")
         except SyntaxError as error:
-            problem = f"is not a valid expression ({error.msg}), got {config[:200]!r}"
-            yield Finding(id, problem, "Mend the Python in it.")
+            yield _invalid(id, config, error)
             return
+        if breaks_imports(config):
+            problem = f"has the letters 'import', so that MONAI reads it as a statement and fails, in {config[:120]!r}"
+            yield Finding(id, problem, "Split the word, as in 'im' + 'port', or rename the item that has it.")
         bound, free = _names(table)
-        for name in sorted(free - self.names.keys()):
+        guarded = set(_guarded(tree))
+        certain = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and node not in guarded}
+        for name in sorted((free & certain) - self.names.keys()):
             yield self._undefined(id, config, name)
         for node in ast.walk(tree):
-            if isinstance(node, ast.Attribute):
+            if isinstance(node, ast.Attribute) and node not in guarded:
                 yield from self._attribute(id, config, node, bound)
-            elif isinstance(node, ast.Call):
+            elif isinstance(node, ast.Call) and node not in guarded:
                 yield from self._call(id, config, node, bound)
 
     def _undefined(self, id: str, config: str, name: str) -> Finding:
@@ -110,18 +111,27 @@ class Expressions:
     def _attribute(self, id: str, config: str, node: ast.Attribute, bound: set[str]) -> Iterator[Finding]:
         owner = self._value(node.value, bound)
         if isinstance(owner, ModuleType):
-            yield from _absent(id, owner, node.attr, config)
+            yield from missing_attribute(id, owner, node.attr, config)
             return
         reference = _reference(node.value)
         owner = None if reference is None else self.class_of(reference)
         if owner is not None and not hasattr(owner, node.attr) and not _mentions(owner, node.attr):
-            hint = _close(node.attr, dir(owner))
+            hint = close_name(node.attr, dir(owner))
             if hint:  # else it may be set in a way that cannot be seen
                 problem = f"{owner.__name__} (@{reference}) has no attribute {node.attr!r}, in {config[:120]!r}"
                 yield Finding(id, problem, hint)
 
+    def _method(self, node: Any) -> Any:
+        """The function behind a method of an item, where the class of that is known."""
+        reference = _reference(node.value) if isinstance(node, ast.Attribute) else None
+        owner = None if reference is None else self.class_of(reference)
+        function = None if owner is None else inspect.getattr_static(owner, node.attr, None)
+        return function if inspect.isfunction(function) else UNKNOWN
+
     def _call(self, id: str, config: str, node: ast.Call, bound: set[str]) -> Iterator[Finding]:
-        function = self._value(node.func, bound)
+        function, itself = self._value(node.func, bound), []
+        if function is UNKNOWN:
+            function, itself = self._method(node.func), [UNKNOWN]
         stars = any(isinstance(argument, ast.Starred) for argument in node.args)
         if function is UNKNOWN or stars or any(keyword.arg is None for keyword in node.keywords):
             return
@@ -130,23 +140,32 @@ class Expressions:
         except (ValueError, TypeError):
             return
         try:
-            signature.bind(*node.args, **{str(keyword.arg): None for keyword in node.keywords})
+            signature.bind(*itself, *node.args, **{str(keyword.arg): None for keyword in node.keywords})
         except TypeError as error:
             unknown = [str(keyword.arg) for keyword in node.keywords if keyword.arg not in signature.parameters]
-            hint = _close(unknown[0], signature.parameters) if unknown else ""
-            problem = f"{ast.unparse(node.func)} cannot be called so ({error}), in {config[:120]!r}"
+            hint = close_name(unknown[0], signature.parameters) if unknown else ""
+            name = re.sub(rf"{REFERENCES}\['(.*?)'\]", r"@\1", ast.unparse(node.func))
+            problem = f"{name} cannot be called so ({error}), in {config[:120]!r}"
             yield Finding(id, problem, hint or "Mend the arguments.")
 
 
-def _absent(id: str, module: ModuleType, name: str, text: str) -> Iterator[Finding]:
-    if not hasattr(module, name) and not is_module(f"{module.__name__}.{name}"):
-        hint = _close(name, dir(module)) or "Mend the name."
-        yield Finding(id, f"{module.__name__} has no attribute {name!r}, in {text[:120]!r}", hint)
+def _invalid(id: str, config: str, error: SyntaxError) -> Finding:
+    if SINGLE_QUOTED.search(config) and ReferenceResolver.id_matcher.search(config):
+        problem = f"has a reference in an f-string, where MONAI writes single quotes, in {config[:200]!r}"
+        return Finding(id, problem, "Write the f-string in double quotes, or join texts with +.")
+    return Finding(id, f"is not a valid expression ({error.msg}), got {config[:200]!r}", "Mend the Python in it.")
 
 
-def _close(word: str, options: Any) -> str:
-    hint = did_you_mean(word, [str(option) for option in options if not str(option).startswith("__")])
-    return hint if hint.startswith("Did") else ""
+def _guarded(tree: ast.AST) -> Iterator[ast.AST]:
+    """What is reached only where a test has found something to be there."""
+    for node in ast.walk(tree):
+        parts: list[ast.expr] = []
+        if isinstance(node, ast.IfExp) and GUARD.search(ast.unparse(node.test)):
+            parts = [node.body, node.orelse]
+        elif isinstance(node, ast.BoolOp) and GUARD.search(ast.unparse(node.values[0])):
+            parts = node.values[1:]
+        for part in parts:
+            yield from ast.walk(part)
 
 
 def _mentions(owner: type, name: str) -> bool:
@@ -172,36 +191,3 @@ def _names(table: symtable.SymbolTable) -> tuple[set[str], set[str]]:
             elif symbol.is_referenced() and (each is table or symbol.is_global()):
                 free.add(symbol.get_name())
     return bound, free - bound
-
-
-def _imported(config: Any) -> Iterator[tuple[str, str, str, str]]:
-    """The statement, the name it defines, the module and the attribute of it, as MONAI reads import statements."""
-    try:
-        if not ConfigExpression.is_import_statement(config):
-            return
-        (node, *_) = ast.parse(config[1:]).body
-    except (SyntaxError, ValueError):
-        return
-    if isinstance(node, (ast.Import, ast.ImportFrom)):
-        first = node.names[0]  # the others are left out
-        module = (node.module or "") if isinstance(node, ast.ImportFrom) else first.name
-        attribute = first.name if isinstance(node, ast.ImportFrom) else ""
-        yield config, first.asname or first.name, module, attribute
-
-
-def _import(id: str, text: str, module: str, attribute: str) -> Iterator[Finding]:
-    absent = missing_package(module, id)
-    if absent is not None:
-        yield absent._replace(problem=f"{absent.problem}, in {text!r}")
-    elif not is_module(module):
-        yield Finding(id, f"there is no module {module!r}, in {text!r}", "Mend the path.")
-    elif attribute and module in sys.modules:
-        yield from _absent(id, sys.modules[module], attribute, text)
-    names = [alias.name for alias in _aliases(text)]
-    if len(names) > 1:
-        yield Note(id, f"MONAI imports the first of several names alone, in {text!r}", "Give each an item of its own.")
-
-
-def _aliases(text: str) -> list[ast.alias]:
-    (node, *_) = ast.parse(text[1:]).body
-    return node.names if isinstance(node, (ast.Import, ast.ImportFrom)) else []

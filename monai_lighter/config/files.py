@@ -34,16 +34,19 @@ def config_root(files: Any) -> Path:
 def unreadable(files: Any, error: Exception) -> Exception:
     """A `ConfigError` for a file that is missing, no YAML or JSON, or does not fit those before it; other errors as they are."""
     if isinstance(error, FileNotFoundError):
-        if error.filename is not None:  # MONAI looks for config files itself; the logging file is opened
-            problem = f"Cannot find the logging config file: {error.filename}"
-            return ConfigFileError([Finding("logging_file", problem, "Mend the path.")])
-        return ConfigFileError([Finding("config_file", str(error).rstrip("."), "Mend the path.")])
+        if error.filename is None:  # MONAI looked for it; else it was opened
+            return ConfigFileError([Finding("config_file", str(error).rstrip("."), "Mend the path.")])
+        is_config = str(error.filename) in map(str, ensure_tuple(files))
+        id, kind = ("config_file", "config") if is_config else ("logging_file", "logging config")
+        return ConfigFileError([Finding(id, f"Cannot find the {kind} file: {error.filename}", "Mend the path.")])
     if isinstance(error, (yaml.YAMLError, json.JSONDecodeError)):
         names = ", ".join(map(str, ensure_tuple(files)))
         return ConfigError([Finding("config_file", f"{names} cannot be read: {error}", "Mend the file.")])
     if isinstance(error, (AttributeError, IndexError, KeyError, TypeError, ValueError)):
-        findings = list(_no_configs(ensure_tuple(files))) or list(_unmergeable(ensure_tuple(files)))
-        return ConfigError(findings) if findings else error
+        for finder in (_no_configs, _no_names, _unmergeable):
+            findings = list(finder(ensure_tuple(files)))
+            if findings:
+                return ConfigError(findings)
     return error
 
 
@@ -67,6 +70,15 @@ def _no_configs(files: Any) -> Iterator[Finding]:
 
 def _is_named_config(file: str | Path) -> bool:
     return re.match(ConfigParser.path_match, str(file), re.IGNORECASE) is not None
+
+
+def _no_names(files: Any) -> Iterator[Finding]:
+    """Names of items that YAML reads as a number, a date, true or false, which MONAI cannot merge."""
+    for file in map(str, files):
+        for name in ConfigParser.load_config_file(file):
+            if not isinstance(name, str):
+                problem = f"{file} has an item whose name must be a text, got the {type(name).__name__} {name!r}"
+                yield Finding(str(name), problem, "Quote the name, or take another.")
 
 
 def _unmergeable(files: Any) -> Iterator[Finding]:

@@ -6,11 +6,14 @@ import importlib.machinery
 import importlib.util
 import pkgutil
 import sys
+from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
+from types import ModuleType
+from typing import Any
 
-from monai_lighter.errors import Finding, Note
+from monai_lighter.errors import Finding, Note, did_you_mean
 
-__all__ = ["is_module", "missing_package"]
+__all__ = ["close_name", "is_module", "missing_attribute", "missing_package"]
 
 
 def is_module(path: str) -> bool:
@@ -41,6 +44,19 @@ def missing_package(path: str, id: str) -> Finding | None:
     if near is not None:
         return Finding(id, f"there is no package {package!r}", f"Did you mean {near!r}?")
     return Note(id, f"the package {package!r} is not installed", "Install it if the run needs it, or mend the name.")
+
+
+def missing_attribute(id: str, module: ModuleType, name: str, text: str) -> Iterator[Finding]:
+    """A finding where an imported module has no such attribute or submodule."""
+    if not hasattr(module, name) and not is_module(f"{module.__name__}.{name}"):
+        hint = close_name(name, dir(module)) or "Mend the name."
+        yield Finding(id, f"{module.__name__} has no attribute {name!r}, in {text[:120]!r}", hint)
+
+
+def close_name(word: str, options: Iterable[Any]) -> str:
+    """``Did you mean 'x'?`` where one of the names is close, else nothing."""
+    hint = did_you_mean(word, [str(option) for option in options if not str(option).startswith("__")])
+    return hint if hint.startswith("Did") else ""
 
 
 def _near(package: str) -> str | None:

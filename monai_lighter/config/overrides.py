@@ -88,7 +88,10 @@ def unused_overrides(configs: Sequence[dict], added: Iterable[str], known: Colle
         mention = re.compile(rf"[{ID_REF_KEY}{MACRO_KEY}]{re.escape(id)}(?!\w)")
         if ID_SEP_KEY in id or id in known or any(mention.search(text) for text in texts):
             continue
-        hint = did_you_mean(id, [key for key in configs[-1] if key != id])
+        inner = [known for known, _ in items(configs[-1]) if known.endswith(f"{ID_SEP_KEY}{id}")]
+        hint = (
+            did_you_mean(inner[0], inner[:1]) if inner else did_you_mean(id, [key for key in configs[-1] if key != id])
+        )
         yield Finding(id, f"override adds {id!r}, which nothing in the config refers to", hint)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 from monai.bundle.config_item import ConfigComponent
+from monai.bundle.reference_resolver import ReferenceResolver
 from monai.bundle.utils import ID_REF_KEY, ID_SEP_KEY
 
 __all__ = [
@@ -127,7 +128,7 @@ def locate(config: Any, id: str) -> str | None:
     path: list[str] = []
     node, steps = config, 0
     while True:
-        if isinstance(node, str) and node.startswith(ID_REF_KEY):
+        if isinstance(node, str) and ReferenceResolver.id_matcher.fullmatch(node.replace("#", ID_SEP_KEY)):
             steps += 1
             if steps > 100:
                 return None

@@ -6,7 +6,8 @@ As in torchtune's ``config/_validate.py``, keywords are bound to the signatures 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from pydoc import locate as locate_object
 from typing import Any
@@ -16,9 +17,11 @@ from monai.bundle.config_item import ComponentLocator, ConfigComponent
 from monai.utils.enums import CompInitMode
 
 from monai_lighter.config.modules import missing_package
+from monai_lighter.config.signatures import Accepted, accepted_by
+from monai_lighter.config.suggestions import suggest_in_module, suggest_short
 from monai_lighter.errors import Finding, Note, did_you_mean
 
-__all__ = ["component", "instance_of", "target_of"]
+__all__ = ["component", "instance_of", "misspelt_target", "names_component", "target_key", "target_of"]
 
 SPECIAL_KEYS = ConfigComponent.non_arg_keys
 MODES = tuple(mode.value for mode in CompInitMode)
@@ -44,33 +47,71 @@ def component(
         written_for: the version of MONAI that the config is written for, where that is older than the one installed. An
             argument unlike any that there is may then be one of that version: a `Note`.
     """
-    yield from _special(id, config)
-    if isinstance(name, str) and name.startswith(("$", "@")):
-        return
+    accepted = None
     if not isinstance(name, str):
         yield Finding(f"{id}::_target_", f"must be a class or function, got {name!r}", "Name one.")
-        return
-    target, error = _import(_path(name, locator))
-    if target is None:
-        yield _missing(f"{id}::_target_", name, error, locator)
-        return
-    if not callable(target):
-        kind = type(target).__name__
-        yield Finding(f"{id}::_target_", f"must be a class or function, got the {kind} {name}", "Name one.")
-        return
-    old = written_for if getattr(target, "__module__", "").partition(".")[0] == "monai" else None
-    yield from _arguments(id, config, name, target, old)
+    elif not name.startswith(("$", "@")):
+        target, error = _import(_path(name, locator))
+        old = written_for if getattr(target, "__module__", "").partition(".")[0] == "monai" else None
+        if target is None:
+            yield _missing(f"{id}::_target_", name, error, locator)
+        elif not callable(target):
+            kind = type(target).__name__
+            yield Finding(f"{id}::_target_", f"must be a class or function, got the {kind} {name}", "Name one.")
+        else:
+            accepted = accepted_by(target)
+    yield from _special(id, config, accepted or Accepted([], [], True))
+    if accepted is not None:
+        yield from _arguments(id, config, name, accepted, old)
 
 
-def _special(id: str, config: dict) -> Iterator[Finding]:
+def target_key(section: dict, locator: ComponentLocator) -> str | None:
+    """The key of a section without a ``_target_`` that was meant to be one."""
+    for key, value in section.items():
+        meant = _special_key(key) if isinstance(key, str) and isinstance(value, str) else None
+        if meant == "_target_" and (key.startswith("_") or names_component(value, locator)):
+            return key
+    return None
+
+
+def names_component(text: str, locator: ComponentLocator) -> bool:
+    """Whether a text is a ``_target_`` that can be found: a path with a module, or a short name of MONAI's."""
+    if not re.fullmatch(r"[A-Za-z_][\w.]*", text) or ("." not in text and _path(text, locator) == text):
+        return False
+    return callable(target_of(text, locator))
+
+
+def _special_key(key: str) -> str | None:
+    """The key of MONAI's configs that one with an underscore at an end was meant to be; None for those and for others."""
+    if key in SPECIAL_KEYS or not (key.startswith("_") or key.endswith("_")):
+        return None
+    close = get_close_matches(f"_{key.strip('_').lower()}_", SPECIAL_KEYS, 1, 0.8)
+    return close[0] if close else None
+
+
+def misspelt_target(id: str, section: dict, locator: ComponentLocator) -> Iterator[Finding]:
+    """A finding in a section that is no component for want of a ``_target_`` that is spelt right."""
+    key = target_key(section, locator)
+    if key is not None:
+        problem = f"MONAI's configs have no key {key!r}, got {section[key]!r:.80}"
+        yield Finding(f"{id}::{key}", problem, "Did you mean '_target_'?")
+
+
+def _special(id: str, config: dict, accepted: Accepted) -> Iterator[Finding]:
     mode = config.get("_mode_", CompInitMode.DEFAULT.value)
     if not isinstance(mode, str) or (mode not in MODES and not mode.startswith(("$", "@"))):
         yield Finding(f"{id}::_mode_", f"must be one of {', '.join(MODES)}, got {mode!r}", did_you_mean(mode, MODES))
     for key in config:
-        if isinstance(key, str) and key not in SPECIAL_KEYS and key.startswith("_") and key.endswith("_"):
-            hint = did_you_mean(key, SPECIAL_KEYS)
-            if hint.startswith("Did"):
-                yield Finding(f"{id}::{key}", f"MONAI's configs have no key {key!r}", hint)
+        meant = _meant(key, accepted)
+        if meant is not None:
+            yield Finding(f"{id}::{key}", f"MONAI's configs have no key {key!r}", f"Did you mean {meant!r}?")
+
+
+def _meant(key: Any, accepted: Accepted) -> str | None:
+    """The special key that one of a component was meant to be; what the target may take is left alone."""
+    if not isinstance(key, str) or key in accepted.names or (accepted.is_open and not key.startswith("_")):
+        return None
+    return _special_key(key)
 
 
 def _path(name: str, locator: ComponentLocator) -> str:
@@ -96,11 +137,7 @@ def _missing(id: str, name: str, error: Exception | None, locator: ComponentLoca
 
 def _suggest(name: str, locator: ComponentLocator) -> str:
     module, _, last = name.rpartition(".")
-    names: Iterable[str] = (locator._components_table or {}) if not module else dir(_import(module)[0] or object)
-    hint = did_you_mean(last, names)
-    if not hint.startswith("Did"):
-        return "Mend the path, or install the package it is in." if module else "Give its full path, or mend the name."
-    return hint.replace("'", f"'{module}.", 1) if module else hint
+    return suggest_in_module(module, _import(module)[0], last) if module else suggest_short(name, locator)
 
 
 def _import(path: str) -> tuple[Any, Exception | None]:
@@ -111,26 +148,23 @@ def _import(path: str) -> tuple[Any, Exception | None]:
         return None, error
 
 
-def _arguments(id: str, config: dict, name: str, target: Any, written_for: str | None) -> Iterator[Finding]:
-    try:
-        signature = inspect.signature(target)
-    except (ValueError, TypeError):
-        return
-    parameters = signature.parameters.values()
-    accepted = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-    given = [key for key in config if key not in SPECIAL_KEYS]
-    if not any(p.kind is p.VAR_KEYWORD for p in parameters):
-        for key in given:
-            if key not in accepted and key != "_debug_":
-                yield _unknown(f"{id}::{key}", str(key), config[key], name, accepted, written_for)
-    if config.get("_mode_", "default") == "default":
-        missing = [p.name for p in parameters if p.name in accepted and p.default is p.empty and p.name not in given]
-        if missing:
-            yield Finding(id, f"{name} needs {', '.join(map(repr, missing))}, got {given or 'no argument'}", "Add it.")
+def _arguments(id: str, config: dict, name: str, accepted: Accepted, written_for: str | None) -> Iterator[Finding]:
+    given = [key for key in config if key not in SPECIAL_KEYS and _meant(key, accepted) is None]
+    for key in given:
+        if key in accepted.names or key == "_debug_":
+            continue
+        if not accepted.is_open:
+            yield _unknown(f"{id}::{key}", str(key), config[key], name, accepted.names, written_for)
+        elif get_close_matches(str(key), accepted.names, 1, 0.8):
+            problem = f"{name} may have no argument {key!r}, got {config[key]!r:.80}"
+            yield Note(f"{id}::{key}", problem, did_you_mean(str(key), accepted.names))
+    missing = [key for key in accepted.required if key not in given]
+    if missing and config.get("_mode_", "default") == "default":
+        yield Finding(id, f"{name} needs {', '.join(map(repr, missing))}, got {given or 'no argument'}", "Add it.")
 
 
 def _unknown(id: str, key: str, value: Any, name: str, accepted: Sequence[str], written_for: str | None) -> Finding:
-    if written_for is None or get_close_matches(key, accepted, 1, 0.75):
+    if written_for is None or get_close_matches(key.lower(), [name.lower() for name in accepted], 1, 0.75):
         return Finding(id, f"{name} has no argument {key!r}, got {value!r:.80}", did_you_mean(key, accepted))
     problem = f"{name} of MONAI {monai.__version__} has no argument {key!r}, got {value!r:.80}"
     return Note(id, problem, f"The config is written for MONAI {written_for}: install that, or remove the argument.")

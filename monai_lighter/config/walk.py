@@ -14,7 +14,8 @@ from monai.bundle.utils import ID_SEP_KEY
 from monai_lighter.config.expressions import Expressions, copied_from
 from monai_lighter.config.overrides import items
 from monai_lighter.config.sections import locate
-from monai_lighter.config.targets import component, target_of
+from monai_lighter.config.targets import component, misspelt_target, target_of
+from monai_lighter.config.texts import half_references
 from monai_lighter.errors import Finding, did_you_mean
 
 __all__ = ["Built", "Walk", "at"]
@@ -85,15 +86,24 @@ class Walk:
                 return
             yield from component(id, config, self._target(config), self.locator, self.written_for)
         elif isinstance(config, str):
-            if ConfigExpression.is_expression(config):
-                yield from self.expressions.findings(id, config)
-            for reference in REFERENCE.match_refs_pattern(config):
-                yield from self._reference(id, config, reference, (*trail, id))
+            yield from self._text(id, config, (*trail, id))
+        elif isinstance(config, dict):
+            yield from misspelt_target(id, config, self.locator)
         if isinstance(config, (dict, list)):
             for _, sub_id, _ in REFERENCE.iter_subconfigs(id, config):
                 yield from self.item(sub_id, (*trail, id))
         if is_component:
             self.built.append(Built(id, str(self._target(config))))
+
+    def _text(self, id: str, config: str, trail: tuple[str, ...]) -> Iterator[Finding]:
+        is_expression = ConfigExpression.is_expression(config)
+        if is_expression:
+            yield from self.expressions.findings(id, config)
+        references = REFERENCE.match_refs_pattern(config)
+        for reference in references:
+            yield from self._reference(id, config, reference, trail)
+        if not references and not is_expression:
+            yield from half_references(id, config, self.full)
 
     def _target(self, config: dict) -> Any:
         """The target of a component; where it refers to a text in the config, that text."""

@@ -10,26 +10,23 @@ import posixpath
 import stat
 import tarfile
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from monai_lighter.inspection.report import Level, Verdict
 from monai_lighter.inspection.source import DirectorySource, Member, Source, SourceError, link_problem, name_problems
+from monai_lighter.inspection.zip_records import ENCRYPTED, MAX_RATIO, RATIO_FROM, zip_problems
 
-__all__ = ["TarSource", "ZipSource", "open_source", "zip_problems"]
+__all__ = ["TarSource", "ZipSource", "open_source"]
 
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 
 MAX_COUNT = 20_000
 MAX_TOTAL = 64 << 30
 """Bytes that all files may take together."""
-MAX_RATIO = 100
-"""How often larger than its compressed form a file may be; deflate reaches 1032 on zeros."""
-RATIO_FROM = 4 << 20
-"""Bytes below which the ratio does not matter."""
-ENCRYPTED = 0x1
 SYSTEM_UNIX = 3
+MACOS = "__MACOSX"
+"""Directory that macOS adds to a zip file, beside that of the bundle."""
 
 
 def open_source(path: str | Path) -> Source:
@@ -65,7 +62,7 @@ class _ArchiveSource:
         root = _root([member.name for member in members])
         self.is_bomb = False
         self._members = [
-            Member(m.name[len(root) :].rstrip("/"), m.size, m.kind, m.link, None, m.raw)
+            Member(m.name.removeprefix(root).rstrip("/"), m.size, m.kind, m.link, None, m.raw)
             for m in members
             if m.name.rstrip("/") != root.rstrip("/")
         ]
@@ -91,7 +88,7 @@ class _ArchiveSource:
 
 def _root(names: list[str]) -> str:
     """The directory that every file is in, with its ``/``; empty where there is none, or where it is ``configs``."""
-    tops = {name.split("/")[0] for name in names}
+    tops = {name.split("/")[0] for name in names} - {MACOS}
     if len(tops) != 1 or not any("/" in name.rstrip("/") for name in names):
         return ""
     top = tops.pop()
@@ -134,25 +131,6 @@ class ZipSource(_ArchiveSource):
             return Member(info.filename, kind="directory", raw=info)
         special = info.create_system == SYSTEM_UNIX and stat.S_IFMT(mode) not in (0, stat.S_IFREG)
         return Member(info.filename, info.file_size, "special" if special else "file", raw=info)
-
-
-def zip_problems(archive: zipfile.ZipFile) -> Iterator[tuple[str, Verdict]]:
-    """What is odd about the records of a zip file: bombs, encryption, records that overlap, data that no record names."""
-    end = 0
-    for info in sorted(archive.infolist(), key=lambda info: info.header_offset):
-        name = info.filename
-        if info.header_offset < end:
-            yield name, Verdict(Level.DANGER, "bomb: its data overlaps that of another file")
-        elif info.header_offset > end and not end:
-            yield name, Verdict(Level.LOOK, f"{info.header_offset} bytes before the first file")
-        end = info.header_offset + 30 + len(info.orig_filename) + info.compress_size
-        if info.flag_bits & ENCRYPTED:
-            yield name, Verdict(Level.DANGER, "encrypted: cannot be read")
-        if info.file_size > RATIO_FROM and info.file_size > MAX_RATIO * max(info.compress_size, 1):
-            ratio = info.file_size // max(info.compress_size, 1)
-            yield name, Verdict(Level.DANGER, f"bomb: {info.file_size} bytes from {info.compress_size}, {ratio} to 1")
-        if "\0" in info.orig_filename:
-            yield name, Verdict(Level.DANGER, "name with a zero byte, cut there by some readers")
 
 
 class _Limited(io.RawIOBase):

@@ -7,16 +7,17 @@ import os
 from collections.abc import Iterator
 
 from monai_lighter.inspection.attributes import method_verdicts, open_verdict
-from monai_lighter.inspection.judge import judge_located, name_of, rule_for
+from monai_lighter.inspection.judge import judge_located, name_of
 from monai_lighter.inspection.policy import LOCATED
 from monai_lighter.inspection.report import Level, Verdict
 from monai_lighter.inspection.resolve import Found, Scope, parameters
-from monai_lighter.inspection.strings import WRITTEN
-from monai_lighter.inspection.syntax import alternatives, argument_state, reference_path
+from monai_lighter.inspection.safeguards import call_verdict, safeguard_for, unpickles
+from monai_lighter.inspection.strings import is_written
+from monai_lighter.inspection.syntax import alternatives, constant, reference_path
 
 __all__ = ["CallReader"]
 
-PLAIN_CALLED = (ast.Name, ast.Attribute, ast.Subscript, ast.Lambda, ast.Call)
+PLAIN_CALLED = (ast.Name, ast.Attribute, ast.Lambda, ast.Call)
 
 
 class CallReader(ast.NodeVisitor):
@@ -54,16 +55,24 @@ class CallReader(ast.NodeVisitor):
 
     def visit_Call(self, node: ast.Call) -> None:
         self.calls += 1
-        if named := self._named_attribute(node.func):
+        if isinstance(node.func, ast.Call) and (named := self._named_attribute(node.func)):
+            for default in node.func.args[2:]:
+                self.visit(default)
             node = ast.Call(named, node.args, node.keywords)
         names = {name_of(found) for found in self.found(node.func)}
-        special = {"builtins.getattr": self._getattr, "builtins.setattr": self._setattr, "builtins.type": self._type}
+        special = {
+            "builtins.getattr": self._getattr,
+            "builtins.hasattr": self._hasattr,
+            "builtins.setattr": self._setattr,
+            "builtins.type": self._type,
+        }
         if names & {"builtins.open", "_io.open", "io.open"}:
             self.verdicts.append(open_verdict(node))
         elif len(names) == 1 and (name := next(iter(names))) in special:
-            special[name](node)
-        elif not self._ruled(node):
-            if not isinstance(node.func, PLAIN_CALLED):
+            if special[name](node):
+                node = ast.Call(node.func, node.args[1:], node.keywords)
+        elif not self._guarded(node):
+            if not _is_plainly_called(node.func):
                 self.look("calls something that is computed")
             self.verdicts += method_verdicts(node)
             if isinstance(node.func, ast.Attribute):
@@ -108,10 +117,12 @@ class CallReader(ast.NodeVisitor):
     def _argument(self, name: str, value: ast.expr) -> None:
         if name in LOCATED:
             self.located(value)
+        if unpickles(name, constant(value)):
+            self.danger(f"{name}: loads pickles, which run code")
         if any(found.object is os.environ for found in self.found(value)):
             self.look("os.environ is handed on: may be changed")
         outer = self.argument
-        self.argument = outer if WRITTEN.fullmatch(outer) else name or outer
+        self.argument = outer if is_written(outer) else name or outer
         self.visit(value)
         self.argument = outer
 
@@ -140,18 +151,14 @@ class CallReader(ast.NodeVisitor):
         ]
         return bool(fine) and all(fine)
 
-    def _ruled(self, node: ast.Call) -> bool:
-        """Whether it is a function that one argument makes safe, and that argument does."""
-        found = self.found(node.func)
-        for each in found:
-            rule = rule_for(each.object)
-            if rule is None:
-                return False
-            argument, wanted, may_miss = rule
-            state = argument_state(node, argument, wanted)
-            if state is False or (state is None and not (may_miss and len(node.args) < 3)):
-                return False
-        return bool(found)
+    def _guarded(self, node: ast.Call) -> bool:
+        """Whether it is a function that one argument makes safe, and that argument does. Notes what leaving it out does."""
+        guards = [safeguard_for(found.object) for found in self.found(node.func)]
+        verdicts = [call_verdict(guard, node) if guard else None for guard in guards]
+        if not verdicts or None in verdicts:
+            return False
+        self.verdicts += [verdict for verdict in verdicts if verdict and verdict.level]
+        return True
 
     def _named_attribute(self, node: ast.AST) -> ast.Attribute | None:
         """``a.b`` for ``getattr(a, 'b')``."""
@@ -162,21 +169,38 @@ class CallReader(ast.NodeVisitor):
         name = node.args[1].value if len(node.args) > 1 and isinstance(node.args[1], ast.Constant) else None
         return ast.Attribute(value=node.args[0], attr=name, ctx=ast.Load()) if isinstance(name, str) else None
 
-    def _getattr(self, node: ast.Call) -> None:
-        if named := self._named_attribute(node):
+    def _getattr(self, node: ast.Call) -> bool:
+        """As all of these: whether the first argument is read here."""
+        named = self._named_attribute(node)
+        if named:
             self.visit(named)
         else:
             self.danger("getattr with a computed name")
+        return named is not None
 
-    def _setattr(self, node: ast.Call) -> None:
+    def _hasattr(self, node: ast.Call) -> bool:
+        return bool(node.args) and bool(self.found(node.args[0]))
+
+    def _setattr(self, node: ast.Call) -> bool:
         known = [name_of(found) for found in self.found(node.args[0])] if node.args else []
         if known and all(name.startswith("torch.backends.") for name in known):
-            return
+            return True
         if known or not node.args or not isinstance(node.args[0], (ast.Subscript, ast.Attribute)):
             self.danger("setattr: changes an object of a package")
         else:
             self.look("setattr")
+        return False
 
-    def _type(self, node: ast.Call) -> None:
+    def _type(self, node: ast.Call) -> bool:
         if len(node.args) != 1 or node.keywords:
             self.danger("type with three arguments: builds a class")
+        return False
+
+
+def _is_plainly_called(function: ast.AST) -> bool:
+    """Whether what is called is named, or an item of something that is: no item of something that is computed."""
+    if not isinstance(function, ast.Subscript):
+        return isinstance(function, PLAIN_CALLED)
+    while isinstance(function, (ast.Subscript, ast.Attribute)):
+        function = function.value
+    return isinstance(function, ast.Name)

@@ -8,12 +8,13 @@ from typing import Any
 
 from monai_lighter.config.compat import translated
 from monai_lighter.inspection.documents import Pairs
-from monai_lighter.inspection.expressions import read_expression
-from monai_lighter.inspection.judge import judge, name_of, rule_for
+from monai_lighter.inspection.ids import iter_items, macro_parts
+from monai_lighter.inspection.judge import judge, name_of
 from monai_lighter.inspection.policy import LOCATED
 from monai_lighter.inspection.report import Entry, Level, Verdict
-from monai_lighter.inspection.scope import BundleScope, ItemScope, iter_items
-from monai_lighter.inspection.strings import WRITTEN, leaves_bundle, path_verdict, urls
+from monai_lighter.inspection.safeguards import guarded, safeguard_for, unpickles
+from monai_lighter.inspection.scope import BundleScope, TooMuchError
+from monai_lighter.inspection.strings import is_written, leaves_bundle, path_verdict, urls
 
 __all__ = ["config_entries"]
 
@@ -23,14 +24,25 @@ DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 
 def config_entries(scope: BundleScope) -> Iterator[Entry]:
     """All entries of all configs of a bundle."""
-    for file, content in scope.documents.items():
-        for id, key, value in iter_items(content):
-            if isinstance(value, Pairs):
-                yield from _component(scope, file, id, value)
-            elif isinstance(value, str):
-                yield from _text(scope, file, id, key, value)
-        yield from _project(file, content)
-        yield from _large_files(file, content)
+    try:
+        for file, content in scope.documents.items():
+            for id, key, value in iter_items(content):
+                yield from _item(scope, file, id, key, value)
+            yield from _large_files(file, content)
+    except TooMuchError:
+        why = "more expressions, or more values of references, than are read: nothing is known of what is not listed"
+        yield Entry(Level.DANGER, "config", "", "bomb", why)
+
+
+def _item(scope: BundleScope, file: str, id: str, key: str, value: Any) -> Iterator[Entry]:
+    if unpickles(key, value):
+        yield Entry(Level.DANGER, "target", file, f"{key}: {_short(value)}", "loads pickles, which run code", id)
+    if isinstance(value, Pairs):
+        yield from _component(scope, file, id, value)
+    elif isinstance(value, str):
+        yield from _text(scope, file, id, key, value)
+        if id == "project":
+            yield _project(file, value)
 
 
 def _component(scope: BundleScope, file: str, id: str, config: Pairs) -> Iterator[Entry]:
@@ -48,19 +60,21 @@ def _component(scope: BundleScope, file: str, id: str, config: Pairs) -> Iterato
             yield Entry(
                 Level.OK, "target", file, f"{key}: {_short(value)}", "evaluated before the target is called", place
             )
-        elif (key == "allow_pickle" and value not in (None, False)) or (key == "weights_only" and value is not True):
-            yield Entry(Level.DANGER, "target", file, f"{key}: {value}", "loads pickles, which run code", place)
         elif key in LOCATED:
             for verdict in dict.fromkeys(scope.looked_up(value, place)):
                 yield Entry(verdict.level, "target", file, f"{key}: {_short(value)}", verdict.why, place)
 
 
 def _short(value: Any) -> str:
-    return value if isinstance(value, str) else f"{len(value)} items" if isinstance(value, list) else "a component"
+    return f"{len(value)} items" if isinstance(value, list) else str(value)
 
 
 def _text(scope: BundleScope, file: str, id: str, key: str, text: str) -> Iterator[Entry]:
     """All that a text in a config says."""
+    module = scope.modules.given_to_component(id)
+    if module:
+        why = f"module {module} is handed on: what is reached through it is not seen"
+        yield Entry(Level.DANGER, "target", file, text, why, id)
     if key == TARGET:
         yield from _target(scope, file, id, text)
     if text.startswith("$"):
@@ -100,7 +114,7 @@ def _target(scope: BundleScope, file: str, id: str, text: str) -> Iterator[Entry
 
 
 def _computed_target(scope: BundleScope, file: str, id: str, text: str, expression: str) -> Iterator[Entry]:
-    read = read_expression(expression, ItemScope(scope, id))
+    read = scope.read(expression, id, 0)
     for name in read.names:
         found = scope.resolver.dotted(name)
         verdict = judge(found, as_target=True)
@@ -113,45 +127,35 @@ def _computed_target(scope: BundleScope, file: str, id: str, text: str, expressi
     yield Entry(level, "target", file, text, why + _state(scope, id), id)
 
 
-def _parents(scope: BundleScope, id: str) -> list[Pairs]:
-    return [value for value in scope.items.get(id.rpartition("::")[0], ()) if isinstance(value, Pairs)]
-
-
 def _state(scope: BundleScope, id: str) -> str:
-    disabled = any(parent.last("_disabled_") not in (None, False) for parent in _parents(scope, id))
+    disabled = any(parent.last("_disabled_") not in (None, False) for parent in scope.parents(id))
     return " (disabled, as the config stands)" if disabled else ""
 
 
 def _with_arguments(scope: BundleScope, id: str, value: Any, verdict: Verdict) -> Verdict:
     """The verdict on a function that one argument makes safe, with the arguments it has."""
-    rule, parents = rule_for(value), _parents(scope, id)
+    guard, parents = safeguard_for(value), scope.parents(id)
     if value is open and any(set(str(parent.last("mode") or "r")) - set("rbt") for parent in parents):
         return Verdict(Level.DANGER, "writes a file")
-    if rule is None:
+    if guard is None or not parents:
         return verdict
-    argument, wanted, may_miss = rule
-    given = [parent.last(argument) for parent in parents if argument in parent.names()]
-    if parents and (
-        all(value is wanted for value in given) and (len(given) == len(parents) or (may_miss and not given))
-    ):
-        return Verdict(Level.OK, f"safe with {argument}: {wanted}")
-    return verdict
+    return max((guarded(guard, dict(parent)) or verdict for parent in parents), key=lambda each: each.level)
 
 
 def _expression(scope: BundleScope, file: str, id: str, key: str, text: str) -> Iterator[Entry]:
-    read = read_expression(text, ItemScope(scope, id))
+    read = scope.read(text, id, 0)
     level = max((verdict.level for verdict in read.verdicts), default=Level.OK)
     why = "; ".join(verdict.why for verdict in read.verdicts) or ", ".join(read.names)
     kind = "import" if read.is_import else "expression"
     yield Entry(level, kind, file, text, why, id, read.group)
     for part, argument in read.texts:
         yield from _named(scope, file, id, part)
-        written = argument if WRITTEN.fullmatch(argument) else key
+        written = argument if is_written(argument) else key
         yield from _places(scope, file, id, written, part, part in read.joined)
 
 
 def _macro(scope: BundleScope, file: str, id: str, text: str) -> Iterator[Entry]:
-    path, wanted = scope.macro(text, id)
+    path, wanted = macro_parts(text, id)
     if not path:
         there = bool(scope.items.get(wanted))
         yield Entry(Level.OK if there else Level.LOOK, "macro", file, text, "" if there else "leads to nothing", id)
@@ -173,21 +177,15 @@ def _places(scope: BundleScope, file: str, id: str, key: str, text: str, joined:
         return
     for value in scope.values(text, id) if not joined else [text]:
         usable = isinstance(value, str) and not value.startswith("$")
-        verdict = path_verdict(value, bool(WRITTEN.fullmatch(key)), joined) if usable else None
+        verdict = path_verdict(value, is_written(key), joined) if usable else None
         if verdict is not None:
             yield Entry(verdict.level, "path", file, value, verdict.why, id)
 
 
-def _project(file: str, content: Any) -> Iterator[Entry]:
-    project = content.last("project") if isinstance(content, Pairs) else None
-    if isinstance(project, str) and content.last("system") is not None:
-        outside = leaves_bundle(project) or project.startswith(("$", "@"))
-        why = (
-            "imports a directory outside of the bundle"
-            if outside
-            else "imports a directory of the bundle, which runs it"
-        )
-        yield Entry(Level.DANGER if outside else Level.LOOK, "import", file, project, why, "project")
+def _project(file: str, project: str) -> Entry:
+    outside = leaves_bundle(project) or project.startswith(("$", "@", "%"))
+    why = "imports a directory outside of the bundle" if outside else "imports a directory of the bundle, which runs it"
+    return Entry(Level.DANGER if outside else Level.LOOK, "import", file, project, why, "project")
 
 
 def _large_files(file: str, content: Any) -> Iterator[Entry]:

@@ -15,7 +15,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from monai_lighter.inspection.archive import open_source
 from monai_lighter.inspection.source import DirectorySource, Member, Source
 
-__all__ = ["CACHES", "RUN_FOLDERS", "bundle_digest", "log_digest", "run_digest", "source_digest"]
+__all__ = ["CACHES", "RUN_FOLDERS", "bundle_digest", "log_digest", "run_digest", "source_digest", "stream_digest"]
 
 logger = logging.getLogger(__name__)
 
@@ -86,27 +86,28 @@ def _lines(source: Source, folders: Collection[str] | None) -> Iterator[bytes]:
         if member.kind == "link":
             digest = "link:" + hashlib.sha256(member.link.encode("utf-8", "surrogateescape")).hexdigest()
         else:
-            digest = member_digest(source, member)
+            digest = _member_digest(source, member)
         name = unicodedata.normalize("NFC", member.name)
         yield f"{digest} {name}\0".encode("utf-8", "surrogateescape")
 
 
-def member_digest(source: Source, member: Member) -> str:
+def _member_digest(source: Source, member: Member) -> str:
     """sha256 of one file's content."""
     if member.path is not None:
         status = member.path.stat()
         return _file_digest(member.path, status.st_size, status.st_mtime_ns, status.st_ino)
     with source.open(member) as stream:
-        return _stream_digest(stream)
+        return stream_digest(stream)
 
 
 @lru_cache(maxsize=100_000)
 def _file_digest(path: Path, size: int, time: int, inode: int) -> str:
     with path.open("rb") as stream:
-        return _stream_digest(stream)
+        return stream_digest(stream)
 
 
-def _stream_digest(stream: BinaryIO) -> str:
+def stream_digest(stream: BinaryIO) -> str:
+    """sha256 of the rest of a stream."""
     digest = hashlib.sha256()
     while block := stream.read(BLOCK):
         digest.update(block)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,6 +19,9 @@ MAX_JSON = 32 << 20
 MAX_DEPTH = 60
 MAX_ITEMS = 200_000
 """Items of a config, where each use of an alias counts anew: what a walk over the config would meet."""
+MAX_JSON_ITEMS = 1_000_000
+MAX_IDS = 1 << 27
+"""Characters of the ids of all items together, each of which has the keys of those around it in it."""
 STANDARD = "tag:yaml.org,2002:"
 PLAIN_TAGS = {f"{STANDARD}{name}" for name in ("str", "int", "float", "bool", "null", "map", "seq", "merge", "value")}
 READABLE_TAGS = PLAIN_TAGS | {f"{STANDARD}{name}" for name in ("binary", "timestamp", "omap", "pairs", "set")}
@@ -79,18 +83,20 @@ def _read_json(text: str) -> Document:
 
 
 def _measure(content: Any) -> None:
-    stack, count = [(content, 1)], 0
+    stack, count, ids = [(content, 1, 0)], 0, 0
     while stack:
-        item, depth = stack.pop()
-        count += 1
-        if depth > MAX_DEPTH:
-            raise DocumentError(f"bomb: nested deeper than {MAX_DEPTH}")
-        values = [value for _, value in item] if isinstance(item, Pairs) else item if isinstance(item, list) else []
-        stack += [(value, depth + 1) for value in values]
+        item, depth, id = stack.pop()
+        count, ids = count + 1, ids + id
+        if depth > MAX_DEPTH or count > MAX_JSON_ITEMS or ids > MAX_IDS:
+            raise DocumentError(f"bomb: nested deeper than {MAX_DEPTH}, or too many items or too long keys")
+        if isinstance(item, Pairs):
+            stack += [(value, depth + 1, id + len(key)) for key, value in item]
+        elif isinstance(item, list):
+            stack += [(value, depth + 1, id + 1) for value in item]
 
 
 def _duplicates(keys: list[str]) -> Iterator[Verdict]:
-    for key in sorted({key for key in keys if keys.count(key) > 1} if len(keys) != len(set(keys)) else ()):
+    for key in sorted(key for key, count in Counter(keys).items() if count > 1):
         yield Verdict(Level.DANGER, f"duplicate key {key!r}: only the last value counts, a reader may see another")
 
 
@@ -122,6 +128,7 @@ def _read_yaml(text: str) -> Document:
         raise DocumentError(f"bomb: more than {MAX_ITEMS} items once its aliases are expanded ({sizes[id(node)]})")
     problems: list[Verdict] = []
     content = None if node is None else _plain(node, problems)
+    _measure(content)
     return Document(content, list(dict.fromkeys(problems)))
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import ast
 import builtins
+import io
 import re
 from collections.abc import Iterable, Iterator
 from types import ModuleType
 from typing import NamedTuple
 
-from monai_lighter.inspection.attributes import CALLED, DANGEROUS_ATTRIBUTES, HARMLESS_DUNDERS, WRITING_ATTRIBUTES
+from monai_lighter.inspection.attributes import CALLED, DANGEROUS_ATTRIBUTES, HARMLESS_DUNDERS, WRITING
 from monai_lighter.inspection.calls import CallReader
 from monai_lighter.inspection.judge import judge, judge_import, name_of
+from monai_lighter.inspection.pickled import pickle_entries
 from monai_lighter.inspection.policy import DANGEROUS
 from monai_lighter.inspection.report import Level, Verdict
 from monai_lighter.inspection.resolve import Scope
@@ -67,7 +69,11 @@ def read_expression(text: str, scope: Scope) -> Expression:
         reader.look("no expression: it cannot be evaluated")
     verdicts = list(dict.fromkeys(reader.verdicts))
     dangerous = any(verdict.level is Level.DANGER for verdict in verdicts)
-    names = list(reader.candidates(only)) if isinstance(only, (ast.Name, ast.Attribute, ast.Subscript)) else []
+    names = (
+        list(dict.fromkeys(reader.candidates(only)))
+        if isinstance(only, (ast.Name, ast.Attribute, ast.Subscript))
+        else []
+    )
     group = "dangerous" if dangerous else "call" if reader.calls else "plain"
     return Expression(group, verdicts, reader.texts, reader.joined, names, reader.references)
 
@@ -111,6 +117,8 @@ class _Reader(CallReader):
                 self.local.add(inner.arg)
             elif isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store):
                 self.local.add(inner.id)
+            elif isinstance(inner, (ast.Attribute, ast.Subscript)) and not isinstance(inner.ctx, ast.Load):
+                self.danger(f"assigns to .{inner.attr}" if isinstance(inner, ast.Attribute) else "assigns to an item")
         self.generic_visit(node)
 
     def candidates(self, node: ast.AST) -> Iterator[str]:
@@ -156,46 +164,55 @@ class _Reader(CallReader):
         self.generic_visit(node)
 
     def visit_Constant(self, node: ast.Constant) -> None:
+        if isinstance(node.value, bytes):
+            self._bytes(node.value)
         if isinstance(node.value, (str, bytes)):
             text = node.value if isinstance(node.value, str) else node.value.decode("latin-1")
             self.texts.append((text, self.argument))
             if set(DUNDER.findall(text)) - HARMLESS_DUNDERS:
                 self.danger(f"text {text[:80]!r} names an inner attribute")
 
+    def _bytes(self, data: bytes) -> None:
+        """A constant that is a pickle: what loads it need not be seen here."""
+        entries = pickle_entries("", io.BytesIO(data), self.scope.resolver, False)
+        self.verdicts += [Verdict(entry.level, f"a pickle: {entry.what}") for entry in entries if entry.level]
+
     def chain(self, node: ast.AST) -> None:
         """A name with its attributes, judged as a whole."""
         base, attributes = dotted_name(node)
         path = reference_path(base)
+        known = list(dict.fromkeys(self.candidates(node)))
         if path is not None:
             self.references.append(path)
             for name in self.scope.held(path) if node is not self.only else ():
-                self._judged(name)
+                self._judged(name, handed_on=True)
         elif not isinstance(base, ast.Name):
             self.visit(base)
         names = [base.id] if isinstance(base, ast.Name) and base.id != REFERENCES else []
         for attribute in [*names, *attributes]:
             if DUNDER.fullmatch(attribute) and attribute not in HARMLESS_DUNDERS:
                 self.danger(f"inner attribute {attribute}")
-        known = list(self.candidates(node))
         for name in known:
-            self._judged(name)
+            self._judged(name, handed_on=node is not self.only)
         if not known:
             self._unknown(base, attributes)
 
-    def _judged(self, name: str) -> None:
+    def _judged(self, name: str, handed_on: bool) -> None:
         found = self.scope.resolver.dotted(name)
         verdict = judge(found)
+        is_module = isinstance(found.object, ModuleType)
         if found.object is open:
             self.danger("open is handed on: may write a file")
+        elif is_module and handed_on and verdict.level < Level.DANGER:
+            self.danger(f"module {name_of(found)} is handed on: what is reached through it is not seen")
         elif verdict.level:
-            what = "module " if isinstance(found.object, ModuleType) else ""
-            self.verdicts.append(Verdict(verdict.level, f"{what}{name_of(found)}: {verdict.why}"))
+            self.verdicts.append(Verdict(verdict.level, f"{'module ' * is_module}{name_of(found)}: {verdict.why}"))
 
     def _unknown(self, base: ast.AST, attributes: list[str]) -> None:
         for attribute in attributes:
-            if attribute in DANGEROUS_ATTRIBUTES:
+            if attribute in DANGEROUS_ATTRIBUTES or (attribute.startswith("_") and not DUNDER.fullmatch(attribute)):
                 self.danger(f"attribute .{attribute}")
-            elif attribute in WRITING_ATTRIBUTES:
+            elif WRITING.fullmatch(attribute):
                 self.look(f"attribute .{attribute}: may write a file")
         if isinstance(base, ast.Name) and base.id not in self.local and base.id != REFERENCES:
             self.look(f"name {base.id!r} is not known")

@@ -14,7 +14,7 @@ from monai_lighter.inspection.attributes import DANGEROUS_ATTRIBUTES, MUTATORS
 from monai_lighter.inspection.report import Level, Verdict
 from monai_lighter.inspection.resolve import MISSING, STDLIB, Found, Resolver, look_up
 
-__all__ = ["home_of", "judge", "judge_import", "judge_located", "module_danger", "name_of", "rule_for"]
+__all__ = ["home_of", "judge", "judge_import", "judge_located", "module_danger", "name_of"]
 
 REACHING = {"functools", *(name.split(".")[0] for name in policy.DANGEROUS)} & STDLIB
 """Modules of the standard library that hold dangerous objects."""
@@ -33,7 +33,6 @@ class _Lists:
         self.harmless = {id(value): value for value, _ in harmless}
         bases = [find(name).object for name in policy.HARMLESS_BASES]
         self.bases = tuple(base for base in bases if inspect.isclass(base))
-        self.unsafe = {id(find(name).object): rule for name, rule in policy.UNSAFE_DEFAULTS.items()}
 
     @staticmethod
     def _found(items: Iterable[tuple[str, str]], find: Any) -> list[tuple[Found, str]]:
@@ -84,11 +83,6 @@ def judge_located(name: str, resolver: Resolver) -> Iterator[Verdict]:
             yield Verdict(verdict.level, f"{name_of(found)}: {verdict.why}")
 
 
-def rule_for(value: Any) -> tuple[str, bool | None, bool] | None:
-    """For a function that one argument makes safe: that argument, the value it needs, whether it may be left out."""
-    return _lists().unsafe.get(id(value))
-
-
 def _by_name(found: Found) -> Verdict:
     root, _, rest = found.name.partition(".")
     name = f"os.{rest}" if root in ("nt", "posix") else found.name
@@ -108,10 +102,11 @@ def _by_object(found: Found) -> Verdict:
     home = home_of(value)
     if id(value) in lists.dangerous:
         return Verdict(Level.DANGER, lists.dangerous[id(value)][1])
-    if name_of(found) in policy.DANGEROUS:
-        return Verdict(Level.DANGER, policy.DANGEROUS[name_of(found)])
     if id(value) in lists.harmless:
         return Verdict(Level.OK, "on the list of harmless objects")
+    inherited = _of_dangerous_class(value, name_of(found), lists)
+    if inherited:
+        return Verdict(Level.DANGER, inherited)
     if isinstance(value, ModuleType):
         return _module(value)
     if isinstance(value, (int, float, str, bytes, bool, tuple, frozenset, type(None))) and not callable(value):
@@ -125,6 +120,15 @@ def _by_object(found: Found) -> Verdict:
     if not _genuine(home):
         return Verdict(Level.LOOK, f"defined in {home or 'no module'}, which is not known to this inspection")
     return _kind(value, home, lists)
+
+
+def _of_dangerous_class(value: Any, name: str, lists: _Lists) -> str:
+    """Why a method of a dangerous class, or a subclass of one, is dangerous; empty where it is none."""
+    parts = name.split(".")
+    prefixes = (".".join(parts[:i]) for i in range(len(parts), 1, -1))
+    listed = next((policy.DANGEROUS[prefix] for prefix in prefixes if prefix in policy.DANGEROUS), "")
+    bases = value.__mro__[1:] if inspect.isclass(value) else ()
+    return listed or next((lists.dangerous[id(base)][1] for base in bases if id(base) in lists.dangerous), "")
 
 
 def _kind(value: Any, home: str, lists: _Lists) -> Verdict:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from monai_lighter.inspection.report import Entry, Level
 from monai_lighter.logging_conf import parse_logging_conf, read_sections
-from monai_lighter.logging_values import CONVERTED, HANDLERS, LeftOut, handler_kind, literal_value
+from monai_lighter.logging_values import CONVERTED, HANDLERS, NO_LOG_FILE, LeftOut, handler_kind, literal_value
 
 __all__ = ["logging_entries"]
 
@@ -45,7 +45,8 @@ def logging_entries(name: str, data: bytes) -> Iterator[Entry]:
     named = tuple(f"[{section}]" for section, _ in evaluated)
     for text in config.left_out:
         if not text.startswith(named):
-            yield Entry(Level.LOOK, "logging", name, text, "is not applied")
+            level = Level.DANGER if NO_LOG_FILE in text else Level.LOOK
+            yield Entry(level, "logging", name, text, "is not applied here; logging.config.fileConfig applies it")
 
 
 def _evaluated(parser: configparser.RawConfigParser) -> Iterator[tuple[str, str]]:

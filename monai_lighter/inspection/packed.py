@@ -15,10 +15,13 @@ from monai_lighter.inspection.pickled import hidden_entries, pickle_entries
 from monai_lighter.inspection.report import Entry, Level
 from monai_lighter.inspection.resolve import Resolver
 
-__all__ = ["compressed_entries", "is_tar", "tar_entries"]
+__all__ = ["COMPRESSED", "compressed_entries", "is_tar", "tar_entries"]
 
 PYTORCH = ("pickle", "storages", "tensors")
 """Members of PyTorch's oldest format. Pickles in them stand between raw numbers."""
+COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"]\0\0", b"x\x01", b"x\x9c", b"x\xda", b"x^")
+"""How gzip, bz2, xz, lzma and zlib begin."""
+MAX_LAYERS = 4
 MAX_PACKED = 64 << 20
 BLOCK = 1 << 20
 
@@ -32,8 +35,8 @@ def is_tar(head: bytes) -> bool:
     return True
 
 
-def tar_entries(name: str, stream: BinaryIO, resolver: Resolver) -> Iterator[Entry]:
-    """Of a tar file."""
+def tar_entries(name: str, stream: BinaryIO, resolver: Resolver, is_cut: bool = False) -> Iterator[Entry]:
+    """Of a tar file, which may go on behind the end of the stream."""
     yield Entry(Level.LOOK, "archive", name, "a tar file in the bundle", "not unpacked")
     try:
         with tarfile.open(fileobj=stream, mode="r:") as archive:
@@ -49,13 +52,28 @@ def tar_entries(name: str, stream: BinaryIO, resolver: Resolver) -> Iterator[Ent
                     member.seek(0)
                     yield from hidden_entries(inner, member, resolver)  # type: ignore[arg-type]
     except (tarfile.TarError, OSError, EOFError, ValueError) as error:
-        yield Entry(Level.DANGER, "archive", name, "broken tar", str(error))
+        yield Entry(Level.LOOK if is_cut else Level.DANGER, "archive", name, "broken tar", str(error))
 
 
-def compressed_entries(name: str, stream: BinaryIO, resolver: Resolver) -> Iterator[Entry]:
-    """Of compressed data, looked into as far as a pickle would be recognised by."""
+def compressed_entries(name: str, stream: BinaryIO, resolver: Resolver, layers: int = 0) -> Iterator[Entry]:
+    """Of compressed data, looked into as far as a pickle would be recognised by.
+
+    Args:
+        name: of the file.
+        stream: seekable.
+        resolver: of the bundle.
+        layers: how often it was compressed around this.
+    """
     content, is_cut = _unpacked(stream)
-    yield from pickle_entries(f"{name}!", io.BytesIO(content), resolver, False, is_cut)
+    inner, start = io.BytesIO(content), content[:512]
+    if is_tar(start):
+        yield from tar_entries(f"{name}!", inner, resolver, is_cut)
+    elif start.startswith(COMPRESSED) and layers < MAX_LAYERS:
+        yield from compressed_entries(f"{name}!", inner, resolver, layers + 1)
+    elif start.startswith(COMPRESSED):
+        yield Entry(Level.LOOK, "archive", name, f"compressed more than {MAX_LAYERS} times", "not read")
+    inner.seek(0)
+    yield from pickle_entries(f"{name}!", inner, resolver, False, is_cut)
 
 
 def _unpacked(stream: BinaryIO) -> tuple[bytes, bool]:

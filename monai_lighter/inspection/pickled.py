@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from types import ModuleType
 from typing import BinaryIO
 
 from monai_lighter.inspection.judge import home_of, judge, name_of
 from monai_lighter.inspection.pickles import PickleScan, named_globals, scan_pickles
+from monai_lighter.inspection.policy import LOCATED
 from monai_lighter.inspection.report import Entry, Level, Verdict
-from monai_lighter.inspection.resolve import STDLIB, Resolver
+from monai_lighter.inspection.resolve import STDLIB, Resolver, parameters
 
 __all__ = ["hidden_entries", "pickle_entries", "unread_entry"]
 
@@ -17,12 +19,18 @@ REBUILT = re.compile(
     r"torch\._utils\._rebuild_\w+|torch\._tensor\._rebuild_from_type_v2|torch(\.storage)?\.\w*Storage|torch\.serialization\."
     r"_get_layout|torch\.jit\._pickle\.\w+|__torch__\..*|"
     r"numpy\.(_core|core)\.multiarray\.(_reconstruct|scalar|_frombuffer)|numpy\.(_core|core)\.numeric\._frombuffer|"
-    r"numpy\.dtypes\.\w+|numpy\.dtype|copyreg\._reconstructor|builtins\.object|argparse\.Namespace|"
+    r"numpy\.dtypes\.\w+|numpy\.dtype|copyreg\._reconstructor|argparse\.Namespace|_codecs\.encode|decimal\.Decimal|"
+    r"builtins\.(object|bool|int|float|complex|str|bytes|bytearray|list|tuple|dict|set|frozenset|slice|range)|"
+    r"collections\.(OrderedDict|defaultdict|Counter|deque)|datetime\.(date|time|datetime|timedelta|timezone)|"
+    r"fractions\.Fraction|uuid\.UUID|pathlib\.(Pure)?(Posix|Windows)?Path|"
     r"lightning\.fabric\.utilities\.data\.AttributeDict|lightning\.pytorch\.utilities\.parsing\.AttributeDict|"
     r"monai\.data\.meta_tensor\.MetaTensor|monai\.utils\.enums\.\w+|torch\.nn\.parameter\.(Buffer|Parameter)"
 )
 """What weights are made of, under the names of the places where it is defined."""
 NAME = re.compile(r"\?|[^\W\d]\w*(\.[\w<>]+)+")
+
+NUMBERED = "copyreg.extension_"
+"""Globals by a number, which most bytes are: alone, they make no pickle of data."""
 
 
 def unread_entry(name: str, what: str, why: str) -> Entry:
@@ -46,7 +54,8 @@ def pickle_entries(
     if is_cut and scan.at_end and scan.globals:
         scan = scan._replace(unread=True)
     if not expected and not scan.unread:
-        levels = [_verdict(entry.name, resolver).level for entry in scan.globals if NAME.fullmatch(entry.name)]
+        names = [entry.name for entry in scan.globals if NAME.fullmatch(entry.name)]
+        levels = [_verdict(name, resolver).level for name in names if scan.complete or not name.startswith(NUMBERED)]
         if not levels or not (scan.complete or Level.DANGER in levels):
             return
     yield from _scanned(name, scan, resolver)
@@ -90,9 +99,13 @@ def _verdict(name: str, resolver: Resolver) -> Verdict:
         return Verdict(Level.OK)
     found = resolver.dotted(name)
     verdict = judge(found, as_target=True)
-    if verdict.level is not Level.LOOK or REBUILT.fullmatch(name_of(found)):
+    if verdict.level is Level.DANGER or REBUILT.fullmatch(name_of(found)):
         return verdict if verdict.level is Level.DANGER else Verdict(Level.OK)
+    if isinstance(found.object, ModuleType):
+        return Verdict(Level.DANGER, "a module: what is reached through it is not seen")
+    if not LOCATED.isdisjoint(parameters(found.object)):
+        return Verdict(Level.DANGER, "looks a text up by its name, and calls it")
     root = (home_of(found.object) if found.kind == "object" else found.name).split(".")[0]
-    if root in STDLIB and not isinstance(found.object, type):
-        return Verdict(Level.DANGER, "a function of the standard library that no weights need")
+    if root in STDLIB:
+        return Verdict(Level.DANGER, "of the standard library, and no part of any weights")
     return verdict

@@ -18,7 +18,6 @@ __all__ = [
     "LOCATED",
     "LOOKED_AT",
     "PACKAGES",
-    "UNSAFE_DEFAULTS",
 ]
 
 PACKAGES = ("monai", "torch", "numpy", "lightning", "pytorch_lightning", "torchmetrics", "ignite", "monai_lighter")
@@ -61,6 +60,7 @@ DANGEROUS: dict[str, str] = {
     **_of("os", "putenv unsetenv", "changes the environment"),
     **_of("sys", "modules meta_path path_hooks settrace setprofile addaudithook _getframe", IMPORT),
     **_of("operator", "methodcaller attrgetter call", "reaches any attribute of any object"),
+    **_of("string", "Formatter", "reaches any attribute of any object"),
     **_of("types", "FunctionType LambdaType CodeType ModuleType MethodType", CODE),
     **_of(
         "pathlib.Path",
@@ -148,13 +148,6 @@ DANGEROUS_MODULES: dict[str, str] = {
     **_all("ignite.distributed.launcher", PROCESS),
 }
 """Modules all of whose functions and classes are dangerous, by where the object is defined."""
-
-UNSAFE_DEFAULTS: dict[str, tuple[str, bool | None, bool]] = {
-    "torch.load": ("weights_only", True, False),
-    "numpy.load": ("allow_pickle", False, True),
-    "logging.basicConfig": ("filename", None, True),
-}
-"""Function: the argument that makes it safe, the value it must have, and whether leaving it out is safe in every version."""
 
 HARMLESS_BASES = _words(
     "torch.nn.Module torch.optim.Optimizer torch.optim.lr_scheduler.LRScheduler torch.utils.data.Dataset "

@@ -5,75 +5,31 @@ Configs are merged on the command line in any combination, so that an id stands 
 
 from __future__ import annotations
 
-import ast
 import posixpath
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 from monai_lighter.inspection.documents import Pairs
 from monai_lighter.inspection.expressions import Expression, read_expression, read_located
+from monai_lighter.inspection.held import HeldModules
+from monai_lighter.inspection.ids import SEPARATOR, absolute, iter_items, joined, macro_parts
 from monai_lighter.inspection.judge import judge_located
 from monai_lighter.inspection.report import Level, Verdict
 from monai_lighter.inspection.resolve import Resolver
-from monai_lighter.inspection.syntax import bindings, parse_expression, reference_path
+from monai_lighter.inspection.syntax import bindings, parse_expression
 
-__all__ = ["BundleScope", "Item", "ItemScope", "is_metadata", "iter_items", "joined"]
+__all__ = ["BundleScope", "ItemScope", "TooMuchError"]
 
 GLOBALS = {"monai": "monai", "torch": "torch", "np": "numpy", "numpy": "numpy"}
 """Names that expressions have without an import (``ConfigParser.globals``)."""
-SEPARATOR = "::"
-MACRO_FILE = re.compile(r"(.*\.(?:json|yaml|yml))(?=::|$)", re.IGNORECASE)
 MAX_HOPS = 12
+MAX_STEPS = 2_000_000
+"""Values that references and macros may lead to, and half the characters of all expressions."""
+STEPS_OF_EXPRESSION = 20
 METADATA = re.compile(r"(^|/)metadata\.json$")
-NO_VALUES = {"_target_", "_disabled_", "_requires_", "_mode_", "_desc_"}
-"""Keys of a component that are not passed on to what it builds."""
-
-Item = tuple[str, str, Any]
-"""Id, key, value."""
-
-
-def _texts(value: Any, id: str) -> Iterator[tuple[str, str]]:
-    """Id and text of every expression, reference and macro that a value holds, or hands to what it builds."""
-    if isinstance(value, str) and value[:1] in ("$", "@", "%"):
-        yield id, value
-    elif isinstance(value, Pairs):
-        left_out = NO_VALUES if "_target_" in value.names() else set()
-        for key, item in value:
-            if key not in left_out:
-                yield from _texts(item, joined(id, key))
-    elif isinstance(value, list):
-        for i, item in enumerate(value):
-            yield from _texts(item, joined(id, str(i)))
-
-
-def _outline(text: str) -> tuple[list[str], list[str]]:
-    """What an expression imports, and ids that it refers to."""
-    try:
-        tree = parse_expression(text)
-    except SyntaxError:
-        return [], []
-    paths = [path for node in ast.walk(tree) if (path := reference_path(node)) is not None]
-    return [dotted for _, dotted in bindings(tree, relative=False)], paths
-
-
-def joined(id: str, key: str) -> str:
-    """Id of an item in another; a leading ``+`` (merge) is no part of it, ``#`` is ``::``."""
-    key = key.removeprefix("+").replace("#", SEPARATOR)
-    return f"{id}{SEPARATOR}{key}" if id else key
-
-
-def iter_items(content: Any, id: str = "", key: str = "") -> Iterator[Item]:
-    """Every item of a config, outer ones first, duplicate keys included."""
-    yield id, key, content
-    if isinstance(content, Pairs):
-        for name, value in content:
-            yield from iter_items(value, joined(id, name), name.replace("#", SEPARATOR).split(SEPARATOR)[-1])
-    elif isinstance(content, list):
-        for i, value in enumerate(content):
-            yield from iter_items(value, joined(id, str(i)), key)
 
 
 def is_metadata(file: str, content: Any) -> bool:
@@ -83,6 +39,10 @@ def is_metadata(file: str, content: Any) -> bool:
         for _, key, value in iter_items(content)
     )
     return bool(METADATA.search(file)) and not acts
+
+
+class TooMuchError(Exception):
+    """There is more to read, or to follow, than in any usual bundle."""
 
 
 class BundleScope:
@@ -102,7 +62,7 @@ class BundleScope:
         for name, dotted in GLOBALS.items():
             self.aliases[name].add(dotted)
         self.read = lru_cache(maxsize=None)(self._read)
-        self.held = lru_cache(maxsize=None)(self._held)
+        self.steps = 0
         self.located = lru_cache(maxsize=None)(self._located)
         for file, content in documents.items():
             own: dict[str, list[Any]] = defaultdict(list)
@@ -124,61 +84,65 @@ class BundleScope:
         for name, dotted in names:
             self.aliases[name].add(dotted)
 
-    def _read(self, text: str, id: str, hops: int) -> Expression:
-        return read_expression(text, ItemScope(self, id, hops))
+    @cached_property
+    def modules(self) -> HeldModules:
+        return HeldModules(self.items, self.aliases, self.resolver)
 
-    def macro(self, text: str, id: str) -> tuple[str, str]:
-        """File and id of a macro, ``%`` included; no file where it is of the config itself."""
-        text = text[1:].replace("#", SEPARATOR)
-        match = MACRO_FILE.match(text)
-        if match is None:
-            return "", absolute(text, id)
-        return match.group(1), text[match.end() :].removeprefix(SEPARATOR)
+    @cached_property
+    def read_by_macro(self) -> set[str]:
+        """Files of the bundle that macros name."""
+        texts = [value for values in self.items.values() for value in values if isinstance(value, str)]
+        return {self.own_file(macro_parts(text, "")[0]) for text in texts if text.startswith("%")}
+
+    def _read(self, text: str, id: str, hops: int) -> Expression:
+        self._step(STEPS_OF_EXPRESSION + len(text) // 2)
+        return read_expression(text, ItemScope(self, id, hops))
 
     def own_file(self, path: str) -> str:
         """The file of the bundle that a path in a macro is, relative to the bundle; empty where there is none."""
         name = posixpath.normpath(path)
         return name if name in self.documents else ""
 
-    def values(self, text: str, id: str, hops: int = 0) -> Iterator[Any]:
-        """What a whole-item reference (``@id``) or macro (``%id``) leads to, hop by hop; other texts as they are."""
-        if hops > MAX_HOPS or text[:1] not in ("@", "%"):
-            yield text
-            return
-        if text[0] == "@":
-            wanted, found = absolute(text[1:].replace("#", SEPARATOR), id), self.items
-        else:
-            file, wanted = self.macro(text, id)
-            found = self.by_file.get(self.own_file(file), {}) if file else self.items
-        for value in found.get(wanted, ()):
-            if isinstance(value, str):
-                yield from self.values(value, wanted, hops + 1)
-            else:
-                yield value
-
-    def _held(self, start: str) -> tuple[str, ...]:
-        """Dotted names of the modules that an item holds or refers to, where it is no plain name itself."""
-        while start not in self.items and SEPARATOR in start:
-            start = start.rpartition(SEPARATOR)[0]
-        found: dict[str, None] = {}
-        seen = {start}
-        waiting = [(value, start) for value in self.values(f"@{start}", "") if not self._is_name(value, start)]
+    def values(self, text: str, id: str) -> Iterator[Any]:
+        """What a whole-item reference (``@id``) or macro (``%id``) leads to in the end; other texts as they are."""
+        waiting, seen = [(text, id)], set[tuple[str, str]]()
         while waiting:
-            value, at = waiting.pop()
-            for id, text in _texts(value, at):
-                imported, referred = _outline(text) if text[0] == "$" else ([], [text[1:].replace("#", SEPARATOR)])
-                found.update(dict.fromkeys(imported))
-                key = text if text[0] == "%" else ""
-                for wanted in {absolute(reference, id) + key for reference in referred} - seen:
-                    seen.add(wanted)
-                    waiting += [(v, id) for v in self.values(key, id)] if key else self._at(wanted)
-        return tuple(found)
+            text, id = waiting.pop()
+            if text[:1] not in ("@", "%"):
+                yield text
+                continue
+            file, wanted = macro_parts(text, id) if text[0] == "%" else ("", absolute(text[1:], id))
+            found = self.by_file.get(self.own_file(file), {}) if file else self.items
+            if (file, wanted) in seen:
+                continue
+            seen.add((file, wanted))
+            for value in self._counted(found.get(wanted, [])):
+                if isinstance(value, str):
+                    waiting.append((value, wanted))
+                else:
+                    yield value
 
-    def _at(self, id: str) -> list[tuple[Any, str]]:
-        return [(value, id) for value in self.items.get(id, ())]
+    def _counted(self, values: list[Any]) -> list[Any]:
+        self._step(1 + len(values))
+        return values
 
-    def _is_name(self, value: Any, id: str) -> bool:
-        return isinstance(value, str) and value.startswith("$") and bool(self.read(value, id, 1).names)
+    def _step(self, count: int) -> None:
+        """Counts work that references and macros make.
+
+        Raises:
+            TooMuchError: it is so much that the configs are no usual ones.
+        """
+        self.steps += count
+        if self.steps > MAX_STEPS:
+            raise TooMuchError
+
+    def parents(self, id: str) -> list[Pairs]:
+        """The mappings that the item of that id may be in."""
+        return [
+            value
+            for value in self._counted(self.items.get(id.rpartition(SEPARATOR)[0], []))
+            if isinstance(value, Pairs)
+        ]
 
     def _located(self, id: str, hops: int) -> tuple[Verdict, ...]:
         if hops > MAX_HOPS:
@@ -191,25 +155,15 @@ class BundleScope:
             for i, item in enumerate(value):
                 yield from self.looked_up(item, joined(id, str(i)), hops)
         elif isinstance(value, str) and value.startswith("$"):
+            self._step(STEPS_OF_EXPRESSION + len(value) // 2)
             yield from read_located(value, ItemScope(self, id, hops))
         elif isinstance(value, str) and value.startswith("@"):
-            yield from self.located(absolute(value[1:].replace("#", SEPARATOR), id), hops)
+            yield from self.located(absolute(value[1:], id), hops)
         elif isinstance(value, str) and value.startswith("%") and hops <= MAX_HOPS:
             for item in self.values(value, id):
                 yield from self.looked_up(item, id, hops + 1)
         elif isinstance(value, str):
             yield from judge_located(value, self.resolver)
-
-
-def absolute(reference: str, id: str) -> str:
-    """A relative id (``::name`` beside this item, ``::::name`` one level up) from the root."""
-    levels = 0
-    while reference.startswith(SEPARATOR):
-        reference, levels = reference[len(SEPARATOR) :], levels + 1
-    if not levels:
-        return reference
-    parts = id.split(SEPARATOR)[: -levels or None]
-    return SEPARATOR.join([*parts, reference])
 
 
 class ItemScope:
@@ -233,7 +187,11 @@ class ItemScope:
                 yield from (f.name for f in self.resolver.target(target)) if isinstance(target, str) else ()
 
     def held(self, id: str) -> Iterable[str]:
-        return self.bundle.held(absolute(id, self.id))
+        wanted = absolute(id, self.id)
+        while wanted not in self.bundle.items and SEPARATOR in wanted:
+            wanted = wanted.rpartition(SEPARATOR)[0]
+        name = self.bundle.modules.held.get(wanted)
+        return [name] if name else []
 
     def located(self, id: str) -> Iterable[Verdict]:
         return self.bundle.located(absolute(id, self.id), self.hops)

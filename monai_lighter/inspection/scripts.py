@@ -1,4 +1,4 @@
-"""Code in a bundle: Python files read as syntax trees, everything else that can be run by name."""
+"""Python code in a bundle, read as syntax trees, and byte code by name."""
 
 from __future__ import annotations
 
@@ -11,44 +11,19 @@ import sys
 import warnings
 from collections.abc import Collection, Iterator
 from functools import lru_cache
+from types import ModuleType
 
-from monai_lighter.inspection.judge import judge, name_of, rule_for
+from monai_lighter.inspection.judge import judge, module_danger, name_of
 from monai_lighter.inspection.policy import FILES, PACKAGES
 from monai_lighter.inspection.report import Entry, Level, Verdict
-from monai_lighter.inspection.resolve import STDLIB, Resolver
+from monai_lighter.inspection.resolve import STDLIB, Found, Resolver
+from monai_lighter.inspection.safeguards import call_verdict, safeguard_for
 from monai_lighter.inspection.source import Member
 from monai_lighter.inspection.strings import SENSITIVE, urls
-from monai_lighter.inspection.syntax import argument_state, dotted_name, imported_names
+from monai_lighter.inspection.syntax import constant, dotted_name, imported_names
 
-__all__ = ["bytecode_entry", "own_modules", "python_entries", "shadow_entries", "started_by_itself"]
+__all__ = ["bytecode_entry", "own_modules", "python_entries", "shadow_entries"]
 
-SHELLS = (
-    ".sh",
-    ".bash",
-    ".zsh",
-    ".bat",
-    ".cmd",
-    ".ps1",
-    ".js",
-    ".pl",
-    ".rb",
-    ".r",
-    ".ipynb",
-    ".desktop",
-    ".exe",
-    ".msi",
-)
-STARTED = {
-    "sitecustomize.py",
-    "usercustomize.py",
-    ".pdbrc",
-    ".pythonrc",
-    ".envrc",
-    "pip.conf",
-    ".condarc",
-    "autorun.inf",
-}
-"""Names of files that some program runs or obeys without being asked to."""
 USUAL = {
     "yaml",
     "fire",
@@ -95,6 +70,11 @@ COMMON_WORDS = {
 MAX_SOURCE = 4 << 20
 OWN_ATTRIBUTES = {"builtins.getattr", "builtins.setattr", "builtins.delattr", "builtins.vars", "builtins.locals"}
 """Usual in a class, and no sign of anything."""
+TESTING = ("unittest", "doctest")
+IMPORTERS = ("importlib.import_module", "monai.utils.module.optional_import")
+"""Functions that, with a constant name, do what an import statement does."""
+MAX_GIVEN = 3
+"""Arguments by position that name no attribute of the module."""
 
 
 def own_modules(names: Collection[str]) -> set[str]:
@@ -125,11 +105,6 @@ def _installed() -> frozenset[str]:
     folders = [folder for folder in sys.path if os.path.basename(folder) in ("site-packages", "dist-packages")]
     names = {file.split(".")[0] for folder in folders if os.path.isdir(folder) for file in os.listdir(folder)}
     return frozenset(name for name in names if name.isidentifier())
-
-
-def started_by_itself(name: str) -> bool:
-    """Whether some program runs the file without being asked to."""
-    return posixpath.basename(name) in STARTED
 
 
 def python_entries(name: str, data: bytes, digest: str, resolver: Resolver) -> Iterator[Entry]:
@@ -173,29 +148,37 @@ def _dangers(tree: ast.AST, resolver: Resolver) -> Iterator[tuple[Verdict, int]]
         if dotted.startswith(".") or dotted in OWN_ATTRIBUTES:
             continue
         found = resolver.dotted(dotted)
-        verdict = judge(found)
-        if verdict.why.startswith(FILES):
-            verdict = Verdict(Level.LOOK, verdict.why)
-            yield Verdict(Level.LOOK, f"{name_of(found)}: {verdict.why}"), node.lineno
-        rule = rule_for(found.object)
-        if rule is not None and id(node) in calls:
-            safe = argument_state(calls[id(node)], rule[0], rule[1])
-            if safe or (safe is None and rule[2]):
-                continue
-            if safe is None:
-                verdict = Verdict(Level.LOOK, f"{verdict.why}, unless {rule[0]} is {rule[1]}")
-                yield Verdict(verdict.level, f"{name_of(found)}: {verdict.why}"), node.lineno
-        if verdict.level is Level.DANGER and not _is_plain_module(found.object):
+        verdict = _used(found, calls.get(id(node)), resolver)
+        if verdict.level:
             yield Verdict(verdict.level, f"{name_of(found)}: {verdict.why}"), node.lineno
+
+
+def _used(found: Found, call: ast.Call | None, resolver: Resolver) -> Verdict:
+    """The verdict on an object that code names; what is only to be looked at is none, as the code itself is."""
+    name, verdict = name_of(found), judge(found)
+    if verdict.level < Level.DANGER or name.split(".")[0] in TESTING:
+        return Verdict(Level.OK)
+    if isinstance(found.object, ModuleType) and not module_danger(name):
+        return Verdict(Level.OK)
+    if verdict.why.startswith(FILES):
+        return Verdict(Level.LOOK, verdict.why)
+    imported = _imported(call) if call is not None and name in IMPORTERS else ""
+    if imported:
+        return _used(resolver.dotted(imported), None, resolver)
+    guard = safeguard_for(found.object)
+    return (guard and call and call_verdict(guard, call)) or verdict
+
+
+def _imported(call: ast.Call) -> str:
+    """Dotted name of what a call of one of `IMPORTERS` imports; empty where that is computed."""
+    given = [*call.args[:1], *(keyword.value for keyword in call.keywords if keyword.arg in ("name", None))]
+    names = [name for name in map(constant, given) if isinstance(name, str)]
+    return ".".join(names) if call.args and len(names) == len(given) and len(call.args) <= MAX_GIVEN else ""
 
 
 def _is_sensitive(text: object) -> bool:
     short = isinstance(text, str) and len(text) < 300 and "\n" not in text
     return short and "/" in str(text) and bool(SENSITIVE.search(str(text)))
-
-
-def _is_plain_module(value: object) -> bool:
-    return type(value).__name__ == "module" and value.__name__ in ("os", "sys", "operator", "functools", "types")  # type: ignore[attr-defined]
 
 
 def bytecode_entry(member: Member, head: bytes, digest: str, members: Collection[str]) -> Entry:

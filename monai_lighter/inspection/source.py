@@ -161,7 +161,8 @@ def _odd(name: str) -> Iterator[Verdict]:
     if any(unicodedata.category(char) in ("Cc", "Cf", "Cs") for char in name):
         yield Verdict(Level.DANGER, "control or invisible characters in the name")
     if any(
-        part.split(".")[0].casefold() in RESERVED or (part not in (".", "..") and part[-1:] in ". ") for part in parts
+        part.split(".")[0].casefold() in RESERVED or (part not in (".", "..") and part.endswith((".", " ")))
+        for part in parts
     ):
         yield Verdict(Level.LOOK, "name with another meaning on Windows")
     if len(name) > 1000 or len(parts) > 64:

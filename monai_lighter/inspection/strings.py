@@ -9,14 +9,17 @@ from collections.abc import Iterator
 
 from monai_lighter.inspection.report import Level, Verdict
 
-__all__ = ["WRITTEN", "leaves_bundle", "path_verdict", "urls"]
+__all__ = ["is_written", "leaves_bundle", "path_verdict", "urls"]
 
-WRITTEN = re.compile(
-    r"\w*(output|out|save|saving|log|ckpt|checkpoint|cache|summary|results?|tensorboard|mlruns|eval|export)_?\w*(dir|path|"
-    r"folder|root|file|filename)|default_root_dir|dirpath|output|dst|destination|path|"
-    r"filename|filepath|key_metric_filename|final_filename|tracking_uri|artifact_location"
+WRITTEN_FOR = re.compile(
+    "out|save|saving|log|ckpt|checkpoint|cache|summary|result|tensorboard|mlruns|eval|export|mapping"
 )
-"""Names of arguments and items that something is written to."""
+WRITTEN_TO = ("dir", "path", "folder", "root", "file", "filename")
+WRITTEN = re.compile(
+    "default_root_dir|dirpath|dirname|output|dst|destination|path|filename|filepath|key_metric_filename|final_filename|"
+    "tracking_uri|artifact_location|store|value_store|count_store|name|version"
+)
+"""Names of arguments and items that something is written to, beside those put together of `WRITTEN_FOR` and `WRITTEN_TO`."""
 SENSITIVE = re.compile(
     r"(^|[/\\])\.(ssh|aws|gnupg|kube|docker|netrc|bashrc|bash_profile|bash_login|profile|zshrc|zshenv|pdbrc|pythonrc|gitconfig|"
     r"config[/\\](autostart|systemd))\b|(^|[/\\])(authorized_keys|id_rsa|id_ed25519|crontab|cron\.\w+|sudoers|passwd|shadow)\b"
@@ -29,6 +32,13 @@ SAFE_DEVICES = ("/dev/null", "/dev/stdout", "/dev/stderr")
 URL = re.compile(
     r"\b(?:https?|ftps?|s3|gs|file|git|ssh|sftp|wss?|tcp|ldap|smb|hf|azure|abfss?)://[^\s'\"<>)\]}]+", re.IGNORECASE
 )
+
+
+def is_written(name: str) -> bool:
+    """Whether an argument or item of that name says where something is written to."""
+    purpose = WRITTEN_FOR.search(name)
+    put_together = purpose is not None and name[purpose.end() :].endswith(WRITTEN_TO) and name.isidentifier()
+    return put_together or WRITTEN.fullmatch(name) is not None
 
 
 def urls(text: str) -> Iterator[str]:

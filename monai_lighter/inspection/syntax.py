@@ -13,8 +13,8 @@ from monai_lighter.inspection.resolve import Resolver
 __all__ = [
     "REFERENCES",
     "alternatives",
-    "argument_state",
     "bindings",
+    "constant",
     "dotted_name",
     "imported_names",
     "parse_expression",
@@ -35,8 +35,7 @@ def parse_expression(text: str) -> ast.Module:
         SyntaxError: it is no Python.
     """
     value = text[1:].replace("#", "::")
-    for item in sorted(REFERENCE.findall(value), key=len, reverse=True):
-        value = value.replace(item, f"{REFERENCES}['{item[1:]}']")
+    value = REFERENCE.sub(lambda found: f"{REFERENCES}['{found.group()[1:]}']", value)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -109,10 +108,6 @@ def alternatives(node: ast.AST) -> Iterator[ast.AST]:
         yield from alternatives(part)
 
 
-def argument_state(call: ast.Call, name: str, wanted: bool | None) -> bool | None:
-    """Whether an argument of a call is the wanted constant; None where it is left out."""
-    given = {keyword.arg: keyword.value for keyword in call.keywords}
-    if None in given or any(isinstance(argument, ast.Starred) for argument in call.args):
-        return False
-    value = given.get(name)
-    return None if value is None else isinstance(value, ast.Constant) and value.value is wanted
+def constant(node: ast.AST) -> object:
+    """The value of a constant, and the node itself where it is none."""
+    return node.value if isinstance(node, ast.Constant) else node

@@ -10,22 +10,23 @@ import zipfile
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from monai_lighter.inspection.archive import zip_problems
 from monai_lighter.inspection.arrays import array_entries
-from monai_lighter.inspection.packed import compressed_entries, is_tar, tar_entries
-from monai_lighter.inspection.pickled import pickle_entries, unread_entry
+from monai_lighter.inspection.packed import COMPRESSED, compressed_entries, is_tar, tar_entries
+from monai_lighter.inspection.pickled import hidden_entries, pickle_entries, unread_entry
 from monai_lighter.inspection.report import Entry, Level
 from monai_lighter.inspection.resolve import Resolver
 from monai_lighter.inspection.source import name_problems
 from monai_lighter.inspection.torchscript import code_entries
+from monai_lighter.inspection.zip_records import zip_problems
 
 __all__ = ["binary_entries"]
 
 PICKLED = (".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".p", ".bin", ".joblib", ".th", ".tar", ".npy", ".model")
 NATIVE = (b"\x7fELF", b"MZ", b"\xcf\xfa\xed\xfe", b"\xce\xfa\xed\xfe", b"\xca\xfe\xba\xbe", b"\xfe\xed\xfa")
 PACKED = (b"7z\xbc\xaf\x27\x1c", b"Rar!", b"\x28\xb5\x2f\xfd")
-COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"x\x01", b"x\x9c", b"x\xda", b"x^")
 OPAQUE = (".plan", ".engine", ".trt", ".onnx", ".h5", ".hdf5", ".keras", ".pb", ".tflite", ".mlmodel", ".pte")
+DATABASES = (".lmdb", ".mdb")
+"""Files of pickles and other data, as MONAI's ``LMDBDataset`` keeps them and loads them."""
 ZIP, ARRAY = b"PK\x03\x04", b"\x93NUMPY"
 STORED = re.compile(r"(^|/)(data|constants|tensors|xl_model_weights)/\d+$")
 """Members of PyTorch's archives that hold numbers alone."""
@@ -78,6 +79,9 @@ def _plain(name: str, stream: BinaryIO, head: bytes, suffix: str, resolver: Reso
         expected = False
     stream.seek(0)
     yield from pickle_entries(name, stream, resolver, expected)
+    if suffix in DATABASES:
+        stream.seek(0)
+        yield from hidden_entries(name, stream, resolver)
     if suffix in OPAQUE:
         yield Entry(Level.LOOK, "weights", name, suffix, "a model in a format that is not read here")
 

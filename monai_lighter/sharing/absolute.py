@@ -7,13 +7,14 @@ from collections.abc import Iterator
 
 __all__ = ["absolute_paths", "is_absolute"]
 
-BEGINS = re.compile(r"/\w|[A-Za-z]:[\\/]\w|\\\\\w")
-"""A text that is an absolute path as a whole, of one component or more: POSIX, with a drive, UNC."""
+BEGINS = re.compile(r"~?/\w|[A-Za-z]:[\\/]\w|\\\\\w")
+"""A text that is an absolute path as a whole, of one component or more: POSIX, in a home directory, with a drive, UNC."""
 ADDRESS = re.compile(r"\b(?:(?!file:)[A-Za-z][\w+.-]+://[^\s'\"<>)]*|data:[\w/+.-]+;base64,[\w+/=]+)")
 POSIX = r"(?:(?<=file://)|(?<![\w.~}\])$%*?/<+]))/(?=\w*[^\W\d_])\w[\w.@+%-]*/[^\s'\"`,;)\]|<>/][^\s'\"`,;)\]|<>]*"
+HOME = r"(?<![\w.~/])~/\w[\w.@+%-]*/[^\s'\"`,;)\]|<>/][^\s'\"`,;)\]|<>]*"
 DRIVE = r"(?<!\w)[A-Za-z]:(?:\\{1,2}|/)(?!/)[^\s'\"\\/:]+(?:\\{1,2}|/)[^\s'\"\\/][^\s'\"`,;)\]]*"
 SHARE = r"(?<![\w\\])(?:\\\\){1,2}\w[\w.-]+\\{1,2}\w[^\s'\"`,;)\]]+"
-ROOTED = re.compile(f"{POSIX}|{DRIVE}|{SHARE}")
+ROOTED = re.compile(f"{POSIX}|{HOME}|{DRIVE}|{SHARE}")
 HARMLESS = re.compile(
     r"/(?:(?:dev|proc|sys|bin|sbin|lib|lib64|etc|tmp|your|path/to|absolute/path)/|usr/(?:bin|lib|include|share|local)/)"
 )

@@ -43,7 +43,8 @@ class Export(NamedTuple):
 
 
 class _Job(NamedTuple):
-    """What each exporter is given: the bundle, its config, a plain state dict, the file, the network and an input."""
+    """What each exporter is given: the bundle, its config, a plain state dict, the file, the network, an input, and whether
+    other sizes of the batch and the image are to be taken too."""
 
     bundle: Bundle
     config: Path
@@ -51,6 +52,7 @@ class _Job(NamedTuple):
     file: Path
     network: Module
     input: Tensor
+    any_size: bool = False
 
 
 def export_bundle(
@@ -63,7 +65,8 @@ def export_bundle(
 ) -> Export:
     """Exports ``network_def`` with its weights, reads the file back, and compares the two on the same noise.
 
-    TorchScript and ONNX are written by ``monai.bundle.ckpt_export`` and ``onnx_export``, PT2 by ``torch.export``.
+    TorchScript and ONNX are written by ``monai.bundle.ckpt_export`` and ``onnx_export``, PT2 by ``torch.export``. ONNX and PT2
+    take any size of the batch and the image where the network allows, else that of the input alone.
 
     Args:
         directory: the bundle.
@@ -87,7 +90,7 @@ def export_bundle(
         raise SharingError(
             Finding("weights", f"{source} does not exist", "Train first, or name a file with --weights.")
         )
-    suffix, exporter, reader = FORMATS[format]
+    suffix = FORMATS[format][0]
     file = Path(output or bundle.root / "models" / f"model{suffix}").resolve()
     file.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".exporting-", dir=file.parent) as folder:
@@ -96,17 +99,33 @@ def export_bundle(
         network = load_weights(_network(bundle, config), plain).eval()
         input = torch.rand(_shape(bundle, input_shape), generator=torch.Generator().manual_seed(0))
         job = _Job(bundle, config, plain, written, network, input)
-        try:
-            exporter(job, trace)
-        except Exception as error:
-            problem = f"{format} cannot be written: {type(error).__name__}: {str(error).strip()[:500]}"
-            raise SharingError(Finding(NETWORK, problem, "Try another format, or --trace.")) from error
-        result = _compared(job, reader(written))
-        if not result.difference <= TOLERANCE:
-            problem = f"{format} differs from the network by {result.difference:.2e}, more than {TOLERANCE:.0e}"
-            raise SharingError(Finding(NETWORK, problem, "Try another format, or --trace."))
+        result = (_of_any_size(job, format) if format in TRACED else None) or _exported(job, format, trace)
         written.replace(file)
     return result._replace(file=file)
+
+
+def _exported(job: _Job, format: str, trace: bool = False) -> Export:
+    _, exporter, reader = FORMATS[format]
+    try:
+        exporter(job, trace)
+    except Exception as error:
+        problem = f"{format} cannot be written: {type(error).__name__}: {str(error).strip()[:500]}"
+        raise SharingError(Finding(NETWORK, problem, "Try another format, or --trace.")) from error
+    result = _compared(job, reader(job.file))
+    if not result.difference <= TOLERANCE:
+        problem = f"{format} differs from the network by {result.difference:.2e}, more than {TOLERANCE:.0e}"
+        raise SharingError(Finding(NETWORK, problem, "Try another format, or --trace."))
+    return result
+
+
+def _of_any_size(job: _Job, format: str) -> Export | None:
+    """With a batch of two or more, since one of 1 would be taken for fixed; None where the network does not allow it."""
+    batch = torch.cat([job.input, job.input.flip(0)])
+    try:
+        _exported(job._replace(input=batch, any_size=True), format)
+        return _compared(job, FORMATS[format][2](job.file))
+    except Exception:  # of the exporter, or of the runtime that reads the file
+        return None
 
 
 def _network(bundle: Bundle, config: Path) -> Module:
@@ -144,9 +163,16 @@ def _torchscript(job: _Job, trace: bool) -> None:
 
 
 def _onnx(job: _Job, trace: bool) -> None:
-    names = {"input_names": ["image"], "output_names": ["pred"]}
+    given: dict[str, Any] = {"input_names": ["image"], "output_names": ["pred"]}
+    if job.any_size:
+        given["dynamic_axes"] = {key: {i: f"size_{i}" for i in _sizes(job)} for key in ("image", "pred")}
     shape = list(job.input.shape)
-    onnx_export(**_arguments(job), input_shape=shape, converter_kwargs=names, bundle_root=str(job.bundle.root))
+    onnx_export(**_arguments(job), input_shape=shape, converter_kwargs=given, bundle_root=str(job.bundle.root))
+
+
+def _sizes(job: _Job) -> list[int]:
+    """All dimensions but the channels."""
+    return [0, *range(2, job.input.ndim)]
 
 
 def _arguments(job: _Job) -> dict[str, Any]:
@@ -157,7 +183,8 @@ def _arguments(job: _Job) -> dict[str, Any]:
 
 
 def _pt2(job: _Job, trace: bool) -> None:
-    torch.export.save(torch.export.export(job.network, (job.input,)), job.file)
+    sizes = (dict.fromkeys(_sizes(job), torch.export.Dim.AUTO),) if job.any_size else None
+    torch.export.save(torch.export.export(job.network, (job.input,), dynamic_shapes=sizes), job.file)
 
 
 def _read_onnx(file: Path) -> Callable[[Tensor], Tensor]:
@@ -198,3 +225,5 @@ FORMATS: dict[str, tuple[str, Callable[[_Job, bool], None], Callable[[Path], Cal
     "pt2": (".pt2", _pt2, _read_pt2),
 }
 """Suffix, exporter and reader of each format."""
+TRACED = ("onnx", "pt2")
+"""Formats that are fixed to the size of the input unless told otherwise."""

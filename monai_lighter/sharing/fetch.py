@@ -15,6 +15,7 @@ from monai.utils import optional_import
 from monai_lighter.errors import Finding
 from monai_lighter.sharing.archive import extract_zip
 from monai_lighter.sharing.layout import CONFIG_SUFFIXES, SharingError
+from monai_lighter.sharing.versions import newest
 
 __all__ = ["DEFAULT_REPO", "SOURCES", "fetch", "fetch_large_files", "only_bundle"]
 
@@ -89,16 +90,21 @@ def _download(
 ) -> None:
     if url is None and source == "github":
         owner, project, tag = (repo or DEFAULT_REPO).split("/")
-        version = version or str(monai_bundle.get_bundle_versions(name, f"{owner}/{project}", tag)["latest_version"])
+        version = version or _latest(name, repo=f"{owner}/{project}", tag=tag)
         url = monai_bundle._get_git_release_url(owner, project, tag, f"{name}_v{version}.zip")
     if url is not None:
         _retrieve(url, archive, progress)
         return
-    version = version or str(monai_bundle.get_bundle_versions(name)["latest_version"])
+    version = version or _latest(name)
     try:
         _retrieve(monai_bundle._get_monaihosting_bundle_url(name, version), archive, progress)
     except HTTPError:
         _retrieve(monai_bundle.get_bundle_info(name, version)["browser_download_url"], archive, progress)
+
+
+def _latest(name: str, **where: str) -> str:
+    """Of all versions there are: MONAI sorts them as texts."""
+    return newest(map(str, monai_bundle.get_bundle_versions(name, **where)["all_versions"]))
 
 
 def _retrieve(url: str, file: Path, progress: bool) -> None:
@@ -127,7 +133,7 @@ def fetch_large_files(root: Path, progress: bool = True) -> None:
     files = [root / f"large_files{suffix}" for suffix in CONFIG_SUFFIXES if (root / f"large_files{suffix}").is_file()]
     try:
         for file in files:
-            for entry in _content(file).get("large_files") or []:
+            for entry in _listed(file):
                 target = Path(monai_bundle._safe_large_file_path(root, entry["path"]))
                 if target.is_file():
                     continue
@@ -141,9 +147,16 @@ def fetch_large_files(root: Path, progress: bool = True) -> None:
         raise SharingError(Finding("large_files", f"could not be downloaded: {error}", "Try again.")) from error
 
 
-def _content(file: Path) -> dict:
+def _listed(file: Path) -> list[dict]:
     try:
-        return ConfigParser.load_config_file(str(file))
+        content = ConfigParser.load_config_file(str(file))
     except (yaml.YAMLError, ValueError) as error:
         problem = f"{file.name} cannot be read: {' '.join(str(error).split())}"
         raise SharingError(Finding("large_files", problem, "Mend the file.")) from error
+    listed = content.get("large_files") or [] if isinstance(content, dict) else None
+    if not isinstance(listed, list) or not all(
+        isinstance(entry, dict) and {"path", "url"} <= {*entry} for entry in listed
+    ):
+        problem = f"{file.name} must hold large_files, a list of path and url, got {content!r:.80}"
+        raise SharingError(Finding("large_files", problem, "Mend the file, or remove it."))
+    return listed

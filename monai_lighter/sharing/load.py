@@ -15,13 +15,13 @@ from urllib.parse import urlparse
 
 import torch
 from monai.bundle import ConfigParser
-from packaging.version import InvalidVersion, Version
 
 from monai_lighter.config.sections import is_native
 from monai_lighter.errors import Finding, did_you_mean
 from monai_lighter.sharing.archive import extract_zip
 from monai_lighter.sharing.fetch import SOURCES, fetch, fetch_large_files, only_bundle
-from monai_lighter.sharing.layout import Bundle, SharingError
+from monai_lighter.sharing.layout import CONFIG_SUFFIXES, Bundle, SharingError
+from monai_lighter.sharing.versions import newest, version_of
 from monai_lighter.workflow import STAGE_OF_TYPE, Workflow
 
 __all__ = ["find_bundle", "load_bundle"]
@@ -106,7 +106,7 @@ def find_bundle(
     if urlparse(given).scheme in ("http", "https"):
         name = Path(urlparse(given).path).stem
         target = cache / f"{name}-{hashlib.sha256(given.encode()).hexdigest()[:12]}"
-        if target.is_dir():
+        if _is_whole(target):
             return _verified(target, version)
         return _downloaded(cache, target, name, version, url=given, progress=progress)
     if Path(given).is_file():
@@ -127,24 +127,22 @@ def find_bundle(
 
 def _cached(cache: Path, name: str, version: str | None) -> Path | None:
     """The version that is asked for, or the newest."""
-    found = {path.name[len(name) + 2 :]: path for path in cache.glob(f"{name}_v*") if (path / "configs").is_dir()}
+    found = {path.name[len(name) + 2 :]: path for path in cache.glob(f"{name}_v*") if _is_whole(path)}
     if version is not None:
         return found.get(version)
-    return found[max(found, key=_order)] if found else None
+    return found[newest(found)] if found else None
 
 
-def _order(version: str) -> tuple[Version, str]:
-    try:
-        return Version(version), version
-    except InvalidVersion:
-        return Version("0"), version
+def _is_whole(path: Path) -> bool:
+    """Whether a directory of the cache is a bundle yet, and not what is left of one."""
+    return any(file.suffix in CONFIG_SUFFIXES for file in path.glob("configs/*"))
 
 
 def _downloaded(cache: Path, target: Path | None, name: str, version: str | None = None, **where: Any) -> Path:
     with _staging(cache) as staging:
         root = _verified(fetch(name, staging, version, **where), version)
         fetch_large_files(root, where["progress"])
-        return _moved(root, target or cache / f"{name}_v{Bundle(root).metadata().get('version')}")
+        return _moved(root, target or cache / f"{name}_v{version_of(Bundle(root))}")
 
 
 def _verified(root: Path, version: str | None) -> Path:
@@ -161,7 +159,7 @@ def _unpacked(archive: Path, cache: Path, version: str | None) -> Path:
         while block := file.read(2**20):
             digest.update(block)
     target = cache / f"{archive.stem}-{digest.hexdigest()[:12]}"
-    if target.is_dir():
+    if _is_whole(target):
         return _verified(target, version)
     with _staging(cache) as staging:
         extract_zip(archive, staging / "unpacked")
@@ -173,9 +171,14 @@ def _unpacked(archive: Path, cache: Path, version: str | None) -> Path:
 @contextmanager
 def _staging(cache: Path) -> Iterator[Path]:
     """A directory in the cache that is gone afterwards, so that only complete bundles are ever in it under their names."""
-    cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".loading-", dir=cache, ignore_cleanup_errors=True) as folder:
-        yield Path(folder)
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        folder = tempfile.TemporaryDirectory(prefix=".loading-", dir=cache, ignore_cleanup_errors=True)
+    except OSError as error:
+        problem = f"must be a directory that can be written, got {str(cache)!r} ({error.strerror})"
+        raise SharingError(Finding("bundle_dir", problem, "Name another.")) from error
+    with folder as name:
+        yield Path(name)
 
 
 def _moved(root: Path, target: Path) -> Path:
@@ -185,10 +188,12 @@ def _moved(root: Path, target: Path) -> Path:
             raise SharingError(
                 Finding("bundle", f"{path.relative_to(root)} is a link out of the bundle", "Do not load it.")
             )
+    if target.is_dir() and not _is_whole(target):
+        shutil.rmtree(target)
     try:
         root.rename(target)
     except OSError:
-        if not (target / "configs").is_dir():
+        if not _is_whole(target):
             raise
         shutil.rmtree(root, ignore_errors=True)
     return target

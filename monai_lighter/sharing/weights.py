@@ -18,6 +18,8 @@ __all__ = ["best_of_run", "newest_checkpoint", "read_checkpoint", "write_plain_w
 
 ESCAPES = re.compile(r"\x1b\[[\d;]*m")
 """Colours of a terminal, which PyTorch puts into its messages."""
+ADVICE = "weights_only"
+"""In the lines of its messages that advise to do without."""
 
 
 def read_checkpoint(file: Path) -> Any:
@@ -28,10 +30,12 @@ def read_checkpoint(file: Path) -> Any:
     """
     try:
         return torch.load(file, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        lines = [line.strip() for line in ESCAPES.sub("", str(error)).splitlines() if line.strip()]
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, LookupError, TypeError, ValueError) as error:
+        lines = [
+            line.strip() for line in ESCAPES.sub("", str(error)).splitlines() if ADVICE not in line and line.strip()
+        ]
         reason = next((line for line in lines if "Unsupported" in line), (lines or [type(error).__name__])[0])
-        reason = reason[:200].rstrip(". ")
+        reason = reason.partition("Please")[0][:200].rstrip(". ")
         hint = "Give --weights a file of tensors alone; see monai_lighter.ModelWeights."
         raise SharingError(
             Finding("weights", f"{file} cannot be read with weights_only=True: {reason}", hint)

@@ -117,6 +117,7 @@ def _one(data: Any, case: int, id: str) -> Any:
     if not isinstance(data, (list, tuple)):
         return data
     if not -len(data) <= case < len(data):
-        have = f"there are {len(data)}" if data else "there is none"
-        raise TraceError(f"{id}::data: must have a case {case}, {have}. Put the data where the config finds them.")
+        if not data:
+            raise TraceError(f"{id}::data: must have cases, there is none. Put the data where the config finds them.")
+        raise TraceError(f"{id}::data: has no case {case}, there are {len(data)}. Give --case 0 to {len(data) - 1}.")
     return [data[case]]

@@ -164,7 +164,10 @@ def test_the_trace_of_other_tasks(inside, command, task):
         ),
         (("--network_def::in_channels", 3), ("network UNet failed on case image=", "train_00.nii.gz")),
         (("--system::criterion::to_onehot_y", False, "--num_classes", 3), ("loss failed on case image=", "train_00")),
-        (("--case", 99), ("system::dataloaders::train::dataset::data: must have a case 99, there are 8",)),
+        (
+            ("--case", 99),
+            ("system::dataloaders::train::dataset::data: has no case 99, there are 8. Give --case 0 to 7.",),
+        ),
         (("--system::postprocessing::val::argmax", "[1, 2, 3]"), ("system::postprocessing::val", "AsDiscreted")),
     ],
 )

@@ -2,8 +2,10 @@ import json
 
 import pytest
 import torch
+from monai.bundle import ConfigParser
 
 from monai_lighter.commands.export import export
+from monai_lighter.models import load_weights
 from monai_lighter.sharing.exporting import FORMATS, TOLERANCE, export_bundle
 from monai_lighter.sharing.layout import SharingError
 
@@ -15,6 +17,41 @@ def test_each_format_gives_what_the_network_gives(task, created):
     assert [row["format"] for row in rows] == list(FORMATS)
     assert all(float(row["max difference"]) <= TOLERANCE for row in rows)
     assert {path.name for path in (root / "models").iterdir()} == {"model.pt", "model.ts", "model.onnx", "model.pt2"}
+
+
+@pytest.mark.parametrize("format", ["torchscript", "onnx", "pt2"])
+def test_other_sizes_of_batch_and_image_are_taken(format, created):
+    pytest.importorskip("onnxruntime")
+    root = created()
+    made = export_bundle(root, format)
+    network = load_weights(ConfigParser(ConfigParser.load_config_file(str(root / "configs" / "inference.yaml")))
+                           .get_parsed_content("network_def"), root / "models" / "model.pt").eval()  # fmt: skip
+    assert made.input_shape[0] == 1
+    for shape in ((1, 1, 64, 64), (3, 1, 32, 48)):
+        input = torch.rand(shape)
+        with torch.inference_mode():
+            difference = (FORMATS[format][2](made.file)(input) - network(input)).abs().max()
+        assert difference <= TOLERANCE
+
+
+FIXED = """
+import torch
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(1))
+    def forward(self, image):
+        return image.reshape(1, 1, 32, 32) * self.weight
+"""
+
+
+@pytest.mark.parametrize("format", ["onnx", "pt2"])
+def test_a_network_of_one_size_is_exported_for_that(format, created):
+    root = created()
+    (root / "scripts" / "fixed.py").write_text(FIXED)
+    (root / "configs" / "inference.yaml").write_text("network_def: {_target_: scripts.fixed.Net}\n")
+    torch.save({"weight": torch.ones(1)}, root / "models" / "model.pt")
+    assert export_bundle(root, format, input_shape=[1, 1, 32, 32]).difference == 0
 
 
 def test_torchscript_holds_metadata_and_config(created, tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import threading
 import zipfile
 from functools import partial
@@ -65,18 +66,23 @@ def hosting(server, created, monkeypatch):
     """MONAI's hosting of two versions of a bundle, on the server."""
     monkeypatch.setattr(monai_bundle, "MONAI_HOSTING_BASE_URL", f"{server.url}/hosting")
     root = created()
-    for version in ("0.1.0", "0.2.0"):
+
+    def host(version, said):
         metadata = json.loads((root / "configs" / "metadata.json").read_text())
-        (root / "configs" / "metadata.json").write_text(json.dumps({**metadata, "version": version}))
+        (root / "configs" / "metadata.json").write_text(json.dumps({**metadata, "version": said}))
         folder = server.root / "hosting" / "lesion" / "versions" / version / "files"
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
         write_zip(root, folder / f"lesion_v{version}.zip")
-    names = {f"lesion_v{version}": {"source": f"{server.url}/none.zip"} for version in ("0.1.0", "0.2.0")}
-    info = {
-        name.rpartition("_v")[2]: {"name": name, "browser_download_url": where["source"]}
-        for name, where in names.items()
-    }
-    monkeypatch.setattr(monai_bundle, "_get_all_bundles_info", lambda **given: {"lesion": info})
+
+    for version in ("0.1.0", "0.2.0"):
+        host(version, version)
+    server.host, server.versions = host, ["0.1.0", "0.2.0"]
+
+    def info(**given):
+        where = {"browser_download_url": f"{server.url}/none.zip"}
+        return {"lesion": {version: {"name": f"lesion_v{version}", **where} for version in server.versions}}
+
+    monkeypatch.setattr(monai_bundle, "_get_all_bundles_info", info)
     return server
 
 
@@ -103,6 +109,46 @@ def test_the_latest_where_none_is_asked_for(hosting, tmp_path):
     printed = json.loads(load("lesion", bundle_dir=str(tmp_path / "cache"), json=True))
     assert printed["version"] == "0.2.0"
     assert printed["bundle"] == str(tmp_path / "cache" / "lesion_v0.2.0")
+
+
+def test_the_latest_is_by_its_numbers(hosting, tmp_path):
+    hosting.host("0.10.0", "0.10.0")
+    hosting.versions.append("0.10.0")
+    assert find_bundle("lesion", bundle_dir=tmp_path / "cache", progress=False).name == "lesion_v0.10.0"
+
+
+@pytest.mark.parametrize(
+    "version", ["0.1.0/../../ESCAPED", "1/2", "x" * 300, {"a": 1}, None, "", ".", "..", "0.2.0\n", "0.1.0\\x"]
+)
+def test_a_version_that_is_no_name_of_a_directory(version, hosting, tmp_path):
+    hosting.host("0.2.0", version)
+    cache = tmp_path / "deep" / "er" / "cache"
+    with pytest.raises(SharingError, match=r"^metadata::version: must be a version of letters, digits"):
+        find_bundle("lesion", bundle_dir=cache, progress=False)
+    assert [path for path in cache.parents[1].rglob("*") if path.is_file()] == []
+    assert list(cache.iterdir()) == []
+
+
+@pytest.mark.parametrize("left", ["nothing", "configs", "scripts"])
+def test_what_is_left_of_a_bundle_is_fetched_again(left, hosting, tmp_path):
+    cache = tmp_path / "cache"
+    write_zip(tmp_path / "lesion", tmp_path / "lesion.zip")
+    url = f"{hosting.url}/hosting/lesion/versions/0.1.0/files/lesion_v0.1.0.zip"
+    for given in ("lesion", url, tmp_path / "lesion.zip"):
+        found = find_bundle(given, bundle_dir=cache, progress=False)
+        shutil.rmtree(found)
+        (found / left if left != "nothing" else found).mkdir(parents=True)
+        assert find_bundle(given, bundle_dir=cache, progress=False) == found
+        assert (found / "configs" / "train.yaml").is_file()
+
+
+def test_a_cache_that_cannot_be_made(hosting, tmp_path):
+    (tmp_path / "file").touch()
+    for place in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(
+            SharingError, match=r"^bundle_dir: must be a directory that can be written, got .*Name another"
+        ):
+            load("lesion", bundle_dir=str(place))
 
 
 def test_by_address(hosting, tmp_path):
@@ -250,11 +296,18 @@ def test_large_files(server, created):
         "large_files: [" + entry % ("other.pt", server.url, digest) + "]",
         "large_files: [" + entry % ("../../evil.pt", server.url, "") + "]",
         "large_files: [{path: models/passwd, url: 'file:///etc/passwd'}]",
-        "large_files: 3",
     ):
         large.write_text(spoiled)
         with pytest.raises(SharingError, match="large_files: could not be downloaded"):
             fetch_large_files(root, progress=False)
+    for spoiled in ("", "- 1", "text", "large_files: 3", "large_files: [3]", "large_files: [{path: models/x.pt}]"):
+        large.write_text(spoiled)
+        with pytest.raises(
+            SharingError, match=r"large_files: large_files\.yml must hold large_files, a list of path and url"
+        ):
+            fetch_large_files(root, progress=False)
+    large.write_text("large_files:")
+    fetch_large_files(root, progress=False)
     for suffix, spoiled in ((".yml", "[1"), (".json", "{")):
         large.unlink()
         large = large.with_suffix(suffix)

@@ -1,6 +1,7 @@
 """What a package must not tell: absolute paths, lists of data. And what must not keep it from being written."""
 
 import json
+import pickle
 import re
 import zipfile
 from pathlib import Path
@@ -22,6 +23,7 @@ PRIVATE = [
     ("--root=/mnt/hospital/y", "/mnt/hospital/y"),
     ("<code>/gpfs/ada/x</code>", "/gpfs/ada/x"),
     ("host:/mnt/a", "/mnt/a"),
+    ("in `~/alice/data`", "~/alice/data"),
     ("file:///srv/a/b", "/srv/a/b"),
     (r'"\/mnt\/hospital"', "/mnt/hospital"),
     (r"C:\Users\ada", r"C:\Users\ada"),
@@ -33,7 +35,7 @@ HARMLESS = [
     "$@bundle_root + '/models/model.pt'",
     "$@root + '/a' + '/b/c'",
     "    + '/a/b'",
-    "f'{root}/data/images', <DIR>/a/b, $HOME/a/b, ./a/b, ../c/d, ~/x/y, **/a/b",
+    "f'{root}/data/images', <DIR>/a/b, $HOME/a/b, ./a/b, ../c/d, ~/x, ~/.cache/x, a~/b/c, **/a/b",
     "#!/usr/bin/env python > /dev/null 2>&1, /tmp/out/x, /path/to/data",
     "https://a.b/c/d?x=/a/b and s3://bucket/a/b",
     "mm/s, ml/min/kg, 1/2/3, and/or, N/A /mean/",
@@ -165,6 +167,19 @@ def test_a_checkpoint_that_cannot_be_read_costs_the_key_metric_alone(created, tm
     with pytest.raises(SharingError, match="cannot be read with weights_only=True") as raised:
         package_bundle(root, tmp_path / "out.zip", prove=False)
     assert "\x1b" not in str(raised.value)
+
+
+@pytest.mark.parametrize("content", [None, b"broken", pickle.dumps({"a": 1})])
+def test_nobody_is_told_to_read_weights_otherwise(content, created, tmp_path):
+    root = created()
+    if content is None:
+        torch.save({"a": Path("x")}, root / "models" / "model.pt")
+    else:
+        (root / "models" / "model.pt").write_bytes(content)
+    with pytest.raises(SharingError, match=r"^weights: .* cannot be read with weights_only=True: ") as raised:
+        package_bundle(root, tmp_path / "out.zip", prove=False)
+    for advice in ("False", "safe_globals", "Re-running", "file an issue"):
+        assert advice not in str(raised.value)
 
 
 def test_output_that_cannot_be_written(created, tmp_path):

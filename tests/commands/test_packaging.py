@@ -212,6 +212,7 @@ def test_configs_lose_their_absolute_paths_and_keep_their_comments(tmp_path):
 dataset_dir: "/data/ada/scans"
 weights: {tmp_path}/models/model.pt
 pretrained: [/models/sam.pt, 1]
+home: ~/ada/scans.csv
 output: $@bundle_root + '/eval'  # no path
 """
     new, findings = portable_config(text, tmp_path)
@@ -220,9 +221,10 @@ output: $@bundle_root + '/eval'  # no path
     assert values["dataset_dir"] == "$@bundle_root + '/data'"
     assert values["weights"] == "$@bundle_root + '/models/model.pt'"
     assert values["pretrained"] == ["$@bundle_root + '/data/sam.pt'", 1]
+    assert values["home"] == "$@bundle_root + '/data/scans.csv'"
     assert values["output"] == "$@bundle_root + '/eval'"
     assert "# here" in new
-    assert [finding.id for finding in findings] == ["dataset_dir", "pretrained::0"]
+    assert [finding.id for finding in findings] == ["dataset_dir", "pretrained::0", "home"]
     (tmp_path / "a.py").write_text(f"x = 1\nopen('{tmp_path}/b')\n")
     assert [finding.id for finding in leaks(tmp_path, tmp_path)] == ["a.py:2"]
 

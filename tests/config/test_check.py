@@ -267,15 +267,18 @@ def test_disabled_items_are_left_alone():
 
 
 def test_special_keys_and_partials():
-    component = {"_target_": "torch.optim.SGD", "_mode_": "callable", "_desc_": "x", "_requires_": [], "lr": 1}
-    assert messages({"system::optimizer": component}) == []
+    component = {"_target_": "DiceLoss", "_mode_": "callable", "_desc_": "x", "_requires_": [], "softmax": True}
+    assert messages({"system::criterion": component}) == []
     assert messages({"system::optimizer": {"_target_": "$torch.optim.SGD", "lrr": 1}}) == []
 
 
 @pytest.mark.skipif(sys.version_info >= (3, 12), reason="its f-strings take any quotes")
 def test_an_f_string_that_its_references_break():
     (message,) = messages({"trainer::default_root_dir": "$f'{@data}/x'"})
-    assert message.startswith("trainer::default_root_dir: is not a valid expression (f-string: ")
+    assert message == (
+        "trainer::default_root_dir: has a reference in an f-string, where MONAI writes single quotes, in "
+        "\"$f'{@data}/x'\". Write the f-string in double quotes, or join texts with +."
+    )
     assert messages({"trainer::default_root_dir": '$f"{@data}/x"'}) == []
 
 
@@ -423,14 +426,24 @@ def test_properties_of_a_type_that_is_asked_for_are_errors(folder):
     assert {error.id for error in check.errors} == {"dataset", "evaluator", "inferer"}
 
 
+def test_a_run_id_and_a_type_that_there_are_not(folder):
+    (error,) = checked(folder, "native", run_id="fitt").errors
+    assert str(error) == "run_id: run ID 'fitt' doesn't exist in the config file. Did you mean 'fit'?"
+    for base in BASES:
+        (error,) = checked(folder, base, workflow_type="trian").errors
+        assert str(error).startswith("workflow_type: must be one of train, training, infer,")
+        assert str(error).endswith("got 'trian'. Did you mean 'train'?")
+
+
 def test_an_argument_of_an_older_monai_is_a_note(folder):
     (folder / "configs").mkdir()
     (folder / "configs" / "metadata.json").write_text('{"version": "1", "monai_version": "1.0.0"}')
     check = checked(folder, "zoo", "network_def::img_size", 96)
     assert check.errors == []
     assert any("written for MONAI 1.0.0" in str(note) and note.id == "network_def::img_size" for note in check.notes)
-    check = checked(folder, "zoo", "network_def::out_channel", 96)
-    assert [error.id for error in check.errors] == ["network_def::out_channel"]
+    for id in ("network_def::out_channel", "train::trainer::Amp"):
+        check = checked(folder, "zoo", id, 96)
+        assert [error.id for error in check.errors] == [id]
 
 
 def test_a_module_that_needs_a_package_that_is_not_installed(folder):

@@ -2,6 +2,7 @@ import pytest
 import yaml
 
 from monai_lighter import ConfigError, Workflow
+from monai_lighter.checking import Check
 
 FIRST = {"net": {"channels": [4, 8]}, "lr": 0.1, "system": {"model": "@net"}}
 MESSAGES = {
@@ -39,3 +40,21 @@ def test_a_file_that_holds_no_items(tmp_path, text, kind):
     (tmp_path / "train.yaml").write_text(text)
     with pytest.raises(ConfigError, match=f"train.yaml must hold config items, name: value, it holds {kind}"):
         Workflow(str(tmp_path / "train.yaml"), logging_file=False)
+
+
+def test_names_of_items_that_are_no_texts(tmp_path):
+    (tmp_path / "train.yaml").write_text("1.5: x\nyes: 3\na: 1\n")
+    with pytest.raises(ConfigError) as caught:
+        Workflow(str(tmp_path / "train.yaml"), logging_file=False)
+    file = tmp_path / "train.yaml"
+    assert [str(finding) for finding in caught.value.findings] == [
+        f"1.5: {file} has an item whose name must be a text, got the float 1.5. Quote the name, or take another.",
+        f"True: {file} has an item whose name must be a text, got the bool True. Quote the name, or take another.",
+    ]
+
+
+def test_one_of_several_files_that_is_not_there(tmp_path):
+    files = write(tmp_path, FIRST, FIRST)
+    (tmp_path / "1.yaml").unlink()
+    (error,) = Check(files).errors
+    assert str(error) == f"config_file: Cannot find the config file: {tmp_path}/1.yaml. Mend the path."

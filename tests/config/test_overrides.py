@@ -71,6 +71,11 @@ def test_an_override_that_nothing_refers_to_is_told():
     ]
 
 
+def test_an_override_of_an_item_within_a_section_is_told_by_its_whole_id():
+    config = {"trainer": {"max_epochs": 1}, "epochs": 2, "max_epochs": 3, "a": "@epochs"}
+    assert unused(config, "max_epochs")[0].endswith("Did you mean 'trainer::max_epochs'?")
+
+
 def test_a_macro_and_what_it_brings_are_references():
     before, after = {"a": "%net", "net": "$@width", "width": 1}, {"a": "$@width", "net": "$@width", "width": 1}
     assert list(unused_overrides([before, after], ["net", "width"], ())) == []

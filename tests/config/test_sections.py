@@ -121,6 +121,7 @@ def test_plain_config():
         ("old::b", "a::b"),
         ("around", None),
         ("expression::b", None),
+        ("text", "text"),
     ],
 )
 def test_locate_follows_references(id, found):
@@ -131,5 +132,6 @@ def test_locate_follows_references(id, found):
         "old": "@d#1",
         "around": "@around",
         "expression": "$@a",
+        "text": "@a/b",
     }
     assert locate(config, id) == found

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from monai_lighter.autoload import autoload
-from monai_lighter.errors import BundleError
+from monai_lighter.errors import in_terms_of_config
 
 ROOT = Path(__file__).parents[2]
 PROGRAMS = ("bash", "cd", "mkdir", "monai-lighter", "pip", "python", "unzip")
@@ -141,7 +141,7 @@ class Reader:
     def _installs(requirement, where):
         name, _, extra = requirement.strip("\"'").partition("[")
         known = metadata("monai_lighter")
-        assert name == known["Name"], where
+        assert name in (known["Name"], "."), where
         assert not extra or extra.rstrip("]") in known.get_all("Provides-Extra"), where
 
     @staticmethod
@@ -167,11 +167,12 @@ class Reader:
                 call()
         except SystemExit as stop:
             code = stop.code or 0
-        except BundleError as error:
-            print(error, file=output)
-            code = error.exit_code
         except Exception as error:
-            raise AssertionError(f"{where}: {error!r}\n{output.getvalue()[-3000:]}") from error
+            message = in_terms_of_config(error)
+            if message is None:
+                raise AssertionError(f"{where}: {error!r}\n{output.getvalue()[-3000:]}") from error
+            print(message, file=output)
+            code = getattr(error, "exit_code", 1)
         finally:
             sys.path[:], sys.excepthook = path, hook
             os.environ.clear()

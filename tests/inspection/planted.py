@@ -1,7 +1,12 @@
 """Hostile configs, each with an effect that leaves a marker file when it fires."""
 
+import contextlib
 import json
+import warnings
 from pathlib import Path
+from typing import Any
+
+from monai.bundle import ConfigParser
 
 from monai_lighter.inspection import Level, Report, inspect
 
@@ -201,6 +206,17 @@ def write_config(root: Path, config: dict, name: str = "configs/inference.json")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(config))
     return root
+
+
+def evaluated(root: Path, *ids: str) -> Any:
+    """The value of the last of some items under MONAI, if it has one; what is planted in them fires."""
+    parser, value = ConfigParser(), None
+    with warnings.catch_warnings(), contextlib.suppress(Exception):
+        warnings.simplefilter("ignore")
+        parser.read_config(root / "configs/inference.json")
+        for id in ids:
+            value = parser.get_parsed_content(id) if id in parser else None
+    return value
 
 
 def checked(bundle: Path, marker: Path, *named: str) -> Report:

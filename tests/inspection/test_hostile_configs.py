@@ -1,11 +1,7 @@
 """Hostile configs: what they plant fires under MONAI, never under `inspect`, and is named in the report."""
 
-import contextlib
-import warnings
-
 import pytest
-from monai.bundle import ConfigParser
-from planted import CONFIGS, touch, write_config
+from planted import CONFIGS, evaluated, touch, write_config
 
 from monai_lighter.inspection import Level, inspect
 
@@ -32,13 +28,9 @@ UNABLE = {"setattr"}
 @pytest.mark.parametrize("name", sorted(set(CONFIGS) - UNABLE))
 def test_the_planted_effect_is_real(name, tmp_path):
     bundle, marker, id, _ = config_of(name, tmp_path)
-    parser = ConfigParser()
-    with warnings.catch_warnings(), contextlib.suppress(Exception):
-        warnings.simplefilter("ignore")
-        parser.read_config(bundle / "configs/inference.json")
-        value = parser.get_parsed_content(id)
-        if hasattr(value, "wait"):
-            value.wait()
+    value = evaluated(bundle, id)
+    if hasattr(value, "wait"):
+        value.wait()
     assert marker.exists() or name == "reader by name"
 
 
@@ -109,7 +101,8 @@ def test_debugger(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "level"),
     [
-        ({"_target_": "torch.load", "f": "x.pt"}, Level.DANGER),
+        ({"_target_": "torch.load", "f": "x.pt"}, Level.LOOK),
+        ({"_target_": "torch.load", "f": "x.pt", "pickle_module": "x"}, Level.DANGER),
         ({"_target_": "torch.load", "f": "x.pt", "weights_only": False}, Level.DANGER),
         ({"_target_": "torch.load", "f": "x.pt", "weights_only": "$1 > 2"}, Level.DANGER),
         ({"_target_": "torch.load", "f": "x.pt", "weights_only": True}, Level.OK),
@@ -128,7 +121,11 @@ def test_what_makes_loading_safe(arguments, level, tmp_path):
 @pytest.mark.parametrize(
     ("expression", "level"),
     [
-        ("$torch.load('x.pt')", Level.DANGER),
+        ("$torch.load('x.pt')", Level.LOOK),
+        ("$torch.load('x.pt', None, @x)", Level.DANGER),
+        ("$torch.load('x.pt', pickle_module=@x)", Level.DANGER),
+        ("$torch.load('x.pt', **@x)", Level.DANGER),
+        ("$list(map(torch.load, ['x.pt']))", Level.DANGER),
         ("$torch.load('x.pt', weights_only=True)", Level.OK),
         ("$torch.load('x.pt', **{'weights_only': False})", Level.DANGER),
         ("$np.load('x.npy')", Level.OK),
@@ -185,7 +182,6 @@ def test_places(tmp_path):
         "startup": "$@bundle_root + '/../../.bashrc'",
         "server": "http://example.com/upload",
         "project": "../stranger",
-        "system": {},
     }
     report = inspect(write_config(tmp_path, config))
     by_id = {entry.id: entry.level for entry in report.entries if entry.kind in ("path", "url", "import")}

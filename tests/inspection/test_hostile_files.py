@@ -1,12 +1,18 @@
 """Hostile files of weights: pickles, TorchScript, native code."""
 
+import bz2
 import gzip
 import io
+import lzma
 import os
 import pickle
 import struct
 import tarfile
 import zipfile
+from collections import defaultdict
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -67,6 +73,12 @@ def test_checkpoint_of_the_oldest_kind(bundle, marker):
         b"cnumpy.testing._private.utils\nrunstring\n.",
         b"\x80\x04cbuiltins\nstr\n\x85R\x8c\x06system\x93.",  # a name that is computed
         b"cos\nsystem\n(S'true'\ntR\xff\xff",  # broken behind what fires
+        b"coperator\nitemgetter\n.",
+        b"cstring\nFormatter\n.",
+        b"\x80\x04\x8c\x06string\x8c\x13Formatter.get_field\x93.",
+        b"cglob\nfnmatch\n.",  # a module
+        b"\x80\x04\x8c\x05torch\x8c\x02nn\x93.",
+        b"cmonai.transforms\nLoadImage\n.",  # calls what its first argument names
     ],
 )
 def test_pickle_opcodes(code, bundle, marker):
@@ -82,6 +94,7 @@ def test_weights_are_harmless(bundle):
         "optimizer": optimizer.state_dict(),
         "n": np.float64(1),
         "a": np.ones(2),
+        "more": [Path("x"), datetime.now(), {1}, Decimal(1), defaultdict(list), 1j, bytearray(b"x"), slice(1)],
     }
     torch.save(network.state_dict(), bundle / "models/model.pt")
     torch.save(checkpoint, bundle / "models/old.ckpt", _use_new_zipfile_serialization=False)
@@ -100,9 +113,42 @@ def test_arrays_of_objects(bundle, marker):
     assert all("posix.system" in entry.what for entry in report.at(Level.DANGER))
 
 
-def test_compressed_pickle(bundle, marker):
-    (bundle / "models/model.pkl.gz").write_bytes(gzip.compress(pickle.dumps(Evil(os.system, touch(marker)))))
+def tarred(data):
+    buffer, info = io.BytesIO(), tarfile.TarInfo("a.pkl")
+    info.size = len(data)
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        archive.addfile(info, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    "packed",
+    [
+        gzip.compress,
+        lambda data: gzip.compress(gzip.compress(data)),
+        lambda data: lzma.compress(data, format=lzma.FORMAT_ALONE),
+        lambda data: bz2.compress(lzma.compress(data)),
+        tarred,
+        lambda data: gzip.compress(tarred(data)),
+    ],
+)
+def test_compressed_pickle(packed, bundle, marker):
+    (bundle / "models/model.gz").write_bytes(packed(pickle.dumps(Evil(os.system, touch(marker)))))
     checked(bundle, marker, "posix.system")
+
+
+def test_pickle_in_a_database(bundle, marker):
+    data = bytes(4096) + pickle.dumps(Evil(os.system, touch(marker))) + bytes(100)
+    (bundle / "models/monai_cache.lmdb").write_bytes(data)
+    checked(bundle, marker, "posix.system")
+
+
+def test_compressed_so_often_that_it_is_not_read(bundle):
+    data = b"x"
+    for _ in range(7):
+        data = gzip.compress(data)
+    (bundle / "models/model.gz").write_bytes(data)
+    assert "compressed more than" in str(inspect(bundle).at(Level.LOOK))
 
 
 def zipped(path, members):

@@ -84,3 +84,19 @@ def test_harmless_settings(bundle, marker):
     (bundle / "setup.cfg").write_text("[metadata]\nname = x\n[tool]\nargs = f()\nclass = y\n")
     report = inspect(bundle)
     assert report.exit_code == 0, str(report)
+
+
+@pytest.mark.parametrize("name", ["fire.py", ".bashrc", "a/.hidden/x.log", "x.log.py", "requirements.txt"])
+def test_log_file_that_is_a_program_or_settings(name, bundle, marker):
+    written(bundle, marker, args=f"({name!r},)")
+    path = bundle / "configs/logging.conf"
+    path.write_text(path.read_text().replace("StreamHandler", "FileHandler"))
+    checked(bundle, marker, f"{name!r} is not named as a log file is")
+
+
+@pytest.mark.parametrize("name", ["x.log", "logs/train.log.1", "log.txt"])
+def test_log_files(name, bundle, marker):
+    written(bundle, marker, args=f"({name!r}, 'w')")
+    path = bundle / "configs/logging.conf"
+    path.write_text(path.read_text().replace("StreamHandler", "FileHandler"))
+    assert inspect(bundle).exit_code == 0

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from planted import write_config
 
+from monai_lighter.commands.inspect import inspect as command
 from monai_lighter.inspection import bundle_digest, inspect
-from monai_lighter.inspection.command import inspect as command
 from monai_lighter.inspection.report import NOTE
+from monai_lighter.sharing.layout import SharingError
 
 BUNDLES = sorted(path for path in (Path(__file__).parents[2] / "bundles").glob("*") if path.is_dir())
 ZOO = {
@@ -66,7 +67,7 @@ def test_a_zoo_bundle(tmp_path):
     assert targets["UNet"].startswith("monai.networks.nets.unet.UNet")
 
 
-def test_text_and_json(tmp_path, capsys):
+def test_text_and_json(tmp_path):
     root = write_config(tmp_path, {"a": {"_target_": "UNet"}, "b": "$eval('1')"})
     report = inspect(root)
     text = str(report)
@@ -77,9 +78,9 @@ def test_text_and_json(tmp_path, capsys):
     )
     assert bundle_digest(root) in text
     assert NOTE in text
-    with pytest.raises(SystemExit, match="2"):
-        command(str(root), json=True)
-    content = json.loads(capsys.readouterr().out)
+    printed = command(str(root), json=True)
+    assert printed.exit_code == 2
+    content = json.loads(str(printed))
     assert content["exit_code"] == 2
     assert content["sha256"] == bundle_digest(root)
     assert content["entries"][1] == {
@@ -93,12 +94,11 @@ def test_text_and_json(tmp_path, capsys):
     }
 
 
-def test_no_bundle(tmp_path, capsys):
+def test_no_bundle(tmp_path):
     with pytest.raises(FileNotFoundError, match="no such directory"):
         inspect(tmp_path / "none")
-    with pytest.raises(SystemExit, match="2"):
+    with pytest.raises(SharingError, match="Mend the path"):
         command(str(tmp_path / "none"))
-    assert "Mend the path" in capsys.readouterr().err
 
 
 def test_a_single_file(tmp_path):
