@@ -27,7 +27,7 @@ from monai_lighter.config.sections import (
 )
 from monai_lighter.config.targets import instance_of
 from monai_lighter.config.values import arguments, checkpoint, counts, schedulers, seed
-from monai_lighter.config.walk import Walk, at
+from monai_lighter.config.walk import Walk, located
 from monai_lighter.errors import Finding, Note, did_you_mean
 
 __all__ = ["check", "check_walk"]
@@ -133,8 +133,7 @@ def _stage(walk: Walk) -> Iterator[Finding]:
     stage, system = walk.stage, walk.needed["system"]
     if stage is None or not isinstance(system, dict) or system.get("_target_") != SYSTEM_TARGET:
         return
-    id = locate(walk.needed, f"args{ID_SEP_KEY}{stage}")
-    given = {} if id is None else at(walk.needed, id)
+    _, given = located(walk.needed, f"args{ID_SEP_KEY}{stage}")
     mode = MODES_OF_STAGE[stage][0]
     loaders = system.get("dataloaders")
     elsewhere = isinstance(given, str) or any("datamodule" in name or "dataloaders" in name for name in _section(given))

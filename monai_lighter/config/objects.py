@@ -11,7 +11,7 @@ from monai.bundle.utils import ID_SEP_KEY
 from monai_lighter.config.sections import SYSTEM_TARGET, locate
 from monai_lighter.config.suggestions import known_path
 from monai_lighter.config.targets import names_component, target_key
-from monai_lighter.config.walk import Walk, at
+from monai_lighter.config.walk import Walk, located
 from monai_lighter.errors import Finding, did_you_mean
 
 __all__ = ["no_objects", "unbuilt"]
@@ -53,9 +53,8 @@ def no_objects(walk: Walk) -> Iterator[Finding]:
 
 
 def _item(walk: Walk, id: str, depth: int) -> Iterator[Finding]:
-    where = locate(walk.needed, id)
-    value = None if where is None else at(walk.needed, where)
-    if where is None or value is None or isinstance(value, bool) or ConfigComponent.is_instantiable(value):
+    where, value = located(walk.needed, id)
+    if value is None or isinstance(value, bool) or ConfigComponent.is_instantiable(value):
         return
     if isinstance(value, dict) and target_key(value, walk.locator) is not None:
         return  # said already
@@ -90,8 +89,7 @@ def _hint(text: str, walk: Walk) -> str:
 
 def unbuilt(walk: Walk, key: str) -> Iterator[Finding]:
     """What keeps a component that the stage needs as an argument of the system from being built."""
-    where = locate(walk.needed, f"system{ID_SEP_KEY}{key}")
-    value = None if where is None else at(walk.needed, where)
+    where, value = located(walk.needed, f"system{ID_SEP_KEY}{key}")
     if value is None or not ConfigComponent.is_instantiable(value):
         return
     needs = f"keeps system{ID_SEP_KEY}{key} from being built"

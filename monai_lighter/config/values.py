@@ -13,8 +13,8 @@ from lightning.pytorch.utilities.types import LRSchedulerConfig
 from monai.bundle.utils import ID_SEP_KEY
 
 from monai_lighter.config.modules import close_name
-from monai_lighter.config.sections import STAGES, SYSTEM_TARGET, TRAINER_TARGET, locate
-from monai_lighter.config.walk import at
+from monai_lighter.config.sections import STAGES, SYSTEM_TARGET, TRAINER_TARGET
+from monai_lighter.config.walk import located
 from monai_lighter.errors import Finding
 
 __all__ = ["arguments", "checkpoint", "counts", "schedulers", "seed"]
@@ -22,12 +22,6 @@ __all__ = ["arguments", "checkpoint", "counts", "schedulers", "seed"]
 
 def _computed(value: Any) -> bool:
     return isinstance(value, str) and value.startswith(("$", "@"))
-
-
-def _located(config: dict, id: str) -> tuple[str, Any]:
-    """Where an item really stands, and its value; None where it does not."""
-    where = locate(config, id)
-    return (id, None) if where is None else (where, at(config, where))
 
 
 def seed(value: Any) -> Iterator[Finding]:
@@ -44,7 +38,7 @@ def counts(config: dict) -> Iterator[Finding]:
         return
     parameters = inspect.signature(Trainer).parameters.values()
     for name in [p.name for p in parameters if p.annotation in (int, Optional[int])]:  # noqa: UP045
-        where, value = _located(config, f"trainer{ID_SEP_KEY}{name}")
+        where, value = located(config, f"trainer{ID_SEP_KEY}{name}")
         is_text = isinstance(value, str) and not _computed(value)
         if is_text or (isinstance(value, float) and not value.is_integer()):
             yield Finding(where, f"must be a whole number, got {value!r}", "Give one.")
@@ -61,7 +55,7 @@ def checkpoint(id: str, path: Any) -> Iterator[Finding]:
 def arguments(config: dict) -> Iterator[Finding]:
     """A stage that would unpickle its checkpoint, which runs what is in it."""
     for stage in STAGES:
-        where, value = _located(config, ID_SEP_KEY.join(("args", stage, "weights_only")))
+        where, value = located(config, ID_SEP_KEY.join(("args", stage, "weights_only")))
         if value not in (None, True):
             problem = f"must be true, since a checkpoint of strangers would be run, got {value!r}"
             yield Finding(where, problem, "Leave it out, and convert the checkpoint to tensors and plain values.")
@@ -72,7 +66,7 @@ def schedulers(config: dict) -> Iterator[Finding]:
     system = config["system"]
     if not isinstance(system, dict) or system.get("_target_") != SYSTEM_TARGET:
         return
-    where, value = _located(config, f"system{ID_SEP_KEY}scheduler")
+    where, value = located(config, f"system{ID_SEP_KEY}scheduler")
     known = [field.name for field in fields(LRSchedulerConfig)]
     for id, section in _sections(where, value):
         for key in section if "scheduler" in section and "_target_" not in section else ():

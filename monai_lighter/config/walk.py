@@ -18,7 +18,7 @@ from monai_lighter.config.targets import component, misspelt_target, target_of
 from monai_lighter.config.texts import half_references
 from monai_lighter.errors import Finding, did_you_mean
 
-__all__ = ["Built", "Walk", "at"]
+__all__ = ["Built", "Walk", "at", "located"]
 
 REFERENCE = ReferenceResolver()
 GLOBALS = ConfigParser().globals
@@ -46,6 +46,12 @@ def at(config: Any, id: str) -> Any:
         else:
             config = config[int(key)]
     return config
+
+
+def located(config: Any, id: str) -> tuple[str, Any]:
+    """Where an item really stands (`locate`), and its value; None where there is none."""
+    where = locate(config, id)
+    return (id, None) if where is None else (where, at(config, where))
 
 
 class Walk:
@@ -114,8 +120,7 @@ class Walk:
         return value if isinstance(value, str) and not value.startswith(("$", "@")) else name
 
     def _class_of(self, id: str, steps: int = 0) -> type | None:
-        where = locate(self.needed, id)
-        config: Any = None if where is None else at(self.needed, where)
+        _, config = located(self.needed, id)
         if isinstance(config, str) and config.startswith("$") and steps < 20:
             origin = copied_from(config)
             return None if origin is None else self._class_of(origin, steps + 1)

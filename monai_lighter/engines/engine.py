@@ -63,21 +63,20 @@ class LightningEngine(Engine):
         self._check_arguments(data, max_epochs, max_iters)
         endless = state.max_epochs is None and state.max_iters is None
         anew = endless or (self._is_done(state) and self._internal_run_generator is None)
-        state_length = self._length(data, epoch_length, anew)
+        length = self._length(data, epoch_length, anew)
         if anew:
             state.iteration = state.epoch = 0
             state.max_iters = max_iters
             state.max_epochs = None if max_iters is not None else max_epochs or 1
             self._internal_run_generator = None
-        state.epoch_length = state_length
-        name, end = ("epochs", state.max_epochs) if state.max_iters is None else ("iters", state.max_iters)
+        state.epoch_length = length
+        by_epochs = state.max_iters is None
         if anew:
-            self.logger.info(f"Engine run starting with max_{name}={end}.")
+            limit = f"max_epochs={state.max_epochs}" if by_epochs else f"max_iters={state.max_iters}"
+            self.logger.info(f"Engine run starting with {limit}.")
         else:
-            self.logger.info(
-                f"Engine run resuming from iteration {state.iteration}, epoch {state.epoch} until {end} "
-                f"{'epochs' if state.max_iters is None else 'iterations'}"
-            )
+            limit = f"{state.max_epochs} epochs" if by_epochs else f"{state.max_iters} iterations"
+            self.logger.info(f"Engine run resuming from iteration {state.iteration}, epoch {state.epoch} until {limit}")
             if self.should_terminate:
                 self._init_iter = 0
         if self._dataloader_iter is None:
