@@ -9,15 +9,15 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
 
 from monai_lighter.config.stages import MODES_OF_STAGE
-from monai_lighter.engines.module import numbers
+from monai_lighter.engines.module import pick_numbers
 from monai_lighter.system.system import System
 from monai_lighter.system.tensors import as_list
 
-__all__ = ["StageEvaluator", "StageTrainer", "stage_engine"]
+__all__ = ["StageEvaluator", "StageTrainer", "make_stage_engine"]
 
 
-def stage_engine(stage: str, trainer: Any, system: Any, arguments: dict[str, Any]) -> Any:
-    """The engine that a stage of a native config is.
+def make_stage_engine(stage: str, trainer: Any, system: Any, arguments: dict[str, Any]) -> Any:
+    """Makes the engine that a stage of a native config is.
 
     Args:
         stage: ``fit``, ``validate``, ``test`` or ``predict``.
@@ -52,7 +52,11 @@ class _OfTrainer:
         self.trainer.should_stop = True
 
     def terminate(self, skip_completed: bool = False) -> None:
-        """As `interrupt`."""
+        """Ends the stage after the batch that is under way.
+
+        Args:
+            skip_completed: of ``ignite.engine.Engine.terminate``; has no meaning for a Trainer.
+        """
         self.interrupt()
 
 
@@ -94,7 +98,10 @@ class StageTrainer(_OfTrainer, SupervisedTrainer):  # type: ignore[misc]
 
 
 class StageEvaluator(_OfTrainer, SupervisedEvaluator):  # type: ignore[misc]
-    """A ``monai.engines.SupervisedEvaluator`` whose ``run`` is a stage of a native config; see `StageTrainer`.
+    """A ``monai.engines.SupervisedEvaluator`` whose ``run`` is a stage of a native config.
+
+    Handlers see ``STARTED``, ``EPOCH_COMPLETED`` and ``COMPLETED``; ``state.metrics`` then holds the numbers that were logged, by
+    their names.
 
     Args:
         trainer: the Trainer of the config.
@@ -155,4 +162,4 @@ class _Follow(Callback):
 
 
 def _logged(trainer: Trainer) -> dict[str, float]:
-    return dict(numbers(trainer.callback_metrics))
+    return dict(pick_numbers(trainer.callback_metrics))

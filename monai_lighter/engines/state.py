@@ -14,17 +14,18 @@ from monai.transforms import Randomizable, Transform
 from torch import nn
 from torch.optim import Optimizer
 
-from monai_lighter.engines.ranks import handler_owners
+from monai_lighter.engines.replicas import find_handler_owners
+from monai_lighter.internals import begin_data_iterator, get_data_iterator, set_first_batch
 
-__all__ = ["engine_state", "random_numbers", "restore_engine", "restore_loop"]
+__all__ = ["collect_random_state", "collect_state", "restore_engine", "restore_loop"]
 
 COUNTS = ("iteration", "epoch", "epoch_length", "max_epochs", "best_metric", "best_metric_epoch", "metrics")
 DATA = ("dataset", "datasets", "sampler", "batch_sampler", "transform", "transforms")
 """Attributes by which the parts of a data loader that draw random numbers hang together."""
 
 
-def engine_state(engine: Engine) -> dict[str, Any]:
-    """Plain values and tensors for all that a run depends on beside networks and optimizers.
+def collect_state(engine: Engine) -> dict[str, Any]:
+    """Collects, as plain values and tensors, all that a run depends on beside networks and optimizers.
 
     These are the counts of the engine and of the engines its handlers run, the state of its handlers and of what they hold
     (schedulers, early stopping), where all random numbers stand (torch, numpy, Python, the transforms of its data), and where
@@ -34,7 +35,7 @@ def engine_state(engine: Engine) -> dict[str, Any]:
     return {
         "engines": [_counts(each) for each in _engines(engine)],
         "handlers": [part.state_dict() for part in _stateful(engine)],
-        "random": random_numbers(engine),
+        "random": collect_random_state(engine),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         "begun": getattr(engine, "data_begun", None),
         "batches": 0 if run is None else run.batches_of_epoch,
@@ -42,7 +43,7 @@ def engine_state(engine: Engine) -> dict[str, Any]:
 
 
 def restore_engine(engine: Any, saved: dict[str, Any]) -> None:
-    """Puts back what `engine_state` gave; ``max_epochs`` stays, so that a run may go on for longer.
+    """Puts back what `collect_state` gave; ``max_epochs`` stays, so that a run may go on for longer.
 
     Where the iterator over the data had not come to its end, it is begun again with the random numbers of then, and the batches
     that it gave are drawn once more, to be left.
@@ -59,7 +60,7 @@ def restore_engine(engine: Any, saved: dict[str, Any]) -> None:
         part.load_state_dict(state)
     if saved["batches"]:
         engine.state.epoch -= 1  # it begins again, where it was left
-    engine._init_iter = saved["batches"]
+    set_first_batch(engine, saved["batches"])
     _draw_again(engine, saved["begun"])
     if len(saved["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(saved["cuda"])
@@ -79,10 +80,11 @@ def _draw_again(engine: Any, begun: dict[str, Any] | None) -> None:
     if _known_length(engine.state.dataloader) == drawn:
         return
     _set_random_numbers(engine, begun["random"])
-    engine._setup_dataloader_iter()
+    begin_data_iterator(engine)
     engine.data_begun["iteration"] -= drawn
+    iterator: Any = get_data_iterator(engine)
     for _ in range(drawn):
-        next(engine._dataloader_iter, None)
+        next(iterator, None)
 
 
 def _known_length(data: Any) -> int | None:
@@ -92,7 +94,7 @@ def _known_length(data: Any) -> int | None:
         return None
 
 
-def random_numbers(engine: Engine) -> dict[str, Any]:
+def collect_random_state(engine: Engine) -> dict[str, Any]:
     """Where the random numbers that the data of an engine depend on stand."""
     return {
         "torch": torch.get_rng_state(),
@@ -117,7 +119,7 @@ def _counts(engine: Engine) -> dict[str, Any]:
 
 def _engines(engine: Engine) -> list[Engine]:
     """The engine, and those that its handlers hold."""
-    held = [value for owner in handler_owners(engine) for value in _attributes(owner) if isinstance(value, Engine)]
+    held = [value for owner in find_handler_owners(engine) for value in _attributes(owner) if isinstance(value, Engine)]
     return list({id(each): each for each in (engine, *held)}.values())
 
 
@@ -125,7 +127,7 @@ def _stateful(engine: Engine) -> list[Any]:
     """What handlers are or hold that has a state of its own, in the order of the handlers, each once."""
     found: dict[int, Any] = {}
     for each in _engines(engine):
-        for owner in handler_owners(each):
+        for owner in find_handler_owners(each):
             parts = [owner] if _has_state(owner) else [value for value in _attributes(owner) if _has_state(value)]
             found.update((id(part), part) for part in parts)
     return list(found.values())

@@ -5,13 +5,14 @@ import threading
 import pytest
 import torch
 from ignite.engine import Engine
+from monai.bundle import ConfigParser
 from monai.data import DataLoader, Dataset
 from monai.engines import SupervisedEvaluator
 from test_trace_stopping import at
 from test_trace_zoo_styles import TRAIN, VALIDATE, VALIDATION
 from zoo_parts import Net, items
 
-from monai_lighter.engines.adopt import engines_in_code
+from monai_lighter.engines.adopt import on_lightning
 
 
 @pytest.mark.parametrize("event", ["iteration_completed", "epoch_completed"])
@@ -172,7 +173,7 @@ def test_two_threads():
     def evaluate(name):
         loader = DataLoader(Dataset(items(3)))
         evaluator = SupervisedEvaluator(device="cpu", val_data_loader=loader, network=Net(), decollate=False)
-        with engines_in_code():
+        with on_lightning(ConfigParser({})):
             evaluator.run()
         states[name] = evaluator.state.iteration
 
