@@ -174,12 +174,15 @@ def get_iteration(trainer_class: Any) -> Callable:
 
 
 def get_items(metric: Cumulative) -> list[list[Tensor]]:
-    """What a cumulative metric has gathered in this process: its values, each a list of one ``(1, …)`` an item or batch."""
+    """What a cumulative metric has gathered in this process: of each of its values a list of rows, one an item."""
     return metric._buffers or []
 
 
 def set_items(metric: Cumulative, values: list[Tensor]) -> None:
-    """Gives a cumulative metric the values of all processes, each ``(N, …)``: it aggregates them, and gathers no more itself."""
+    """Gives a cumulative metric the rows of all processes, ``(N, …)`` for each of its values: it aggregates these.
+
+    It gathers no more itself, which would wait for ever for a process that has no item.
+    """
     metric._synced_tensors = values  # type: ignore[assignment]
     metric._synced = True
 
