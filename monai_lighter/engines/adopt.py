@@ -86,7 +86,7 @@ def on_lightning(parser: ConfigParser) -> Iterator[None]:
     This holds in the thread that is within it: two workflows in two threads have a section each. In any other thread, also one
     that code of the bundle starts, an engine that no config item is runs by Ignite.
     """
-    with EXCHANGED_RUN.held(), lightning_section(partial(_read_section, parser)):
+    with EXCHANGED_RUN.exchange(), lightning_section(partial(_read_section, parser)):
         yield
 
 
@@ -104,7 +104,7 @@ class _ExchangedRun:
         self.original = Engine.run
 
     @contextmanager
-    def held(self) -> Iterator[None]:
+    def exchange(self) -> Iterator[None]:
         with self.lock:
             if not self.users:
                 self.original, Engine.run = Engine.run, _run  # type: ignore[method-assign]

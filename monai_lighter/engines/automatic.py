@@ -88,7 +88,7 @@ class AutomaticModule(EngineModule):
     def training_step(self, batch: Any, batch_idx: int) -> Any:
         with self.runs[0].as_under_ignite():
             loss = self._guard(
-                self._loss, (self._progress.current.ready - 1) % self.trainer.accumulate_grad_batches == 0
+                self._compute_loss, (self._progress.current.ready - 1) % self.trainer.accumulate_grad_batches == 0
             )
         self._log_loss(loss)
         return loss
@@ -121,7 +121,7 @@ class AutomaticModule(EngineModule):
             self._fail(error)
             raise _EndOfEpoch from error
 
-    def _loss(self, zero_grad: bool) -> Tensor:
+    def _compute_loss(self, zero_grad: bool) -> Tensor:
         engine = self.engine
         if engine.state.batch is None:
             raise ValueError("Must provide batch data for current iteration.")
@@ -134,7 +134,7 @@ class AutomaticModule(EngineModule):
         engine.network.train()
         if zero_grad:
             engine.optimizer.zero_grad(set_to_none=engine.optim_set_to_none)
-        with self._precision():
+        with self._make_autocast():
             engine.state.output[CommonKeys.PRED] = engine.inferer(inputs, engine.network, *args, **kwargs)
             engine.fire_event(IterationEvents.FORWARD_COMPLETED)
             loss = engine.loss_function(engine.state.output[CommonKeys.PRED], targets).mean()
@@ -142,7 +142,7 @@ class AutomaticModule(EngineModule):
             engine.fire_event(IterationEvents.LOSS_COMPLETED)
         return plain(engine.state.output[CommonKeys.LOSS])
 
-    def _precision(self) -> AbstractContextManager:
+    def _make_autocast(self) -> AbstractContextManager:
         engine = self.engine
         amp = self.autocast and engine.amp and engine.scaler is not None
         return torch.autocast("cuda", **engine.amp_kwargs) if amp else nullcontext()

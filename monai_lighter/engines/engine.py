@@ -85,7 +85,7 @@ class LightningEngine(Engine):
         self._check_arguments(data, max_epochs, max_iters)
         endless = state.max_epochs is None and state.max_iters is None
         anew = endless or (is_done(self) and get_run_generator(self) is None)
-        length = self._length(data, epoch_length, anew)
+        length = self._decide_length(data, epoch_length, anew)
         if anew:
             state.iteration = state.epoch = 0
             state.max_iters = max_iters
@@ -125,7 +125,7 @@ class LightningEngine(Engine):
         if state.max_iters is not None:
             self._check_and_set_max_iters(max_iters)
 
-    def _length(self, data: Any, given: int | None, anew: bool) -> int | None:
+    def _decide_length(self, data: Any, given: int | None, anew: bool) -> int | None:
         """Batches of an epoch: as given, else of the data, else as before; a run that goes on cannot change them."""
         before = self.state.epoch_length
         if not anew and before is not None:

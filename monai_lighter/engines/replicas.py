@@ -49,7 +49,7 @@ def join(engine: Engine, strategy: Strategy) -> None:
     if rank > 0:
         _remove_writers(engine)
     full = state.dataloader
-    loader = _share(full, rank, world_size, train=not isinstance(engine, Evaluator))
+    loader = _share_loader(full, rank, world_size, train=not isinstance(engine, Evaluator))
     if loader is full:
         return
     if state.epoch_length == len(full):
@@ -84,7 +84,7 @@ def refuse_processes(engine: Engine, world_size: int) -> None:
         )
 
 
-def _share(loader: Any, rank: int, world_size: int, train: bool) -> Any:
+def _share_loader(loader: Any, rank: int, world_size: int, train: bool) -> Any:
     """A copy of a loader whose sampler deals out one process's items; the loader itself where it is shared already, or endless.
 
     The loader is not built again: MONAI's draws a random number when it is.
@@ -112,16 +112,18 @@ def _share(loader: Any, rank: int, world_size: int, train: bool) -> Any:
 def _remove_writers(engine: Engine) -> None:
     by_event = get_event_handlers(engine)
     for event, handlers in by_event.items():
-        by_event[event] = [entry for entry in handlers if not isinstance(_owner(entry[0]), WRITERS)]
+        by_event[event] = [entry for entry in handlers if not isinstance(_find_owner(entry[0]), WRITERS)]
 
 
 def find_handler_owners(engine: Engine) -> list[Any]:
     """The objects whose methods, or which themselves, are an engine's event handlers, in their order, each once."""
-    owners = [_owner(handler) for handlers in list(get_event_handlers(engine).values()) for handler, *_ in handlers]
+    owners = [
+        _find_owner(handler) for handlers in list(get_event_handlers(engine).values()) for handler, *_ in handlers
+    ]
     return list({id(owner): owner for owner in owners if owner is not None}.values())
 
 
-def _owner(handler: Any) -> Any:
+def _find_owner(handler: Any) -> Any:
     """The object whose method, or which itself, an event handler is."""
     handler = get_registered_handler(handler)
     while isinstance(handler, functools.partial):

@@ -185,7 +185,7 @@ class Run:
             return
         if event is Events.EPOCH_STARTED:
             self.epochs += 1
-            self._count = self._iterations_before()
+            self._count = self._count_iterations_before()
         elif event is Events.ITERATION_STARTED:
             self._count += 1
         engine = self.engine
@@ -208,7 +208,7 @@ class Run:
         self.position, self._requested = self._requested, None
         return True
 
-    def _iterations_before(self) -> int:
+    def _count_iterations_before(self) -> int:
         """Iterations of the epoch that an earlier run has done, by the rule of ``Engine._setup_engine``."""
         engine, length = self.engine, self.engine.state.epoch_length
         first = get_first_batch(engine)

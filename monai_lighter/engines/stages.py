@@ -94,7 +94,7 @@ class StageTrainer(_OfTrainer, SupervisedTrainer):  # type: ignore[misc]
             self.trainer.fit(self.system, **self.arguments)
         finally:
             self.trainer.callbacks.remove(follow)  # type: ignore[attr-defined]
-        self.state.metrics = _logged(self.trainer)
+        self.state.metrics = _read_logged(self.trainer)
 
 
 class StageEvaluator(_OfTrainer, SupervisedEvaluator):  # type: ignore[misc]
@@ -128,7 +128,7 @@ class StageEvaluator(_OfTrainer, SupervisedEvaluator):  # type: ignore[misc]
         self.state.max_epochs = self.state.epoch = global_epoch
         self.fire_event(Events.STARTED)
         getattr(self.trainer, self.stage)(self.system, **self.arguments)
-        self.state.metrics = _logged(self.trainer)
+        self.state.metrics = _read_logged(self.trainer)
         for event in (Events.EPOCH_COMPLETED, Events.COMPLETED):
             self.fire_event(event)
 
@@ -154,12 +154,12 @@ class _Follow(Callback):
         self.engine.fire_event(Events.ITERATION_COMPLETED)
 
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
-        self.engine.state.metrics = _logged(trainer)
+        self.engine.state.metrics = _read_logged(trainer)
         self.engine.fire_event(Events.EPOCH_COMPLETED)
 
     def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
         self.engine.fire_event(Events.COMPLETED)
 
 
-def _logged(trainer: Trainer) -> dict[str, float]:
+def _read_logged(trainer: Trainer) -> dict[str, float]:
     return dict(pick_numbers(trainer.callback_metrics))

@@ -81,7 +81,7 @@ def collect_keywords(engine: Engine) -> dict[str, Any]:
         ConfigError: a key that is neither a keyword nor on the way to an engine.
     """
     section = getattr(engine, "lightning_section", SECTION.get() or dict)()
-    entries = dict(_entries(section))
+    entries = dict(_flatten_section(section))
     prefix = f"{getattr(engine, 'config_id', None)}{ID_SEP_KEY}"
     keywords = {id: value for id, value in entries.items() if ID_SEP_KEY not in id}
     keywords.update({id[len(prefix) :]: value for id, value in entries.items() if id.startswith(prefix)})
@@ -109,14 +109,14 @@ def check_keywords(keywords: Mapping[str, Any], id: str) -> None:
         raise ConfigError(unknown)
 
 
-def _entries(section: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _flatten_section(section: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Keywords by id: those of all engines have their name for an id, those of one engine its config id before it."""
     for key, value in section.items():
         id = prefix + ReferenceResolver.normalize_id(str(key))
         if key in ConfigComponent.non_arg_keys:
             continue
         if isinstance(value, Mapping) and id.rpartition(ID_SEP_KEY)[2] not in KEYWORDS:
-            yield from _entries(value, f"{id}{ID_SEP_KEY}")
+            yield from _flatten_section(value, f"{id}{ID_SEP_KEY}")
         else:
             yield id, value
 
@@ -165,7 +165,7 @@ def make_trainer(engine: Engine, automatic: bool, keywords: Mapping[str, Any]) -
         "detect_anomaly": torch.is_anomaly_enabled(),
         "inference_mode": False,
         "use_distributed_sampler": False,
-        **_placement(device, given),
+        **_choose_placement(device, given),
     }
     plugins = as_list(given.pop("plugins", None))
     scaler = getattr(engine, "scaler", None)
@@ -182,7 +182,7 @@ def make_trainer(engine: Engine, automatic: bool, keywords: Mapping[str, Any]) -
     return trainer
 
 
-def _placement(device: torch.device, given: Mapping[str, Any]) -> dict[str, Any]:
+def _choose_placement(device: torch.device, given: Mapping[str, Any]) -> dict[str, Any]:
     accelerator = {"cuda": "gpu"}.get(device.type, device.type)
     devices = [device.index or 0] if device.type == "cuda" else 1
     if any(key in given for key in PLACEMENT if key != "devices") or given.get("devices", 1) not in (1, "1"):
