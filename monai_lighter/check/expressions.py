@@ -25,10 +25,10 @@ from monai_lighter.check.modules import (
 )
 from monai_lighter.config.items import REFERENCE, items, normalize
 from monai_lighter.errors import Finding
+from monai_lighter.internals import REFERENCES
 
 __all__ = ["Expressions", "copied_from"]
 
-REFERENCES = ReferenceResolver._vars
 UNKNOWN = object()
 SINGLE_QUOTED = re.compile(r"\b(f|rf|fr)'", re.IGNORECASE)
 GUARD = re.compile(r"hasattr|getattr|version|find_spec|\bdir\(")
