@@ -24,6 +24,7 @@ from monai_lighter.share.portable import leaks, portable_config, portable_metada
 from monai_lighter.share.proof import STAGES, prove_archive
 from monai_lighter.share.readme import with_section
 from monai_lighter.share.requirements import required_packages
+from monai_lighter.share.schema import require_jsonschema
 from monai_lighter.share.staging import project_folder, stage
 
 __all__ = ["Package", "package_bundle"]
@@ -68,6 +69,8 @@ def package_bundle(
     Raises:
         SharingError: what is missing, what names this machine, or what fails in the proof; no file is written then.
     """
+    if prove:
+        require_jsonschema()
     bundle = Bundle(directory)
     if output and Path(str(output)).is_dir():
         raise SharingError(

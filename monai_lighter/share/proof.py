@@ -21,7 +21,7 @@ from monai_lighter.errors import BundleError, Finding
 from monai_lighter.share.archives import extract_zip
 from monai_lighter.share.layout import Bundle, SharingError
 from monai_lighter.share.load import load_bundle
-from monai_lighter.share.schema import metadata_findings
+from monai_lighter.share.schema import check_metadata
 from monai_lighter.share.synthetic import write_image
 
 __all__ = ["prove", "prove_archive"]
@@ -90,7 +90,7 @@ def _row(name: str, check: Callable[[], None]) -> dict[str, Any]:
 
 
 def _schema(bundle: Bundle) -> None:
-    findings = metadata_findings(bundle.metadata())
+    findings = check_metadata(bundle.metadata())
     if findings:
         raise SharingError(*findings)
 

@@ -62,7 +62,7 @@ def apply_logging_conf(path: str | Path) -> list[str]:
         FileNotFoundError: there is no such file.
     """
     screened = configparser.RawConfigParser()  # fileConfig fills no ``%(name)s`` into one that is raw
-    left_out = []
+    left_out: list[str] = []
     try:
         screened.read_dict(_read_sections(Path(path)))
         left_out += _screen(screened)

@@ -14,7 +14,7 @@ from monai_lighter.share.packaging import package_bundle
 from monai_lighter.share.portable import leaks, portable_config
 from monai_lighter.share.proof import prove_archive
 from monai_lighter.share.requirements import required_packages
-from monai_lighter.share.schema import metadata_findings
+from monai_lighter.share.schema import check_metadata
 
 
 def content(archive, name):
@@ -75,7 +75,7 @@ def test_metadata_is_what_is_true(created, tmp_path):
     assert {"lightning", "monai_lighter", "nibabel"} <= set(filled["required_packages_version"])
     assert filled["training_data"]["train_cases"] == 8
     assert filled["training_data"]["image_shape_max"] == [80, 72]
-    assert metadata_findings(filled) == []
+    assert check_metadata(filled) == []
 
 
 def test_nothing_but_a_training_config_weights_and_no_data(created, tmp_path):
