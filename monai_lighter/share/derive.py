@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import yaml
+from monai.bundle.utils import ID_SEP_KEY
 
-from monai_lighter.config.items import items, locate
-from monai_lighter.errors import Finding
+from monai_lighter.config.items import items, located
 from monai_lighter.share.layout import SharingError
 
-__all__ = ["inference_config", "inference_text"]
+__all__ = ["derive_inference", "write_inference"]
 
 PARALLEL = ("mode", "padding_mode", "align_corners", "argmax", "threshold", "to_onehot", "sigmoid", "softmax", "dtype")
 """Arguments of dictionary transforms that may have a value for each key."""
@@ -23,20 +23,20 @@ HEADER = """# Applies the trained network; derived from {source} when the bundle
 """
 
 
-def inference_text(config: dict, source: str, spatial: bool) -> str:
-    """`inference_config` as YAML with a heading that says how to run it.
+def write_inference(config: dict, source: str, spatial: bool) -> str:
+    """Write the config of `derive_inference` as YAML with a heading that says how to run it.
 
     Args:
         config: training config.
         source: file name of the training config.
         spatial: whether the network gives an image.
     """
-    derived = inference_config(config, spatial)
+    derived = derive_inference(config, spatial)
     return HEADER.format(source=source) + yaml.safe_dump(derived, sort_keys=False, width=120, default_flow_style=None)
 
 
-def inference_config(config: dict, spatial: bool) -> dict:
-    """An inference config with the network, preprocessing and inferer that a native training config validates with.
+def derive_inference(config: dict, spatial: bool) -> dict:
+    """Derive an inference config with the network, preprocessing and inferer that a native training config validates with.
 
     Random transforms are left out, and so is everything about the label. Predictions that are images are brought back to
     the space of their input and saved; others go to a table.
@@ -89,9 +89,9 @@ def _system(config: dict, model: Any, image: str, spatial: bool, label: str) -> 
         inferer = inferer.get("predict", inferer.get("val"))
     if inferer is not None:
         system["inferer"] = inferer
-    adapter = locate(config, "system::adapters::val::batch")
+    _, adapter = located(config, "system::adapters::val::batch")
     if adapter is not None:
-        system["adapters"] = {"predict": {"batch": _get(config, adapter)}}
+        system["adapters"] = {"predict": {"batch": adapter}}
     steps = [kept for item in _postprocessing(config) if (kept := _without(item, label)) is not None]
     for step in steps:
         step.pop("to_onehot", None)
@@ -124,45 +124,38 @@ def _inverted(steps: list[dict], image: str) -> list[dict]:
 
 
 def _target_key(config: dict) -> str:
-    adapter = locate(config, "system::adapters::val::batch")
-    given = _get(config, adapter).get("target_key") if adapter else None
+    _, adapter = located(config, "system::adapters::val::batch")
+    given = adapter.get("target_key") if adapter else None
     return given if isinstance(given, str) else "label"
 
 
 def _transforms(config: dict) -> list[dict]:
     for mode in ("val", "train"):
-        id = locate(config, f"system::dataloaders::{mode}::dataset::transform")
-        if id is not None:
-            return _listed(config, _get(config, id))
+        _, transform = located(config, f"system::dataloaders::{mode}::dataset::transform")
+        if transform is not None:
+            return _list_transforms(config, transform)
     raise _unreadable("no dataset has a transform")
 
 
 def _postprocessing(config: dict) -> list[dict]:
-    id = locate(config, "system::postprocessing::val")
-    return [] if id is None else _listed(config, _get(config, id))
+    _, transform = located(config, "system::postprocessing::val")
+    return [] if transform is None else _list_transforms(config, transform)
 
 
-def _listed(config: dict, value: Any) -> list[dict]:
+def _list_transforms(config: dict, value: Any) -> list[dict]:
     """The transforms of a Compose, a list, a reference to one, or a sum of references, each as a dict of its own."""
     if isinstance(value, str) and re.fullmatch(r"\$?\s*@[\w:#]+(\s*\+\s*@[\w:#]+)*", value):
-        ids = [locate(config, id) for id in re.findall(r"@([\w:#]+)", value)]
-        if None not in ids:
-            return [item for id in ids for item in _listed(config, _get(config, str(id)))]
+        referred = [located(config, id.replace("#", ID_SEP_KEY))[1] for id in re.findall(r"@([\w:#]+)", value)]
+        if None not in referred:
+            return [item for part in referred for item in _list_transforms(config, part)]
     if isinstance(value, dict) and str(value.get("_target_", "")).rpartition(".")[2] == "Compose":
-        return _listed(config, value.get("transforms") or [])
+        return _list_transforms(config, value.get("transforms") or [])
     if isinstance(value, dict) and "_target_" in value:
-        keys = locate({**config, "_keys": value.get("keys")}, "_keys")
-        return [{**value} if keys in (None, "_keys") else {**value, "keys": _get(config, str(keys))}]
+        _, keys = located({**config, "_keys": value.get("keys")}, "_keys")
+        return [{**value} if keys is None else {**value, "keys": keys}]
     if isinstance(value, list):
-        return [item for part in value for item in _listed(config, part)]
+        return [item for part in value for item in _list_transforms(config, part)]
     raise _unreadable(f"transforms cannot be read off {value!r:.100}")
-
-
-def _get(config: dict, id: str) -> Any:
-    node: Any = config
-    for key in id.split("::"):
-        node = node[key] if isinstance(node, dict) else node[int(key)]
-    return node
 
 
 def _random(item: dict) -> bool:
@@ -212,4 +205,4 @@ def _mentioned(value: Any) -> Iterator[str]:
 
 
 def _unreadable(what: str) -> SharingError:
-    return SharingError(Finding("inference", f"cannot be derived: {what}", "Write configs/inference.yaml by hand."))
+    return SharingError.of("inference", f"cannot be derived: {what}", "Write configs/inference.yaml by hand.")
