@@ -47,8 +47,8 @@ def make_config_portable(text: str, root: Path) -> tuple[str, list[Finding]]:
         The text, and a finding for each path that led out of the bundle.
     """
     findings = []
-    document = yaml.compose(_without_tabs(text), Loader=yaml.SafeLoader)
-    for id, node in sorted(_scalars("", document), key=lambda item: -item[1].start_mark.index):
+    document = yaml.compose(_replace_tabs(text), Loader=yaml.SafeLoader)
+    for id, node in sorted(_list_scalars("", document), key=lambda item: -item[1].start_mark.index):
         if not _is_absolute(node.value):
             continue
         path = Path(node.value) if node.value.startswith("/") else PureWindowsPath(node.value)
@@ -57,17 +57,17 @@ def make_config_portable(text: str, root: Path) -> tuple[str, list[Finding]]:
         elif isinstance(path, Path) and path.is_relative_to(root):
             new = f"\"$@bundle_root + '/{path.relative_to(root).as_posix()}'\""
         else:
-            new = f"\"$@bundle_root + '{_inside(path)}'\""
+            new = f"\"$@bundle_root + '{_name_inside(path)}'\""
             findings.append(Finding(id, f"names a path outside of the bundle, {node.value!r}", f"Packaged as {new}."))
         text = text[: node.start_mark.index] + new + text[node.end_mark.index :]
     return text, findings[::-1]
 
 
-def _inside(path: PurePath) -> str:
+def _name_inside(path: PurePath) -> str:
     return f"/data/{path.name}" if path.suffix else "/data"
 
 
-def _without_tabs(text: str) -> str:
+def _replace_tabs(text: str) -> str:
     """JSON may have tabs, which YAML forbids: as space between its tokens alone, since in texts they are escaped."""
     try:
         json.loads(text)
@@ -76,31 +76,31 @@ def _without_tabs(text: str) -> str:
     return text.replace("\t", " ")
 
 
-def _scalars(id: str, node: yaml.Node | None) -> Iterator[tuple[str, yaml.ScalarNode]]:
+def _list_scalars(id: str, node: yaml.Node | None) -> Iterator[tuple[str, yaml.ScalarNode]]:
     if isinstance(node, yaml.ScalarNode):
         yield id, node
     elif isinstance(node, yaml.MappingNode):
         for key, value in node.value:
-            yield from _scalars(f"{id}::{key.value}".lstrip(":"), value)
+            yield from _list_scalars(f"{id}::{key.value}".lstrip(":"), value)
     elif isinstance(node, yaml.SequenceNode):
         for i, value in enumerate(node.value):
-            yield from _scalars(f"{id}::{i}", value)
+            yield from _list_scalars(f"{id}::{i}", value)
 
 
 def make_metadata_portable(metadata: dict[str, Any]) -> tuple[dict[str, Any], list[Finding]]:
     """Leave the texts and names that name an absolute path out of metadata; gives a finding for each."""
     findings: list[Finding] = []
-    return _without_paths("metadata", metadata, findings), findings
+    return _drop_paths("metadata", metadata, findings), findings
 
 
-def _without_paths(id: str, value: Any, findings: list[Finding]) -> Any:
+def _drop_paths(id: str, value: Any, findings: list[Finding]) -> Any:
     if not isinstance(value, (dict, list)):
         return value
     kept = {}
     for key, item in value.items() if isinstance(value, dict) else enumerate(value):
         found = next((text for text in (key, item) if isinstance(text, str) and _names_path(text)), None)
         if found is None:
-            kept[key] = _without_paths(f"{id}::{key}", item, findings)
+            kept[key] = _drop_paths(f"{id}::{key}", item, findings)
         else:
             hint = "Say it in configs/metadata.json without the path."
             findings.append(Finding(f"{id}::{key}", f"names an absolute path and was left out, {found!r:.200}", hint))

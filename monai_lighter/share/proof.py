@@ -21,7 +21,7 @@ from monai_lighter.config.items import items
 from monai_lighter.errors import BundleError
 from monai_lighter.share.fetch import unpack
 from monai_lighter.share.layout import Bundle, SharingError
-from monai_lighter.share.load import load_bundle
+from monai_lighter.share.loading import load_bundle
 from monai_lighter.share.schema import check_metadata
 from monai_lighter.share.synthetic import write_image
 

@@ -21,7 +21,7 @@ from monai_lighter.share import fetch as fetching
 from monai_lighter.share.archives import write_zip
 from monai_lighter.share.fetch import fetch_large_files
 from monai_lighter.share.layout import SharingError
-from monai_lighter.share.load import find_bundle, load_bundle
+from monai_lighter.share.loading import find_bundle, load_bundle
 
 DATA = "[{'image': '%s'}]"
 
