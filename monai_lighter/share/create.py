@@ -22,7 +22,7 @@ FIELD = re.compile(r"\{\{([\w:]+)\}\}")
 def create_bundle(
     directory: str | Path, task: str, dims: int, synthetic: bool = False, authors: str | None = None
 ) -> list[Path]:
-    """Writes a complete native bundle.
+    """Write a complete native bundle.
 
     Args:
         directory: where; must be empty or not exist. Its name is the bundle's.

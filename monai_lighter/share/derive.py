@@ -105,7 +105,7 @@ def _derive_system(config: dict, model: Any, image: str, spatial: bool, label: s
 
 
 def _insert_inverse(steps: list[dict], image: str) -> list[dict]:
-    """Adds the inverse where values are continuous, so that interpolation is sound; then what makes them discrete; then saves them."""
+    """The inverse where values are continuous, so that interpolation is sound; then what makes them discrete, and saving."""
     discrete = next((i for i, step in enumerate(steps) if "AsDiscrete" in step["_target_"]), len(steps))
     before, after = steps[:discrete], steps[discrete:]
     if after and after[0].get("argmax") and not any("Activations" in step["_target_"] for step in before):

@@ -64,7 +64,7 @@ def export_bundle(
     input_shape: Sequence[int] | None = None,
     trace: bool = False,
 ) -> Export:
-    """Export ``network_def`` with its weights, reads the file back, and compares the two on the same noise.
+    """Export ``network_def`` with its weights, read the file back, and compare the two on the same noise.
 
     TorchScript and ONNX are written by ``monai.bundle.ckpt_export`` and ``onnx_export``, PT2 by ``torch.export``. ONNX and PT2
     take any size of the batch and the image where the network allows, else that of the input alone.

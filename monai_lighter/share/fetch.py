@@ -111,7 +111,7 @@ def _find_latest(name: str, **where: str) -> str:
 
 
 def find_newest(versions: Iterable[str]) -> str:
-    """The last of versions in their own order (0.10.0 after 0.2.0); what is no version comes before all that are."""
+    """Find the last of versions in their own order (0.10.0 after 0.2.0); what is no version comes before all that are."""
 
     def order(version: str) -> tuple[bool, Version, str]:
         try:

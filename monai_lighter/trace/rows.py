@@ -33,7 +33,7 @@ class Row(NamedTuple):
         part: the mode of a native config, or the config id of an engine.
         step: the transform, network, loss or metric that gave it.
         key: of the item; empty where it has none.
-        shape: as in ``2 x (1, 96, 96)`` where there are several of one shape.
+        shape: with channels, such as ``(1, 96, 96)``; ``2 x (1, 96, 96)`` where there are several of one shape.
         dtype: of its values.
         spacing: in mm, of the spatial axes; empty where it is not known.
         orientation: axis codes such as ``RAS``; empty where it is not known.
