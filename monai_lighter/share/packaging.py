@@ -86,7 +86,7 @@ def package_bundle(
         archive = Path(folder) / "package.zip"
         write_zip(staged, archive)
         checks = prove_archive(archive) if prove else []
-        failed = [Finding(row["check"], row["result"]) for row in checks if row["result"] != "passed"]
+        failed = [Finding(row["check"], row["result"].rstrip(".")) for row in checks if row["result"] != "passed"]
         if failed:
             raise SharingError(*failed)
         target = Path(str(output or f"{bundle.name}_v{metadata['version']}.zip")).resolve()

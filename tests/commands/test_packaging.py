@@ -148,7 +148,7 @@ def test_a_package_that_does_not_work_is_not_written(created, tmp_path):
     with pytest.raises(SharingError) as raised:
         package_bundle(root, tmp_path / "out.zip")
     message = str(raised.value)
-    assert "metadata::data_type: must be string, got 3" in message
+    assert "metadata::data_type: 3 is not of type 'string'" in message
     assert "static check of inference: failed" in message
     assert "Did you mean 'NormalizeIntensityd'?" in message
     assert not (tmp_path / "out.zip").exists()
