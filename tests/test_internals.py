@@ -126,7 +126,6 @@ USED = {
     "metric": ("_buffers", "_synced", "_synced_tensors"),
     "ReferenceResolver": ("_vars",),
     "locator": ("_components_table",),
-    "scripts": ("_get_git_release_url", "_get_monaihosting_bundle_url", "_safe_large_file_path"),
     "tensor": ("_version",),
     "compiled network": ("_orig_mod",),
 }  # fmt: skip
