@@ -18,6 +18,7 @@ from torchmetrics.classification import BinaryAccuracy
 
 from monai_lighter import BatchAdapter, ComponentError, System
 from monai_lighter.errors import in_terms_of_config
+from monai_lighter.errors.cases import name_cases
 from monai_lighter.errors.context import explained
 
 
@@ -46,7 +47,8 @@ def fails(*arguments, **keywords):
 def message(tmp_path, system, **keywords):
     """What the config is told of a fit that fails."""
     fit = trainer(tmp_path, **keywords)
-    with pytest.raises(Exception, match=r".") as caught, explained({"system": system, "trainer": fit}, {}):
+    built = {"system": system, "trainer": fit}
+    with pytest.raises(Exception, match=r".") as caught, explained(built, name_cases(system)):
         fit.fit(system)
     return in_terms_of_config(caught.value) or ""
 
@@ -54,20 +56,22 @@ def message(tmp_path, system, **keywords):
 @pytest.mark.parametrize(
     ("keywords", "start"),
     [
-        ({"model": Fails(4, 3)}, "system::model: ArithmeticError: no such vector\nat "),
+        ({"model": Fails(4, 3)}, "system::model: ArithmeticError: no such vector\nin train batch 0\nat "),
         ({"model": nn.Linear(5, 3)}, "system::model: RuntimeError: mat1 and mat2 shapes cannot be multiplied"),
-        ({"criterion": fails}, "system::criterion: ArithmeticError: no\n"),
+        ({"criterion": fails}, "system::criterion: ArithmeticError: no\nin train batch 0\n"),
         ({"criterion": nn.BCEWithLogitsLoss()}, "system::criterion: ValueError: Target size"),
         ({"criterion": lambda pred, target: {"loss": pred.sum()}}, "system::criterion: a dictionary of losses must"),
         ({"metrics": {"train": {"acc": BinaryAccuracy()}}}, "system::metrics::train::acc: "),
         ({"inferer": {"train": SlidingWindowInferer([3, 3])}}, "system::inferer: ValueError: Inputs must have 4"),
         ({"adapters": {"train": {"batch": BatchAdapter("image")}}}, "system::adapters::train::batch: ValueError: acc"),
         ({"adapters": {"train": {"logging": fails}}}, "system::adapters::train::logging: ArithmeticError: no"),
-        ({"dataloaders": {"train": loader(FailingData())}}, "system::dataloaders::train: RuntimeError: stack expects"),
+        (
+            {"dataloaders": {"train": loader(FailingData())}},
+            "system::dataloaders::train: a batch failed: RuntimeError: stack expects each tensor to be equal size",
+        ),
         (
             {"dataloaders": {"train": loader(pairs(4), num_workers=1, collate_fn=fails)}},
-            "system::dataloaders::train: ArithmeticError: Caught ArithmeticError in DataLoader worker process 0. "
-            "ArithmeticError: no\n",
+            "system::dataloaders::train: a batch failed: ArithmeticError: no\ncases: item 0 of the batch; item 1 of",
         ),
     ],
 )
@@ -77,8 +81,9 @@ def test_a_part_of_the_system(tmp_path, keywords, start):
 
 def test_where_and_on_what(tmp_path):
     lines = message(tmp_path, classification(model=Fails(4, 3))).splitlines()
-    assert lines[1].startswith(f"at {__file__}:")
-    assert lines[2] == "with input (2, 4) float32"
+    assert lines[1] == "in train batch 0"
+    assert lines[2].startswith(f"at {__file__}:")
+    assert lines[3] == "with input (2, 4) float32"
 
 
 def test_postprocessing_and_a_scheduler(tmp_path):
