@@ -50,10 +50,8 @@ def describe(item: Any) -> str | None:
         None for what has no name: an array, a tensor that came from no file.
     """
     if isinstance(item, Mapping):
-        parts = [
-            f"{key}={text}" for key, text in ((key, _describe_value(value)) for key, value in item.items()) if text
-        ]
-        return ", ".join(parts) or None
+        texts = {key: "None" if value is None else _describe_value(value) for key, value in item.items()}
+        return ", ".join(f"{key}={text}" for key, text in texts.items() if text) or None
     return _describe_value(item)
 
 

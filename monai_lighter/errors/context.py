@@ -1,4 +1,4 @@
-"""What a run that failed says: which part of the config it was, on which cases, where in the user's code, and on which tensors."""
+"""What a run that failed says: which part of the config it was, on which cases, where in the user's code, on which tensors."""
 
 from __future__ import annotations
 

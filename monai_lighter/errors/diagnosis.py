@@ -34,7 +34,10 @@ def list_facts(mark: Mark, system: Any) -> list[str]:
     with suppress(Exception):  # an accelerator that has failed gives no values any more
         if mark.part.startswith(ON_VALUES):
             facts += _check_labels(mark, getattr(getattr(system, "criterion", None), "ignore_index", None))
-            facts += describe_values(mark.batch, {name: mark.given.get(name) for name in ("input", "target")})
+            given = {name: mark.given.get(name) for name in ("input", "target")}
+            facts += describe_values(
+                mark.batch, {name: each for name, each in given.items() if not isinstance(each, list)}
+            )
         elif mark.part in ("system::model", "system::inferer"):
             facts += _check_dimensions(system.model, mark.given.get("input"))
             facts += facts or _check_size(system, mark.given.get("input"))
@@ -75,7 +78,7 @@ def _name_row(names: Sequence[str], i: int) -> str:
 
 
 def find_non_finite_rows(value: Any) -> list[int]:
-    """Indices of the items of a tensor ``(B, …)``, of a list of items, or of lists and dicts of such, that are not finite.
+    """Indices of the items of a tensor ``(B, …)``, or of lists, tuples and dicts of such, that are not finite.
 
     One pass over the values, without a copy of them: of sums, which are not finite where a value is not; where a sum is not,
     the values themselves decide, as a sum can also be too large.
@@ -88,18 +91,10 @@ def find_non_finite_rows(value: Any) -> list[int]:
         suspects = [i for i, total in enumerate(sums) if not abs(total) < float("inf")]
         return [i for i in suspects if not rows[i].isfinite().all()]
     if isinstance(value, Mapping):
-        return sorted({i for each in value.values() for i in find_non_finite_rows(each)})
-    if isinstance(value, list):
-        return [i for i, item in enumerate(value) if _holds_non_finite(item)]
-    if isinstance(value, tuple):
+        return find_non_finite_rows(list(value.values()))
+    if isinstance(value, (list, tuple)):
         return sorted({i for each in value for i in find_non_finite_rows(each)})
     return []
-
-
-def _holds_non_finite(item: Any) -> bool:
-    if isinstance(item, Mapping):
-        return any(_holds_non_finite(each) for each in item.values())
-    return isinstance(item, Tensor) and bool(find_non_finite_rows(item[None]))
 
 
 def describe_values(batch: Any, given: Mapping[str, Any]) -> list[str]:
@@ -107,7 +102,7 @@ def describe_values(batch: Any, given: Mapping[str, Any]) -> list[str]:
 
     Args:
         batch: as the loader gave it.
-        given: name to what a part was given: a tensor ``(B, …)`` or a list of items.
+        given: name to what a part was given: a tensor ``(B, …)``, or lists, tuples and dicts of such.
     """
     lines = []
     for name, value in given.items():
@@ -118,7 +113,7 @@ def describe_values(batch: Any, given: Mapping[str, Any]) -> list[str]:
 
 
 def _count(value: Any, i: int) -> str:
-    if not isinstance(value, (Tensor, list)) or not isinstance(value[i], Tensor):
+    if not isinstance(value, Tensor):
         return ""
     nans, infinite, total = int(value[i].isnan().sum()), int(value[i].isinf().sum()), value[i].numel()
     return f": NaN in {nans} and infinite in {infinite} of {total} values"

@@ -18,6 +18,7 @@ from torch.nn import Module
 from monai_lighter.errors.marks import mark, mark_batch, passed_through
 from monai_lighter.system.adapters import with_defaults
 from monai_lighter.system.datasets import SmartCache
+from monai_lighter.system.finite import FiniteLoss, note_cases
 from monai_lighter.system.inference import argument_names, infer
 from monai_lighter.system.logging import Record, Recorded
 from monai_lighter.system.metrics import metrics_by_mode
@@ -40,7 +41,7 @@ COUNTERS = {"epoch": "current_epoch", "step": "global_step"}
 """Arguments of a model's ``forward`` that are filled, and the attribute of the LightningModule that fills them."""
 
 
-class System(Recorded, Optimized):
+class System(Recorded, Optimized, FiniteLoss):
     """Everything a run needs beside the Trainer. One step, the same in every mode (``train val test predict``)::
 
         input, target, identifier = adapters.batch(batch)
@@ -69,6 +70,7 @@ class System(Recorded, Optimized):
 
     Raises:
         ValueError: an unknown mode or adapter; in a step, a dictionary of losses with no ``total``.
+        NonFiniteError: in a fit, the first loss that is NaN or infinite.
     """
 
     def __init__(
@@ -132,7 +134,10 @@ class System(Recorded, Optimized):
             raise
 
     def _step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any]:
-        """One step of any mode. Gives callbacks a dict: ``identifier input target pred loss losses metrics step epoch``."""
+        """One step of any mode. Gives callbacks a dict: ``identifier input target pred loss losses metrics step epoch notes``.
+
+        ``notes`` is None, or has a text for each item, which says where its input or prediction is not finite.
+        """
         mode = self.mode
         adapters = self.adapters[mode]
         try:
@@ -144,6 +149,9 @@ class System(Recorded, Optimized):
         pred = self.forward(source)
         losses = self._losses(mode, input, target, pred)
         total, losses = losses.get("total"), {name: loss.detach() for name, loss in losses.items()}
+        if mode == "train" and total is not None:
+            self.watch_loss(total, batch, {"input": input, "target": target}, batch_idx)
+        notes = None if mode == "train" else note_cases(mode, batch, identifier, input, pred)
         pred, target = self._postprocess(mode, batch, source, target, pred)
         values = self._update_metrics(mode, input, target, pred, dataloader_idx)
         self._log(mode, losses, values, item_count(input), batch_idx, dataloader_idx)
@@ -162,6 +170,7 @@ class System(Recorded, Optimized):
             "metrics": values,
             "step": self.global_step,
             "epoch": self.current_epoch,
+            "notes": notes,
         }
 
     def _own_items(self, batch: Any, batch_idx: int, dataloader_idx: int) -> Any:

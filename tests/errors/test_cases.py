@@ -10,7 +10,7 @@ from monai.transforms import Compose, Lambdad, RandGaussianNoised
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
 
 from monai_lighter.errors import CaseError, cases
-from monai_lighter.errors.cases import WorkerInit, make_case_error, find_case, describe, name_cases
+from monai_lighter.errors.cases import WorkerInit, describe, find_case, make_case_error, name_cases
 
 pytestmark = pytest.mark.usefixtures("impatient_workers")
 
