@@ -34,13 +34,14 @@ def list_facts(mark: Mark, system: Any) -> list[str]:
     with suppress(Exception):  # an accelerator that has failed gives no values any more
         if mark.part.startswith(ON_VALUES):
             facts += _check_labels(mark, getattr(getattr(system, "criterion", None), "ignore_index", None))
+            facts += _check_output_size(mark, system)
             given = {name: mark.given.get(name) for name in ("input", "target")}
             facts += describe_values(
                 mark.batch, {name: each for name, each in given.items() if not isinstance(each, list)}
             )
         elif mark.part in ("system::model", "system::inferer"):
-            facts += _check_dimensions(system.model, mark.given.get("input"))
-            facts += facts or _check_size(system, mark.given.get("input"))
+            input = mark.given.get("input")
+            facts += list(_check_dimensions(system.model, input)) or list(_check_size(system, input))
     return facts
 
 
@@ -157,7 +158,7 @@ def _check_dimensions(model: nn.Module, input: Any) -> Iterator[str]:
         )
 
 
-def _check_size(system: Any, input: Any) -> Iterator[str]:
+def _check_size(system: Any, input: Any, same_size: bool = False) -> Iterator[str]:
     """A size that the network's strides do not divide, with the nearest size that it takes."""
     if not isinstance(input, Tensor) or input.ndim < 3:
         return
@@ -167,11 +168,11 @@ def _check_size(system: Any, input: Any) -> Iterator[str]:
         if isinstance(roi, Sequence) and len(roi) == len(size):
             size, what = tuple(a if a > 0 else b for a, b in zip(roi, size, strict=True)), "roi_size"
     example = torch.empty(input.shape[:2] + size, dtype=input.dtype, device="meta")
-    if _takes(system.model, example):
+    if _takes(system.model, example, same_size):
         return
     for divisor in DIVISORS:
         larger = tuple(-(-length // divisor) * divisor for length in size)
-        if larger != size and _takes(system.model, example.new_empty(input.shape[:2] + larger)):
+        if larger != size and _takes(system.model, example.new_empty(input.shape[:2] + larger), same_size):
             yield (
                 f"the network does not take the {what} {size}, it takes {larger}: multiples of {divisor}. "
                 f"Pad or crop to it (DivisiblePadd(k={divisor})), or choose such patches (roi_size)"
@@ -179,15 +180,29 @@ def _check_size(system: Any, input: Any) -> Iterator[str]:
             return
 
 
-def _takes(model: nn.Module, example: Tensor) -> bool:
-    """Whether a network takes an input, tried without its weights: on the meta device nothing is computed or changed."""
+def _check_output_size(mark: Mark, system: Any) -> Iterator[str]:
+    """A prediction of another size than input and target have: some networks round a size that their strides do not divide."""
+    sizes = [value.shape[2:] for name in ("input", "pred") if isinstance(value := mark.given.get(name), Tensor)]
+    target = mark.given.get("target")
+    if len(set(sizes)) == 2 and isinstance(target, Tensor) and target.shape[-len(sizes[0]) :] == sizes[0]:
+        yield from _check_size(system, mark.given["input"], same_size=True)
+
+
+def _takes(model: nn.Module, example: Tensor, same_size: bool) -> bool:
+    """Whether a network takes an input, tried without its weights: on the meta device nothing is computed or changed.
+
+    Args:
+        model: the network.
+        example: ``(B, C, H, W[, D])`` on the meta device.
+        same_size: its output must be of the size of the input.
+    """
     state = {
         name: torch.empty_like(value, device="meta")
         for name, value in [*model.named_parameters(), *model.named_buffers()]
     }
     try:
         with torch.no_grad():
-            torch.func.functional_call(model, state, (example,))
+            output = torch.func.functional_call(model, state, (example,))
     except Exception:
         return False
-    return True
+    return not same_size or getattr(output, "shape", ())[2:] == example.shape[2:]

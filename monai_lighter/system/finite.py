@@ -115,7 +115,7 @@ def note_cases(mode: str, batch: Any, identifiers: Any, input: Any, pred: Any) -
     if not of_input and not of_pred:
         return None
     names = [str(name) for name in identifiers] if identifiers is not None else name_rows(batch, input)
-    notes = [""] * (max(len(names), *of_input, *of_pred) + 1)
+    notes = [""] * max(len(names), *(i + 1 for i in of_input | of_pred))
     for i in sorted(of_input | of_pred):
         held = [what for what, rows in (("input", of_input), ("prediction", of_pred)) if i in rows]
         notes[i] = f"{' and '.join(held)} not finite"
