@@ -13,7 +13,6 @@ import pytest
 import torch
 from ignite.engine import Engine, Events
 from lightning.pytorch import LightningModule, Trainer
-from monai.bundle import scripts
 from monai.bundle.config_item import ComponentLocator
 from monai.bundle.reference_resolver import ReferenceResolver
 from monai.engines import SupervisedTrainer
@@ -105,7 +104,6 @@ def holders():
         "metric": DiceMetric(),
         "ReferenceResolver": ReferenceResolver,
         "locator": ComponentLocator(),
-        "scripts": scripts,
         "tensor": torch.zeros(1),
         "compiled network": torch.compile(torch.nn.Identity()),
     }

@@ -23,7 +23,8 @@ class CaseMetrics(Callback):
 
     What ``monai.handlers.MetricsSaver`` calls raw metrics, in one long table. ``class`` counts the columns of the metric's
     ``(B, C)`` values from 0, or from 1 where the metric leaves the background out (``include_background=False``). Rows go to
-    disk as they come; several processes make one table. In a fit, each validation replaces the table of the one before; the
+    disk as they come; several processes make one table. Where the input or the prediction of a case is not finite, a column
+    ``note`` says so. In a fit, each validation replaces the table of the one before; the
     sanity check and ``fast_dev_run`` write none.
 
     Args:
@@ -66,14 +67,18 @@ class CaseMetrics(Callback):
             if not isinstance(values, Tensor) or values.ndim != 2:
                 continue
             first = 0 if getattr(metrics[name], "include_background", True) else 1
-            self._table.add(self._rows(trainer, outputs["identifier"], name, values, first))
+            notes = outputs.get("notes") or [""] * len(values)
+            for i, row in self._rows(trainer, outputs["identifier"], name, values, first):
+                self._table.add([(*row, notes[i]) if notes[i] else row])
         self._count += trainer.world_size * item_count(outputs["input"])
 
-    def _rows(self, trainer: Trainer, names: Any, metric: str, values: Tensor, first: int) -> Iterator[tuple]:
+    def _rows(
+        self, trainer: Trainer, names: Any, metric: str, values: Tensor, first: int
+    ) -> Iterator[tuple[int, tuple]]:
         for i, row in enumerate(torch.as_tensor(values).tolist()):
             case = self._count + i * trainer.world_size if names is None else names[i]
             for column, value in enumerate(row):
-                yield case, metric, first + column, value
+                yield i, (case, metric, first + column, value)
 
     def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
         if self._table is not None:

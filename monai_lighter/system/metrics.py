@@ -15,6 +15,7 @@ from torchmetrics import Metric, MetricCollection
 from torchmetrics.wrappers import ClasswiseWrapper
 from torchmetrics.wrappers.abstract import WrapperMetric
 
+from monai_lighter.errors.marks import mark
 from monai_lighter.system.processes import gathered, share_items
 from monai_lighter.system.tensors import plain
 
@@ -61,10 +62,14 @@ class Metrics(nn.Module):
         target, pred = _tensors(target), _tensors(pred)
         for name in self.names:
             metric = self[name]
-            if isinstance(metric, nn.Module) and isinstance(pred, list):
-                values[name] = adapter(metric, input, _stacked(target), torch.stack(pred))
-            else:
-                values[name] = plain(adapter(metric, input, target, pred))
+            try:
+                if isinstance(metric, nn.Module) and isinstance(pred, list):
+                    values[name] = adapter(metric, input, _stacked(target), torch.stack(pred))
+                else:
+                    values[name] = plain(adapter(metric, input, target, pred))
+            except Exception as error:
+                mark(error, f"::{name}")
+                raise
         return values
 
     def compute(self) -> dict[str, Tensor]:

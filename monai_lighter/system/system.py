@@ -15,8 +15,10 @@ from monai.utils.enums import CommonKeys
 from torch import Tensor
 from torch.nn import Module
 
+from monai_lighter.errors.marks import mark, mark_batch, passed_through
 from monai_lighter.system.adapters import with_defaults
 from monai_lighter.system.datasets import SmartCache
+from monai_lighter.system.finite import FiniteLoss, note_cases
 from monai_lighter.system.inference import argument_names, infer
 from monai_lighter.system.logging import Record, Recorded
 from monai_lighter.system.metrics import metrics_by_mode
@@ -39,7 +41,7 @@ COUNTERS = {"epoch": "current_epoch", "step": "global_step"}
 """Arguments of a model's ``forward`` that are filled, and the attribute of the LightningModule that fills them."""
 
 
-class System(Recorded, Optimized):
+class System(Recorded, Optimized, FiniteLoss):
     """Everything a run needs beside the Trainer. One step, the same in every mode (``train val test predict``)::
 
         input, target, identifier = adapters.batch(batch)
@@ -68,6 +70,7 @@ class System(Recorded, Optimized):
 
     Raises:
         ValueError: an unknown mode or adapter; in a step, a dictionary of losses with no ``total``.
+        NonFiniteError: in a fit, the first loss that is NaN or infinite.
     """
 
     def __init__(
@@ -109,32 +112,54 @@ class System(Recorded, Optimized):
         return STAGE_MODES[stage.value] if stage else ""
 
     def training_step(self, batch: Any, batch_idx: int) -> Any:
-        return self.optimize(self._step(batch, batch_idx))
+        return self.optimize(self._run_step(batch, batch_idx))
 
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any] | None:
         batch = self._own_items(batch, batch_idx, dataloader_idx)
-        return None if batch is None else self._step(batch, batch_idx, dataloader_idx)
+        return None if batch is None else self._run_step(batch, batch_idx, dataloader_idx)
 
     def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any] | None:
         batch = self._own_items(batch, batch_idx, dataloader_idx)
-        return None if batch is None else self._step(batch, batch_idx, dataloader_idx)
+        return None if batch is None else self._run_step(batch, batch_idx, dataloader_idx)
 
     def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any]:
-        return self._step(batch, batch_idx, dataloader_idx)
+        return self._run_step(batch, batch_idx, dataloader_idx)
+
+    def _run_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any]:
+        """`_step`, whose errors know their batch."""
+        try:
+            return self._step(batch, batch_idx, dataloader_idx)
+        except Exception as error:
+            mark_batch(error, batch, f"{self.mode} batch {batch_idx}")
+            raise
 
     def _step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any]:
-        """One step of any mode. Gives callbacks a dict: ``identifier input target pred loss losses metrics step epoch``."""
+        """One step of any mode. Gives callbacks a dict: ``identifier input target pred loss losses metrics step epoch notes``.
+
+        ``notes`` is None, or has a text for each item, which says where its input or prediction is not finite.
+        """
         mode = self.mode
         adapters = self.adapters[mode]
-        source, target, identifier = adapters["batch"](batch)
+        try:
+            source, target, identifier = adapters["batch"](batch)
+        except Exception as error:
+            mark(error, f"system::adapters::{mode}::batch")
+            raise
         input, target = plain(source), plain(target)
         pred = self.forward(source)
         losses = self._losses(mode, input, target, pred)
         total, losses = losses.get("total"), {name: loss.detach() for name, loss in losses.items()}
+        if mode == "train" and total is not None:
+            self.watch_loss(total, batch, {"input": input, "target": target}, batch_idx)
+        notes = None if mode == "train" else note_cases(mode, batch, identifier, input, pred)
         pred, target = self._postprocess(mode, batch, source, target, pred)
         values = self._update_metrics(mode, input, target, pred, dataloader_idx)
         self._log(mode, losses, values, item_count(input), batch_idx, dataloader_idx)
-        input, target, pred = adapters["logging"](source, target, pred)
+        try:
+            input, target, pred = adapters["logging"](source, target, pred)
+        except Exception as error:
+            mark(error, f"system::adapters::{mode}::logging", input=source, target=target, pred=pred)
+            raise
         return {
             "identifier": identifier,
             "input": input,
@@ -145,6 +170,7 @@ class System(Recorded, Optimized):
             "metrics": values,
             "step": self.global_step,
             "epoch": self.current_epoch,
+            "notes": notes,
         }
 
     def _own_items(self, batch: Any, batch_idx: int, dataloader_idx: int) -> Any:
@@ -162,14 +188,24 @@ class System(Recorded, Optimized):
         A model whose ``forward`` takes ``epoch`` or ``step`` is given the current ones.
         """
         kwargs = {name: getattr(self, COUNTERS[name]) for name in self._forward_accepts}
-        return infer(self.inferer.get(self.mode), input, self.model, **kwargs)
+        inferer = self.inferer.get(self.mode)
+        try:
+            return infer(inferer, input, self.model, **kwargs)
+        except Exception as error:
+            in_model = inferer is None or passed_through(error, self.model)
+            mark(error, "system::model" if in_model else "system::inferer", input=input)
+            raise
 
     def _losses(self, mode: str, input: Any, target: Any, pred: Any) -> dict[str, Tensor]:
         if mode not in ("train", "val") or (self.criterion is None and mode == "val"):
             return {}
         if self.criterion is None:
             raise ValueError("system::criterion: must be given to fit, got None.")
-        loss = plain(self.adapters[mode]["criterion"](self.criterion, input, target, pred))
+        try:
+            loss = plain(self.adapters[mode]["criterion"](self.criterion, input, target, pred))
+        except Exception as error:
+            mark(error, "system::criterion", input=input, target=target, pred=pred)
+            raise
         if isinstance(loss, Tensor):
             return {"total": loss}
         if "total" not in loss:
@@ -183,9 +219,13 @@ class System(Recorded, Optimized):
             pred = with_metadata(pred, source)
         if mode not in self.postprocessing:
             return pred, target
-        items: list[Any] = [
-            apply_transform(self.postprocessing[mode], item) for item in decollated(batch, source, target, pred)
-        ]
+        try:
+            items: list[Any] = [
+                apply_transform(self.postprocessing[mode], item) for item in decollated(batch, source, target, pred)
+            ]
+        except Exception as error:
+            mark(error, f"system::postprocessing::{mode}", input=source, target=target, pred=pred)
+            raise
         key = getattr(self.adapters[mode]["batch"], "target_key", CommonKeys.LABEL)
         targets = [item[key] for item in items] if items and key in items[0] else target
         return [item.get(CommonKeys.PRED, item) for item in items], targets
@@ -194,7 +234,11 @@ class System(Recorded, Optimized):
         if mode not in self.records:
             return {}
         metrics, _ = self.records[mode].of_loader(dataloader_idx)
-        return metrics.update(self.adapters[mode]["metrics"], input, target, pred)
+        try:
+            return metrics.update(self.adapters[mode]["metrics"], input, target, pred)
+        except Exception as error:
+            mark(error, f"system::metrics::{mode}", input=input, target=target, pred=pred)
+            raise
 
     def _log(
         self,

@@ -22,7 +22,8 @@ def runs(tmp_path_factory):
     for devices in (1, 2):
         folder = tmp_path_factory.mktemp(f"devices_{devices}")
         script = Path(__file__).with_name("ddp_run.py")
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+        path = os.pathsep.join([str(script.parent.parent), os.environ.get("PYTHONPATH", "")])
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore", "PYTHONPATH": path}
         done = subprocess.run(
             [sys.executable, str(script), str(folder), str(devices)],
             env=environment,
@@ -61,6 +62,16 @@ class TestTwoProcesses:
             assert not list(folder.glob(".*part*"))
         assert tables[0] == tables[1]
         assert len(tables[0]) > 1
+
+    def test_a_loss_that_is_not_finite_ends_them_all(self, runs):
+        for (folder, _), batch_case in zip(runs, (1, 0), strict=True):
+            told = [path.read_text() for path in sorted(folder.glob("stopped_*.txt"))]
+            assert len(told) == (1 if folder == runs[0][0] else 2)
+            for text in told:
+                assert text.startswith("1 system::criterion: the loss")
+                assert f"the input of item {batch_case} of the batch is not finite: NaN in 4" in text
+            kept = torch.load(folder / "stopped" / "models" / "model_last.pt", weights_only=True)
+            assert kept["weight"].isfinite().all()
 
     def test_every_prediction_has_its_file_although_the_names_are_the_same(self, runs):
         tensors = []
