@@ -13,6 +13,8 @@ from zoo_parts import Net, items
 
 from monai_lighter.engines.adopt import engines_in_code
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("event", ["iteration_completed", "epoch_completed"])
 def test_more_epochs_in_the_last_one(both, event):

@@ -51,6 +51,7 @@ def message(tmp_path, system, **keywords):
     return in_terms_of_config(caught.value) or ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("keywords", "start"),
     [
@@ -75,12 +76,14 @@ def test_a_part_of_the_system(tmp_path, keywords, start):
     assert message(tmp_path, classification(**keywords)).startswith(start)
 
 
+@pytest.mark.slow
 def test_where_and_on_what(tmp_path):
     lines = message(tmp_path, classification(model=Fails(4, 3))).splitlines()
     assert lines[1].startswith(f"at {__file__}:")
     assert lines[2] == "with input (2, 4) float32"
 
 
+@pytest.mark.slow
 def test_postprocessing_and_a_scheduler(tmp_path):
     system = classification()
     system.scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(system.optimizer)
@@ -96,6 +99,7 @@ def test_postprocessing_and_a_scheduler(tmp_path):
     assert message(tmp_path, segmentation).startswith("system::postprocessing::train: ")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("keywords", "start"),
     [
@@ -125,6 +129,7 @@ def test_terminated():
     assert caught.value.code == 143
 
 
+@pytest.mark.slow
 def test_the_command_line(bundle, monai_bundle):
     arguments = ["fit", "--workflow", "monai_lighter.Workflow", "--config_file", "configs/train.yaml"]
     done = monai_bundle("run", *arguments, "--network_def::in_channels", "3", cwd=bundle)
@@ -148,6 +153,7 @@ class Slow(Callback):
 """
 
 
+@pytest.mark.slow
 def test_a_fit_that_is_terminated_has_an_exit_code(bundle):
     (bundle / "scripts").mkdir()
     (bundle / "scripts" / "slow.py").write_text(SLOW)
