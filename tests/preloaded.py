@@ -70,7 +70,7 @@ class Server:
 
 
 def serve(connection):
-    """Exit code of this process: of one that has been forked and has run its module, or of the server that nobody asks any more."""
+    """Exit code of this process: of one that has been forked and has run its module, or of the server in the end."""
     gc.freeze()
     while True:
         try:
