@@ -2,6 +2,8 @@ import pytest
 from parts import classification, loader, pairs, trainer
 from torchmetrics.classification import MulticlassAccuracy
 
+pytestmark = pytest.mark.slow
+
 LOADERS = [loader(pairs(5, seed=1)), loader(pairs(3, seed=2))]
 
 

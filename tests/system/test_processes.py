@@ -36,6 +36,8 @@ def runs(tmp_path_factory):
     return result
 
 
+@pytest.mark.slow
+@pytest.mark.xdist_group("runs in processes")
 class TestTwoProcesses:
     @pytest.mark.parametrize("name", ["val 5", "test 5", "val 1", "test 1", "classified"])
     def test_metrics_and_losses_are_those_of_one(self, runs, name):
@@ -102,7 +104,7 @@ class TestOwnItems:
         data, seen = list(range(count)), []
         for rank in range(replicas):
             sampler = DistributedSampler(data, replicas, rank, shuffle=False)
-            loader = DataLoader(data, batch_size, sampler=sampler)
+            loader = DataLoader(data, batch_size, sampler=sampler, num_workers=0)
             for i, batch in enumerate(loader):
                 counts = own_items(loader, i)
                 own = batch if counts is None else take(batch, *counts)
