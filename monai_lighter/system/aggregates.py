@@ -157,11 +157,8 @@ def _absent(metric: Metric) -> Tensor | None:
     with metric.sync_context(dist_sync_fn=metric.dist_sync_fn):
         if isinstance(metric, MulticlassConfusionMatrix):
             return metric.confmat.sum(0) + metric.confmat.sum(1) == 0
-        tp, fp, fn = metric.tp, metric.fp, metric.fn
-        whole = (
-            isinstance(tp, Tensor) and isinstance(fp, Tensor) and isinstance(fn, Tensor)
-        )  # lists where it is samplewise
-        return tp + fp + fn == 0 if whole else None  # type: ignore[operator]
+        counts: list[Any] = [metric.tp, metric.fp, metric.fn]
+        return sum(counts) == 0 if isinstance(counts[0], Tensor) else None  # type: ignore[return-value]
 
 
 def check_labels(labels: Mapping[Any, str] | None) -> dict[int, str]:

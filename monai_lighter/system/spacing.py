@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 from monai.metrics import Cumulative, HausdorffDistanceMetric, SurfaceDistanceMetric
+from monai.utils import ImageMetaKey
 from monai.utils.enums import MetaKeys
 from torch import Tensor
 
@@ -28,12 +29,14 @@ def read_spacing(image: Any) -> tuple[float, ...] | None:
         image: one case, ``(C, H, W[, D])``.
 
     Returns:
-        None where it is not known: no `MetaTensor`; a picture (PNG, JPEG), whose reader tells no space; an affine with a
-        column that is zero or not finite.
+        None where it is not known: no `MetaTensor`, or one that is of no file and has the identity that MONAI puts for an
+        affine; a picture (PNG, JPEG), whose reader tells no space; an affine with a column that is zero or not finite.
     """
     if not isinstance(image, MetaTensor) or image.ndim < 2 or MetaKeys.SPACE not in image.meta:
         return None
     affine = np.asarray(image.affine.detach().cpu(), dtype=float)
+    if ImageMetaKey.FILENAME_OR_OBJ not in image.meta and np.array_equal(affine, np.eye(len(affine))):
+        return None
     axes = min(image.ndim, affine.shape[-1]) - 1
     lengths = np.sqrt((affine[:-1, :axes] ** 2).sum(0))
     return tuple(map(float, lengths)) if np.isfinite(lengths).all() and lengths.all() else None
@@ -42,8 +45,8 @@ def read_spacing(image: Any) -> tuple[float, ...] | None:
 class Compared:
     """The cases of a batch as they are compared, for what is asked of their metadata.
 
-    The metadata of a case are those of its prediction, which postprocessing may have brought back to the space of the file,
-    else of its target, else of its input where that has the prediction's size.
+    The metadata of a case are those of its prediction, which postprocessing may have brought back to the space of the file;
+    where that has no spacing, those of its target, else of its input, of the prediction's size.
 
     Args:
         input, target: of the batch, with their metadata.
@@ -63,12 +66,10 @@ class Compared:
     def _image(self, pred: Any, target: Any, input: Any) -> MetaTensor | None:
         if isinstance(pred, Mapping) and self.heads:
             pred = [pred.get(key) for key in self.heads]
-        for value in (pred, target):
-            image = _first(value, MetaTensor)
-            if image is not None:
-                return image
-        size, image = _first(pred, Tensor), _first(input, MetaTensor)
-        return image if image is None or size is None or image.shape[1:] == size.shape[1:] else None
+        size = _first(pred, Tensor)
+        found = (_first(value, MetaTensor) for value in (pred, target, input))
+        images = [image for image in found if image is not None and (size is None or image.shape[1:] == size.shape[1:])]
+        return next((image for image in images if read_spacing(image) is not None), images[0] if images else None)
 
     @cached_property
     def spacings(self) -> list[tuple[float, ...] | None]:
@@ -123,8 +124,8 @@ class Spaced:
     def __init__(self, metric: Any, spacings: Sequence[tuple[float, ...] | None]) -> None:
         self._metric, self._spacings = metric, spacings
 
-    @property
-    def __class__(self) -> type:  # type: ignore[override, misc]
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:  # type: ignore[override]
         """An adapter may ask for the kind of metric."""
         return type(self._metric)
 
