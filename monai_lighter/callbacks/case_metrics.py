@@ -26,8 +26,9 @@ class CaseMetrics(Callback):
     it counts the columns of the metric's ``(B, C)`` values from 0, or from 1 where the metric leaves the background out
     (``include_background=False``). A value that a case does not have is ``nan``. Where there are distances, a column ``unit``
     says ``mm``, or ``voxels`` for cases of unknown spacing; where the mode has several loaders, a column ``loader`` has the
-    name, or the number from 0, of the one that the case is from. Rows go to disk as they come; several processes make one
-    table. In a fit, each validation replaces the table of the one before; the sanity check and ``fast_dev_run`` write none.
+    name, or the number from 0, of the one that the case is from; where the input or the prediction of a case is not finite, a
+    column ``note`` says so. Rows go to disk as they come; several processes make one table. In a fit, each validation replaces
+    the table of the one before; the sanity check and ``fast_dev_run`` write none.
 
     Args:
         path: csv file. Default: ``case_metrics_MODE.csv`` in the Trainer's ``log_dir`` (or ``default_root_dir``).
@@ -80,8 +81,11 @@ class CaseMetrics(Callback):
             if isinstance(values, Tensor) and values.ndim == 2:
                 unit = [metrics.unit(name)] if self._has_unit else []
                 classes = name_classes(metrics[name], values.shape[1], metrics.labels)
-                for case, row in _rows(name, names, values):
-                    self._table.add((case, *loader, name, *each, *unit) for each in zip(classes, row, strict=True))
+                notes = [[note] if note else [] for note in outputs.get("notes") or [""] * len(values)]
+                for (case, row), note in zip(_rows(name, names, values), notes, strict=True):
+                    self._table.add(
+                        (case, *loader, name, *each, *unit, *note) for each in zip(classes, row, strict=True)
+                    )
 
     def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
         if self._table is not None:

@@ -39,6 +39,9 @@ class BaseWriter(Callback, ABC):
         path: where to write.
         writer: name of one of ``writers``, or a function.
 
+    Attributes:
+        note: on the case that is being written, such as that its input is not finite; empty where there is nothing to say.
+
     Raises:
         ValueError: a name that is not in ``writers``; in a run, another number of identifiers than of predictions.
     """
@@ -53,6 +56,7 @@ class BaseWriter(Callback, ABC):
         self.path = Path(path)
         self.writer = self.writers[writer] if isinstance(writer, str) else writer
         self._count = 0
+        self.note = ""
 
     @property
     def directory(self) -> Path:
@@ -100,7 +104,8 @@ class BaseWriter(Callback, ABC):
             self._count += len(predictions) * trainer.world_size
         if len(identifiers) != len(predictions):
             raise ValueError(f"{len(predictions)} predictions must have as many identifiers, got {len(identifiers)}.")
-        for prediction, identifier in zip(predictions, identifiers, strict=True):
+        notes = (outputs.get("notes") if isinstance(outputs, Mapping) else None) or [""] * len(predictions)
+        for prediction, identifier, self.note in zip(predictions, identifiers, notes, strict=True):
             self.write(prediction, identifier)
 
 
@@ -222,6 +227,9 @@ class FileWriter(BaseWriter):
 class Table:
     """Rows go to disk as they come, each process to a part of its own; `close` makes one table of the parts.
 
+    A row may have one more cell than the header: a note, such as that the case is not finite. The table of a run in which there
+    was one has a last column ``note``.
+
     Args:
         path: the csv file.
         header: names of the columns.
@@ -253,9 +261,11 @@ class Table:
                 with open(part, newline="") as file:
                     rows += csv.reader(file)
             rows.sort(key=lambda row: (0, float(row[0]), "") if _is_number(row[0]) else (1, 0.0, row[0]))
+            columns = len(self.header)
+            header = [*self.header, "note"] if any(len(row) > columns for row in rows) else self.header
             merged = self.path.with_name(f".{self.path.name}.merged")
             with open(merged, "w", newline="") as file:
-                csv.writer(file).writerows([self.header, *rows])
+                csv.writer(file).writerows([header, *(row + [""] * (len(header) - len(row)) for row in rows)])
             merged.replace(self.path)
             for part in parts:
                 part.unlink()
@@ -282,6 +292,7 @@ def as_number(pred: Any) -> Any:
 class TableWriter(BaseWriter):
     """Writes all predictions of a predict run to one csv file with the columns ``identifier`` and ``pred``.
 
+    Where the input or the prediction of a case is not finite, a column ``note`` says so.
     Follows ``lighter.callbacks.TableWriter``. Rows go to disk as they come; several processes make one table, sorted by
     identifier.
 
@@ -304,7 +315,8 @@ class TableWriter(BaseWriter):
         self._table = Table(self.path, ("identifier", "pred"), trainer)
 
     def write(self, tensor: Any, identifier: Any) -> None:
-        self._table.add([(identifier, self.writer(tensor))])
+        note = [self.note] if self.note else []
+        self._table.add([(identifier, self.writer(tensor), *note)])
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._table.close()

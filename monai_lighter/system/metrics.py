@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.wrappers.abstract import WrapperMetric
 
+from monai_lighter.errors.marks import mark
 from monai_lighter.system.adapters import CriterionAdapter
 from monai_lighter.system.aggregates import aggregate, compute, list_scalars
 from monai_lighter.system.batches import Cases
@@ -78,13 +79,17 @@ class Metrics(nn.Module):
         for name in self.names:
             metric = self[name]
             call = self._with_spacing(name, compared) if name in self._spaced and compared is not None else metric
-            if isinstance(metric, nn.Module):
-                batch = _collate(pred)
-                _check_batch(name, adapter, batch)
-                values[name] = adapter(call, input, _collate(target), batch)
-            else:
-                values[name] = plain(adapter(call, input, target, pred))
-            if values[name] is not None:
+            try:
+                if isinstance(metric, nn.Module):
+                    batch = _collate(pred)
+                    _check_batch(name, adapter, batch)
+                    values[name] = adapter(call, input, _collate(target), batch)
+                else:
+                    values[name] = plain(adapter(call, input, target, pred))
+            except Exception as error:
+                mark(error, f"::{name}")
+                raise
+            if values[name] is not None or _keeps_own(metric):
                 self._updated.add(name)
         return values
 
@@ -177,6 +182,11 @@ def _named(metrics: Any) -> dict[str, Any]:
                 f"got {type(metric).__name__}."
             )
     return named
+
+
+def _keeps_own(metric: Any) -> bool:
+    """Whether a metric is a user's, of MONAI's kind, whose ``aggregate`` need not look at MONAI's buffers."""
+    return isinstance(metric, Cumulative) and not type(metric).aggregate.__module__.startswith("monai.")
 
 
 def _tensors(value: Any) -> Any:

@@ -14,10 +14,12 @@ from monai.transforms import apply_transform
 from torch import Tensor
 from torch.nn import Module
 
+from monai_lighter.errors.marks import mark, mark_batch, passed_through
 from monai_lighter.system.adapters import BatchAdapter, takes_meta, with_defaults
 from monai_lighter.system.aggregates import check_labels
 from monai_lighter.system.batches import copy_metadata, count_cases, make_items, read_case_names, take_results
 from monai_lighter.system.datasets import SmartCache
+from monai_lighter.system.finite import FiniteLoss, note_cases
 from monai_lighter.system.inference import argument_names, infer
 from monai_lighter.system.logging import Record, Recorded
 from monai_lighter.system.metrics import build_metrics
@@ -41,7 +43,7 @@ COUNTERS = {"epoch": "current_epoch", "step": "global_step"}
 """Arguments of a model's ``forward`` that are filled, and the attribute of the LightningModule that fills them."""
 
 
-class System(Recorded, Optimized):
+class System(Recorded, Optimized, FiniteLoss):
     """Everything a run needs beside the Trainer. One step, the same in every mode (``train val test predict``)::
 
         input, target, identifier = adapters.batch(batch)
@@ -75,6 +77,7 @@ class System(Recorded, Optimized):
     Raises:
         ValueError: an unknown mode or adapter; labels of which two have one name; in a step, a dictionary of losses with no
             ``total``.
+        NonFiniteError: in a fit, the first loss that is NaN or infinite.
     """
 
     def __init__(
@@ -124,34 +127,56 @@ class System(Recorded, Optimized):
         return STAGE_MODES[stage.value] if stage else ""
 
     def training_step(self, batch: Any, batch_idx: int) -> Any:
-        return self.optimize(self._step(batch, batch_idx))
+        return self.optimize(self._run_step(batch, batch_idx))
 
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any] | None:
         batch = self._own_items(batch, batch_idx, dataloader_idx)
-        return None if batch is None else self._step(batch, batch_idx, dataloader_idx)
+        return None if batch is None else self._run_step(batch, batch_idx, dataloader_idx)
 
     def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any] | None:
         batch = self._own_items(batch, batch_idx, dataloader_idx)
-        return None if batch is None else self._step(batch, batch_idx, dataloader_idx)
+        return None if batch is None else self._run_step(batch, batch_idx, dataloader_idx)
 
     def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any]:
-        return self._step(batch, batch_idx, dataloader_idx)
+        return self._run_step(batch, batch_idx, dataloader_idx)
+
+    def _run_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any]:
+        """`_step`, whose errors know their batch."""
+        try:
+            return self._step(batch, batch_idx, dataloader_idx)
+        except Exception as error:
+            mark_batch(error, batch, f"{self.mode} batch {batch_idx}")
+            raise
 
     def _step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any]:
-        """One step of any mode. Gives callbacks a dict: ``identifier input target pred loss losses metrics step epoch``."""
+        """One step of any mode. Gives callbacks a dict: ``identifier input target pred loss losses metrics step epoch notes``.
+
+        ``notes`` is None, or has a text for each item, which says where its input or prediction is not finite.
+        """
         mode = self.mode
         adapters = self.adapters[mode]
-        source, given, identifier = adapters["batch"](batch)
+        try:
+            source, given, identifier = adapters["batch"](batch)
+        except Exception as error:
+            mark(error, f"system::adapters::{mode}::batch")
+            raise
         input, target = plain(source), plain(given)
         pred = self.forward(source)
         losses = self._losses(mode, input, target, pred, Compared(source, given, None))
         total, losses = losses.get("total"), {name: loss.detach() for name, loss in losses.items()}
         if identifier is None and not isinstance(adapters["batch"], BatchAdapter):
             identifier = read_case_names(source, batch)
+        if mode == "train" and total is not None:
+            self.watch_loss(total, batch, {"input": input, "target": target}, batch_idx)
+        notes = None if mode == "train" else note_cases(mode, batch, identifier, input, pred)
         pred, target, compared = self._postprocess(mode, batch, source, given, identifier, pred)
         values = self._update_metrics(mode, input, target, pred, compared, dataloader_idx)
         self._log(mode, losses, values, count_cases(input), batch_idx, dataloader_idx)
-        input, target, pred = adapters["logging"](source, target, pred)
+        try:
+            input, target, pred = adapters["logging"](source, target, pred)
+        except Exception as error:
+            mark(error, f"system::adapters::{mode}::logging", input=source, target=target, pred=pred)
+            raise
         return {
             "identifier": identifier,
             "input": input,
@@ -162,6 +187,7 @@ class System(Recorded, Optimized):
             "metrics": values,
             "step": self.global_step,
             "epoch": self.current_epoch,
+            "notes": notes,
         }
 
     def _own_items(self, batch: Any, batch_idx: int, dataloader_idx: int) -> Any:
@@ -179,7 +205,13 @@ class System(Recorded, Optimized):
         A model whose ``forward`` takes ``epoch`` or ``step`` is given the current ones.
         """
         kwargs = {name: getattr(self, COUNTERS[name]) for name in self._forward_accepts}
-        return infer(self.inferer.get(self.mode), input, self.model, **kwargs)
+        inferer = self.inferer.get(self.mode)
+        try:
+            return infer(inferer, input, self.model, **kwargs)
+        except Exception as error:
+            in_model = inferer is None or passed_through(error, self.model)
+            mark(error, "system::model" if in_model else "system::inferer", input=input)
+            raise
 
     def _adapter(self, mode: str, name: str, compared: Compared) -> Callable:
         """An adapter of a mode; one that has an argument ``meta`` is given the metadata of the cases."""
@@ -192,7 +224,11 @@ class System(Recorded, Optimized):
         if self.criterion is None:
             raise ValueError("system::criterion: must be given to fit, got None.")
         adapter = self._adapter(mode, "criterion", compared)
-        loss = plain(adapter(self.criterion, input, target, pred))
+        try:
+            loss = plain(adapter(self.criterion, input, target, pred))
+        except Exception as error:
+            mark(error, "system::criterion", input=input, target=target, pred=pred)
+            raise
         if isinstance(loss, Tensor):
             return {"total": loss}
         if "total" not in loss:
@@ -209,10 +245,14 @@ class System(Recorded, Optimized):
         if mode not in self.postprocessing:
             return pred, plain(given), Compared(source, given, pred)
         adapter = self.adapters[mode]["batch"]
-        items: list[Any] = [
-            apply_transform(self.postprocessing[mode], item)
-            for item in make_items(batch, adapter, source, given, identifier, pred)
-        ]
+        try:
+            items: list[Any] = [
+                apply_transform(self.postprocessing[mode], item)
+                for item in make_items(batch, adapter, source, given, identifier, pred)
+            ]
+        except Exception as error:
+            mark(error, f"system::postprocessing::{mode}", input=source, target=given, pred=pred)
+            raise
         heads = tuple(pred) if isinstance(pred, Mapping) else ()
         pred, target = take_results(items, adapter, given)
         return pred, target, Compared(source, target, pred, heads)
@@ -223,7 +263,12 @@ class System(Recorded, Optimized):
         if mode not in self.records:
             return {}
         metrics, _ = self.records[mode].of_loader(dataloader_idx)
-        return metrics.update(self._adapter(mode, "metrics", compared), input, target, pred, compared)
+        adapter = self._adapter(mode, "metrics", compared)
+        try:
+            return metrics.update(adapter, input, target, pred, compared)
+        except Exception as error:
+            mark(error, f"system::metrics::{mode}", input=input, target=target, pred=pred)
+            raise
 
     def _log(
         self,

@@ -47,6 +47,14 @@ class TestTableWriter:
         assert [row[0] for row in table] == [str(i) for i in range(5)]
         assert [float(row[1]) for row in table] == pytest.approx([float(classifier()(x).max()) for x, _ in pairs(5)])
 
+    def test_a_case_that_is_not_finite_has_a_note(self, tmp_path):
+        data = [(x.clone(), name) for (x, _), name in zip(pairs(3), "abc", strict=True)]
+        data[1][0][0] = torch.nan
+        predict(tmp_path, TableWriter(tmp_path / "out.csv", lambda pred: int(pred.argmax())), data, identifier=1)
+        table = rows(tmp_path / "out.csv")
+        assert table[0] == ["identifier", "pred", "note"]
+        assert [row[2] for row in table[1:]] == ["", "input and prediction not finite", ""]
+
     def test_a_path_without_suffix_is_a_file_too(self, tmp_path):
         predict(tmp_path, TableWriter(tmp_path / "out"))
         assert len(rows(tmp_path / "out")) == 6
@@ -118,6 +126,18 @@ class TestCaseMetrics:
         table = rows(tmp_path / "t" / "x.csv")[1:]
         assert [row[:3] for row in table] == [[str(i), "dice", "1"] for i in range(3)]
         assert table[1][3] == "nan"
+
+    def test_a_case_that_is_not_finite_has_a_note(self, tmp_path):
+        data = [{**item, "id": f"case_{i}"} for i, item in enumerate(items(3))]
+        data[1]["image"][0, 0, 0] = torch.nan
+        case_metrics(tmp_path, CaseMetrics(metrics=["dice"]), data)
+        table = rows(tmp_path / "case_metrics_test.csv")
+        assert table[0] == ["case", "metric", "class", "value", "note"]
+        assert {row[0]: row[4] for row in table[1:]} == {
+            "case_0": "",
+            "case_1": "input not finite",
+            "case_2": "",
+        }
 
     def test_each_validation_of_a_fit_replaces_the_table_the_sanity_check_does_not(self, tmp_path):
         model = nn.Conv2d(1, 1, 1)
