@@ -77,9 +77,11 @@ def _mask(value: Any, counts: Tensor) -> Any:
     if isinstance(value, Mapping):
         pairs = zip(value.items(), counts.flatten().tolist(), strict=False)
         return {key: each if count else math.nan for (key, each), count in pairs}
-    if not isinstance(value, Tensor) or value.shape != counts.shape:
+    if not isinstance(value, Tensor) or value.numel() != counts.numel():
         return value  # made of sums of counts (ConfusionMatrixMetric), NaN by itself where these are 0
-    return torch.where(counts > 0, value, math.nan)
+    return torch.where(
+        counts.reshape(value.shape) > 0, value, math.nan
+    )  # MONAI's mean has the shape (1,), its count ()
 
 
 def _panoptic(metric: PanopticQualityMetric) -> Any:
