@@ -15,6 +15,7 @@ from torch import Tensor
 from monai_lighter.errors import NonFiniteError
 from monai_lighter.errors.cases import describe_batch, join_names
 from monai_lighter.errors.diagnosis import describe_values, find_non_finite_rows, name_rows
+from monai_lighter.system.batches import count_cases, split_cases
 from monai_lighter.system.processes import gathered
 
 __all__ = ["FiniteLoss", "note_cases"]
@@ -116,11 +117,11 @@ def note_cases(mode: str, batch: Any, identifiers: Any, input: Any, pred: Any) -
     Returns:
         A note for each item of the batch, empty for those that are finite; None where all are.
     """
-    of_input, of_pred = set(find_non_finite_rows(input)), set(find_non_finite_rows(pred))
+    of_input, of_pred = _find_cases(input, input), _find_cases(pred, input)
     if not of_input and not of_pred:
         return None
     names = [str(name) for name in identifiers] if identifiers is not None else name_rows(batch, input)
-    notes = [""] * max(len(names), *(i + 1 for i in of_input | of_pred))
+    notes = [""] * max(count_cases(input), *(i + 1 for i in of_input | of_pred))
     for i in sorted(of_input | of_pred):
         held = [what for what, rows in (("input", of_input), ("prediction", of_pred)) if i in rows]
         notes[i] = f"{' and '.join(held)} not finite"
@@ -128,3 +129,10 @@ def note_cases(mode: str, batch: Any, identifiers: Any, input: Any, pred: Any) -
             f"{mode}: case {names[i] if i < len(names) else f'{i} of the batch'}: {notes[i]} (NaN or infinite)"
         )
     return notes
+
+
+def _find_cases(value: Any, input: Any) -> set[int]:
+    """Indices of the cases that are not finite; a list may have an entry for each case, or for each head."""
+    if isinstance(value, list):
+        return {i for i, case in enumerate(split_cases(value, input)) if find_non_finite_rows([case])}
+    return set(find_non_finite_rows(value))

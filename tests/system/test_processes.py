@@ -1,5 +1,6 @@
 import csv
 import json
+import math
 import os
 import subprocess
 import sys
@@ -54,6 +55,13 @@ class TestTwoProcesses:
         for name in ("dice", "classes", "classes/1", "classes/not_nans", "hd"):
             key = f"test/metrics/{name}/epoch"
             assert one[key] == two[key], key
+
+    def test_a_class_that_is_in_no_case_of_any_process_has_no_value(self, runs):
+        for _, results in runs:
+            result = {name.removeprefix("test/metrics/"): value for name, value in results["test 5"][0].items()}
+            assert math.isnan(result["classes/2/epoch"])
+            assert result["classes/not_nans/2/epoch"] == 0
+            assert result["classes/epoch"] == pytest.approx((result["classes/0/epoch"] + result["classes/1/epoch"]) / 2)
 
     @pytest.mark.parametrize("name", ["cases_5.csv", "cases_1.csv", "table.csv"])
     def test_tables_are_one_and_the_same(self, runs, name):

@@ -225,7 +225,8 @@ class TestStep:
         )
         trainer(tmp_path, callbacks=[outputs], max_epochs=2).fit(system)
         output = outputs.of["train"][-1]
-        assert set(output) == {"identifier", "input", "target", "pred", "loss", "losses", "metrics", "step", "epoch"}
+        names = {"identifier", "input", "target", "pred", "loss", "losses", "metrics", "step", "epoch", "notes"}
+        assert set(output) == names
         assert output["identifier"] == ["a", "b"]
         assert output["pred"].shape == (2,)
         assert output["epoch"] == 1
