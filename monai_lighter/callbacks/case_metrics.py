@@ -32,6 +32,7 @@ class CaseMetrics(Callback):
 
     Raises:
         ValueError: when an evaluation begins, a name that no metric of the mode has.
+        ConfigError: then, a path that another callback has, or at which a file is that is no such table.
     """
 
     def __init__(self, path: str | Path | None = None, metrics: list[str] | None = None) -> None:
@@ -51,7 +52,7 @@ class CaseMetrics(Callback):
             return
         directory = trainer.log_dir or trainer.default_root_dir
         path = self.path or Path(directory) / f"case_metrics_{pl_module.mode}.csv"
-        self._table = Table(path, ("case", "metric", "class", "value"), trainer)
+        self._table = Table(path, ("case", "metric", "class", "value"), trainer, self)
         self._count = trainer.global_rank
 
     def on_validation_batch_end(
