@@ -283,7 +283,6 @@ class FileWriter(BaseWriter):
         settings = (
             "data_root_dir (a folder above all cases: folders that differ are kept), postfix or path of FileWriter"
         )
-        settings += ", or overwrite: true for files of earlier runs"
         writer = "trainer::callbacks (FileWriter)"
         case = identifier if named else None
         return Output(Path(path + self._suffix), self.path, case, label, writer, settings, self.overwrite)

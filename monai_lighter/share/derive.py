@@ -117,8 +117,16 @@ def _inverted(steps: list[dict], image: str) -> list[dict]:
         "orig_keys": image,
         "nearest_interp": False,
     }
-    save = {"_target_": "SaveImaged", "keys": "pred", "output_dir": "@output_dir", "output_postfix": "pred"}
-    if after:
+    save: dict[str, Any] = {
+        "_target_": "SaveImaged",
+        "keys": "pred",
+        "output_dir": "@output_dir",
+        "output_postfix": "pred",
+        "data_root_dir": {"_target_": "monai_lighter.common_folder", "data": "@predict_data", "key": image},
+    }
+    if any(step.get("argmax") for step in after):
+        save["output_dtype"] = "uint16"  # the number of classes is not known here
+    elif any(step.get("threshold") is not None for step in after):
         save["output_dtype"] = "uint8"
     return [*before, invert, *after, {**save, "separate_folder": False}]
 

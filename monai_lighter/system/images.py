@@ -114,9 +114,9 @@ def keep_header_geometry(written: Path, source: str | Path, affine: Any, origina
         affine, original_affine: ``(4, 4)`` of the prediction's metadata; where they differ, the grid is another one.
     """
     image = _load_nifti(source)
-    if image is None or _load_nifti(written) is None or describe_unusable_affine(source) is None:
+    if image is None or not str(written).endswith((".nii", ".nii.gz")) or describe_unusable_affine(source) is None:
         return
-    output = nib.load(written)
+    output: Any = nib.load(written)
     if output.shape[:3] != image.shape[:3] or not _are_equal(affine, original_affine):
         return
     header = output.header.copy()
@@ -124,7 +124,7 @@ def keep_header_geometry(written: Path, source: str | Path, affine: Any, origina
         header[field] = image.header[field]
     header["pixdim"][:4] = image.header["pixdim"][:4]
     data = np.asanyarray(output.dataobj)
-    fixed = nib.Nifti1Image(data, None, header)
+    fixed: Any = nib.Nifti1Image(data, None, header)
     for field in GEOMETRY:  # Nifti1Image fills in what it derives
         fixed.header[field] = image.header[field]
     fixed.header["pixdim"][:4] = image.header["pixdim"][:4]

@@ -30,7 +30,7 @@ class Output(NamedTuple):
         label: the case in words.
         writer: config id of what writes.
         settings: the settings that keep two outputs apart, in words.
-        overwrite: whether a file of an earlier run gives way, of whichever case it is.
+        overwrite: whether a file of an earlier run gives way, of whichever case it is; None where that cannot be set.
     """
 
     path: Path
@@ -39,7 +39,7 @@ class Output(NamedTuple):
     label: str
     writer: str
     settings: str
-    overwrite: bool = False
+    overwrite: bool | None = None
 
 
 class Ledger:
@@ -157,7 +157,8 @@ class Ledger:
             problem = f"{output.path} is the output of another case, {record[name]}; {output.label} would replace it"
         else:
             return None
-        return Finding(output.writer, problem, f"Move it away, or set {output.settings}.")
+        way = "." if output.overwrite is None else ", or overwrite: true to replace it."
+        return Finding(output.writer, problem, f"Move it away, or set {output.settings}{way}")
 
     def _read_record(self, root: Path) -> dict[str, str | None]:
         if root not in self._records:

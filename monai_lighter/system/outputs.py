@@ -99,7 +99,9 @@ class Outputs(Callback):
             self._check(system, mode, savers, writers, as_list(loaders))
             trainer.strategy.barrier()  # else a file of another process could look like an earlier run's
         for saved in savers:
-            saved.saver = CheckedSaver(_unchecked(saved), self.ledger, f"system::postprocessing::{mode}")
+            saved.saver = CheckedSaver(  # type: ignore[assignment]
+                _unchecked(saved), self.ledger, f"system::postprocessing::{mode}"
+            )
         self._checked = savers
 
     def _shared_folder(self, trainer: Trainer) -> Path | None:
@@ -187,8 +189,8 @@ class _Names:
         label = f"{label} ({identifier or source})"
         for saved in savers if source is not None else ():
             yield from plan_saved(saved, lambda key: _file(item[key]) if key in item else source, label, self._id)
-        for writer in writers if identifier is not None else ():
-            yield writer.plan(identifier, label)
+        if identifier is not None:
+            yield from (writer.plan(identifier, label) for writer in writers)
 
     def of(self, item: Any) -> tuple[str | None, str | None]:
         """The source file of a case, and its identifier, from its data item or from that after its transforms."""

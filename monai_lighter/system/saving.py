@@ -81,7 +81,7 @@ class CheckedSaver:
             saver.data_kwargs = dict(saver.data_kwargs)  # SaveImage changes it for good
             saver.folder_layout, saver.fname_formatter = FixedPath(path), lambda *_: {}
             saver.write_kwargs = {**saver.write_kwargs, "verbose": False}
-            saver(self._writable(img), meta_data)
+            saver(self._writable(img), meta)
             if meta and output.case is not None and path.is_file():
                 keep_header_geometry(path, output.case, meta.get(MetaKeys.AFFINE), meta.get(MetaKeys.ORIGINAL_AFFINE))
         self.saver._data_index += 1
@@ -119,13 +119,17 @@ class CheckedSaver:
                 raise CaseError(f"{self._id}: {output.label}: {error}. {hint}") from error
 
     def _writable(self, img: Any) -> Any:
-        """The image as MONAI's writers take any: with an affine for three axes, and one that has an inverse."""
+        """The image as MONAI's writers take any: with an affine for three axes, and one that has an inverse.
+
+        They drop the channel axis, and then take the first spatial axis for it, unless the source had no channels.
+        """
         if not isinstance(img, MetaTensor) or self.saver.meta_kwargs.get("resample"):
             return img
         affine = to_affine_nd(3, img.affine.cpu().numpy().astype(np.float64)) if img.affine.ndim == 2 else np.eye(4)
         if not np.isfinite(affine).all() or abs(np.linalg.det(affine)) < 1e-12:
             affine = np.eye(4)
         meta = {key: value for key, value in img.meta.items() if key != MetaKeys.AFFINE}
+        meta[MetaKeys.ORIGINAL_CHANNEL_DIM] = float("nan")
         return MetaTensor(img.as_tensor(), affine=torch.as_tensor(affine), meta=meta)
 
 
