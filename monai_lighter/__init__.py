@@ -30,7 +30,7 @@ _HOME = {
     "System": "system.system",
     "TableWriter": "callbacks.writers",
     "Workflow": "workflow.workflow",
-    "common_folder": "folders",
+    "find_common_folder": "folders",
     "load_bundle": "share.load",
     "load_weights": "models",
 }
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from monai_lighter.callbacks.writers import FileWriter, TableWriter
     from monai_lighter.engines.engine import EnsembleEvaluator, SupervisedEvaluator, SupervisedTrainer
     from monai_lighter.errors import BundleError, CaseError, ComponentError, ConfigError
-    from monai_lighter.folders import common_folder
+    from monai_lighter.folders import find_common_folder
     from monai_lighter.models import load_weights
     from monai_lighter.share.load import load_bundle
     from monai_lighter.system.adapters import BatchAdapter, CriterionAdapter, LoggingAdapter, MetricsAdapter

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["common_folder"]
+__all__ = ["find_common_folder"]
 
 
-def common_folder(data: Iterable[Any], key: str = "image") -> str:
+def find_common_folder(data: Iterable[Any], key: str = "image") -> str:
     """The innermost folder that all cases lie in, for ``data_root_dir`` of ``SaveImaged`` and `FileWriter`: with it, outputs of
     cases from one folder lie side by side, and folders that differ are kept.
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from monai_lighter import common_folder
+from monai_lighter import find_common_folder
 
 
 @pytest.mark.parametrize(
@@ -21,9 +21,9 @@ from monai_lighter import common_folder
         ([], ""),
     ],
 )
-def test_common_folder(data, folder):
-    assert common_folder(data) == folder
+def test_the_common_folder(data, folder):
+    assert find_common_folder(data) == folder
 
 
 def test_of_another_key():
-    assert common_folder([{"t1": "/d/a/x.nii", "image": "/e/x.nii"}], key="t1") == "/d/a"
+    assert find_common_folder([{"t1": "/d/a/x.nii", "image": "/e/x.nii"}], key="t1") == "/d/a"

@@ -20,7 +20,7 @@ from monai.utils import ImageMetaKey, MetaKeys, get_equivalent_dtype, optional_i
 from torch import Tensor
 
 from monai_lighter.errors import CaseError, ConfigError, Finding, did_you_mean
-from monai_lighter.system.images import cast_exactly, keep_header_geometry, smallest_dtype
+from monai_lighter.system.images import cast_exactly, find_smallest_dtype, keep_header_geometry
 from monai_lighter.system.ledger import Output
 from monai_lighter.system.outputs import Outputs
 from monai_lighter.system.tensors import plain
@@ -119,7 +119,7 @@ PHOTOS = (".png", ".jpg", ".jpeg", ".bmp")
 
 def write_tensor(path: Path, tensor: Tensor) -> None:
     """``.pt``: the tensor as ``torch.save`` writes it, without metadata."""
-    torch.save(plain(tensor).clone(), _with(path, ".pt"))
+    torch.save(plain(tensor).clone(), _add_suffix(path, ".pt"))
 
 
 def write_image(path: Path, tensor: Tensor) -> None:
@@ -146,7 +146,7 @@ def write_image(path: Path, tensor: Tensor) -> None:
     wide = array.size and array.max() > 255 and array.shape[-1] == 1
     array = cast_exactly(array, np.uint16 if wide else np.uint8)
     pil, _ = optional_import("PIL.Image")
-    pil.fromarray(array[..., 0] if array.shape[-1] == 1 else array).save(_with(path, ".png"))
+    pil.fromarray(array[..., 0] if array.shape[-1] == 1 else array).save(_add_suffix(path, ".png"))
 
 
 def write_video(path: Path, tensor: Tensor) -> None:
@@ -161,7 +161,7 @@ def write_video(path: Path, tensor: Tensor) -> None:
     if frames.shape[-1] == 1:
         frames = frames.repeat(1, 1, 1, 3)
     io, _ = optional_import("torchvision.io")
-    io.write_video(str(_with(path, ".mp4")), (frames.clamp(0, 1) * 255).round().to(torch.uint8), fps=24)
+    io.write_video(str(_add_suffix(path, ".mp4")), (frames.clamp(0, 1) * 255).round().to(torch.uint8), fps=24)
 
 
 def write_volume(path: Path, tensor: Tensor, suffix: str, dtype: np.dtype | None = None) -> None:
@@ -181,20 +181,22 @@ def write_volume(path: Path, tensor: Tensor, suffix: str, dtype: np.dtype | None
     if not isinstance(tensor, MetaTensor):
         raise TypeError(f"a prediction must be a MetaTensor to be written as {suffix}, got {type(tensor).__name__}.")
     values = tensor.as_tensor().cpu().numpy()
-    values = values.astype(dtype or smallest_dtype(values), copy=False)
+    values = values.astype(dtype or find_smallest_dtype(values), copy=False)
     affine = to_affine_nd(3, tensor.affine.cpu().numpy().astype(np.float64))
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine)) < 1e-12:
         affine = np.eye(4)
     writer = resolve_writer(suffix)[0](output_dtype=values.dtype)
     writer.set_data_array(values, channel_dim=0)
     writer.affine = affine  # not by set_metadata, which resamples, in float32 and in two dimensions for some
-    writer.write(str(_with(path, suffix)))
+    writer.write(str(_add_suffix(path, suffix)))
     source = tensor.meta.get(ImageMetaKey.FILENAME_OR_OBJ)
     if source is not None:
-        keep_header_geometry(_with(path, suffix), str(source), tensor.affine, tensor.meta.get(MetaKeys.ORIGINAL_AFFINE))
+        keep_header_geometry(
+            _add_suffix(path, suffix), str(source), tensor.affine, tensor.meta.get(MetaKeys.ORIGINAL_AFFINE)
+        )
 
 
-def _with(path: Path, suffix: str) -> Path:
+def _add_suffix(path: Path, suffix: str) -> Path:
     return path.with_name(path.name + suffix)
 
 
@@ -375,7 +377,7 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def as_number(tensor: Any) -> Any:
+def convert_to_number(tensor: Any) -> Any:
     """A number for one element, nested lists for more."""
     return tensor.item() if tensor.numel() == 1 else tensor.tolist()
 
@@ -394,7 +396,7 @@ class TableWriter(BaseWriter):
         ConfigError: when prediction begins, a path that another callback has, or at which another kind of file is.
     """
 
-    writers = {"tensor": as_number}
+    writers = {"tensor": convert_to_number}
 
     def __init__(self, path: str | Path, writer: str | Callable = "tensor") -> None:
         super().__init__(path, writer)

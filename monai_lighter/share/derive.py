@@ -122,7 +122,7 @@ def _inverted(steps: list[dict], image: str) -> list[dict]:
         "keys": "pred",
         "output_dir": "@output_dir",
         "output_postfix": "pred",
-        "data_root_dir": {"_target_": "monai_lighter.common_folder", "data": "@predict_data", "key": image},
+        "data_root_dir": {"_target_": "monai_lighter.find_common_folder", "data": "@predict_data", "key": image},
     }
     if any(step.get("argmax") for step in after):
         save["output_dtype"] = "uint16"  # the number of classes is not known here

@@ -9,7 +9,7 @@ import nibabel as nib
 import numpy as np
 from monai.data.utils import affine_to_spacing, correct_nifti_header_if_necessary
 
-__all__ = ["cast_exactly", "describe_unusable_affine", "keep_header_geometry", "smallest_dtype"]
+__all__ = ["cast_exactly", "describe_unusable_affine", "find_smallest_dtype", "keep_header_geometry"]
 
 INTEGERS = tuple(np.dtype(name) for name in ("uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"))
 GEOMETRY = (
@@ -19,7 +19,7 @@ GEOMETRY = (
 """Fields of a NIfTI header that say where voxels lie, beside ``pixdim``."""
 
 
-def smallest_dtype(values: np.ndarray) -> np.dtype:
+def find_smallest_dtype(values: np.ndarray) -> np.dtype:
     """The smallest type that image formats have and that holds all values exactly.
 
     Args:

@@ -79,9 +79,9 @@ class Ledger:
         owners: dict[str, Output] = {}
         clashes, refusals = [], []
         for output in outputs:
-            owner = owners.setdefault(_key(output.path), output)
+            owner = owners.setdefault(_normalize(output.path), output)
             if owner is not output:
-                clashes.append(_clash(owner, output))
+                clashes.append(_describe_clash(owner, output))
             elif refusal := self._refuse(output):
                 refusals.append(refusal)
         return clashes, refusals
@@ -103,7 +103,7 @@ class Ledger:
 
     def _place(self, file: Path, output: Output) -> None:
         owner = self._claim(output)
-        refusal = _clash(owner, output) if owner is not None else self._refuse(output)
+        refusal = _describe_clash(owner, output) if owner is not None else self._refuse(output)
         if refusal is not None:
             raise CaseError(str(refusal))
         output.path.parent.mkdir(parents=True, exist_ok=True)
@@ -114,7 +114,7 @@ class Ledger:
 
     def _claim(self, output: Output) -> Output | None:
         """Takes a place; gives the output that has it already, of whichever process."""
-        key = _key(output.path)
+        key = _normalize(output.path)
         owner = self._claims.setdefault(key, output)
         if owner is not output or self._shared is None:
             return None if owner is output else owner
@@ -129,7 +129,7 @@ class Ledger:
 
     def _refuse(self, output: Output) -> Finding | None:
         """Why a place may not be written to, with regard to what lies there."""
-        if _relative(output.path, output.root).split("/")[0] == os.pardir:
+        if _name_below(output.path, output.root).split("/")[0] == os.pardir:
             problem = f"{output.label} would be written outside of {output.root}, to {output.path}"
             return Finding(output.writer, problem, "data_root_dir must be a folder above the files of all cases.")
         try:
@@ -141,14 +141,14 @@ class Ledger:
             problem = f"{output.label} would be written over an input, {self._inputs[place]}"
             return Finding(output.writer, problem, f"Set {output.settings}.")
         if place in self._written:
-            return _clash(self._written[place], output)
+            return _describe_clash(self._written[place], output)
         if output.overwrite:
             return None
         return self._refuse_earlier(output)
 
     def _refuse_earlier(self, output: Output) -> Finding | None:
         record = self._read_record(output.root)
-        name = _relative(output.path, output.root)
+        name = _name_below(output.path, output.root)
         if name not in record:
             problem = f"{output.path} exists, and no earlier run says that it is of {output.label}"
         elif record[name] is None or output.case is None:
@@ -165,11 +165,11 @@ class Ledger:
             self._records[root] = {}
             if (root / RECORD).is_file():
                 with open(root / RECORD, encoding="utf-8") as file:
-                    self._records[root] = dict(_lines(file))
+                    self._records[root] = dict(_parse_lines(file))
         return self._records[root]
 
     def _record(self, output: Output) -> None:
-        record, name = self._read_record(output.root), _relative(output.path, output.root)
+        record, name = self._read_record(output.root), _name_below(output.path, output.root)
         case = None if output.case is None else _identify(output.case, output.root)
         if name not in record or record[name] != case:
             record[name] = case
@@ -177,7 +177,7 @@ class Ledger:
                 file.write(json.dumps({"file": name, "case": case}) + "\n")
 
 
-def _lines(file: Iterable[str]) -> Iterator[tuple[str, str | None]]:
+def _parse_lines(file: Iterable[str]) -> Iterator[tuple[str, str | None]]:
     for line in file:
         try:
             entry: Any = json.loads(line)
@@ -186,22 +186,22 @@ def _lines(file: Iterable[str]) -> Iterator[tuple[str, str | None]]:
             continue
 
 
-def _clash(owner: Output, output: Output) -> Finding:
+def _describe_clash(owner: Output, output: Output) -> Finding:
     what = f"{owner.label} and {output.label}" if owner.label != output.label else f"{output.label}, twice,"
     by = f" (also by {owner.writer})" if owner.writer != output.writer else ""
     return Finding(output.writer, f"{what} would be written to one file, {output.path}{by}", f"Set {output.settings}.")
 
 
-def _key(path: Path) -> str:
-    return os.path.join(_real(os.path.dirname(path)), path.name)
+def _normalize(path: Path) -> str:
+    return os.path.join(_resolve_folder(os.path.dirname(path)), path.name)
 
 
 @lru_cache(maxsize=4096)
-def _real(folder: str) -> str:
+def _resolve_folder(folder: str) -> str:
     return os.path.realpath(folder)
 
 
-def _relative(path: Path, root: Path) -> str:
+def _name_below(path: Path, root: Path) -> str:
     return Path(os.path.relpath(path, root)).as_posix()
 
 

@@ -93,18 +93,18 @@ class Outputs(Callback):
         writers = self._writers if mode == "predict" else []
         if not savers and not writers:
             return
-        self.ledger.reset(self._shared_folder(trainer))
+        self.ledger.reset(self._make_shared_folder(trainer))
         if mode not in self._planned:
             self._planned.add(mode)
             self._check(system, mode, savers, writers, as_list(loaders))
             trainer.strategy.barrier()  # else a file of another process could look like an earlier run's
         for saved in savers:
             saved.saver = CheckedSaver(  # type: ignore[assignment]
-                _unchecked(saved), self.ledger, f"system::postprocessing::{mode}"
+                _get_saver(saved), self.ledger, f"system::postprocessing::{mode}"
             )
         self._checked = savers
 
-    def _shared_folder(self, trainer: Trainer) -> Path | None:
+    def _make_shared_folder(self, trainer: Trainer) -> Path | None:
         if trainer.world_size == 1:
             return None
         folder = Path(trainer.default_root_dir) / f".outputs-{trainer.strategy.broadcast(uuid4().hex)}"
@@ -114,8 +114,8 @@ class Outputs(Callback):
     def _check(self, system: Any, mode: str, savers: list[SaveImaged], writers: list[Planning], loaders: list) -> None:
         outputs: list[Output] = []
         for number, loader in enumerate(loaders):
-            items = list(_data_of(getattr(loader, "dataset", None)))
-            self.ledger.protect(file for item in items for file in _files_of(item))
+            items = list(_list_data(getattr(loader, "dataset", None)))
+            self.ledger.protect(file for item in items for file in _list_files(item))
             place = f" of loader {number}" if len(loaders) > 1 else ""
             names = _Names(system, mode)
             planned = [
@@ -123,17 +123,17 @@ class Outputs(Callback):
                 for index, item in enumerate(items)
                 for output in names.plan(item, f"case {index}{place}", savers, writers)
             ]
-            if _follow_from_data(planned, self.ledger, names, loader):
+            if _follows_from_data(planned, self.ledger, names, loader):
                 outputs += planned
         clashes, refusals = self.ledger.check(outputs)
-        findings = [*_shortened(clashes), *_shortened(refusals)]
+        findings = [*_shorten(clashes), *_shorten(refusals)]
         if findings:
             raise ConfigError(findings)
 
     def on_test_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        files = list(_sources_of(batch))
+        files = list(_find_sources(batch))
         self.ledger.protect(files)
         for file in files:
             problem = None if file in self._told else describe_unusable_affine(file)
@@ -163,7 +163,7 @@ class Outputs(Callback):
     def _restore(self) -> None:
         """Gives the transforms of the config back what they were built with."""
         for saved in self._checked:
-            saved.saver = _unchecked(saved)
+            saved.saver = _get_saver(saved)
         self._checked = []
         self.ledger.reset()
 
@@ -185,33 +185,35 @@ class _Names:
 
     def plan(self, item: Any, label: str, savers: list[SaveImaged], writers: list[Planning]) -> Iterator[Output]:
         """The files that a case will be written to."""
-        source, identifier = self.of(item)
+        source, identifier = self.name(item)
         label = f"{label} ({identifier or source})"
         for saved in savers if source is not None else ():
-            yield from plan_saved(saved, lambda key: _file(item[key]) if key in item else source, label, self._id)
+            yield from plan_saved(
+                saved, lambda key: _read_file_name(item[key]) if key in item else source, label, self._id
+            )
         if identifier is not None:
             yield from (writer.plan(identifier, label) for writer in writers)
 
-    def of(self, item: Any) -> tuple[str | None, str | None]:
+    def name(self, item: Any) -> tuple[str | None, str | None]:
         """The source file of a case, and its identifier, from its data item or from that after its transforms."""
         if self.key is None or not isinstance(item, Mapping):
             return None, None
-        source = self.source(item.get(self.key))
+        source = self.find_source(item.get(self.key))
         if self._identifier is None:
             return source, source
         known = isinstance(self._identifier, str) and isinstance(item.get(self._identifier), (str, int))
         return source, str(item[self._identifier]) if known else None
 
     @staticmethod
-    def source(value: Any) -> str | None:
+    def find_source(value: Any) -> str | None:
         """The file that an image is read from, or has been read from."""
         if isinstance(value, MetaTensor):
             name = value.meta.get(ImageMetaKey.FILENAME_OR_OBJ)
             return None if name is None else str(name)
-        return _file(value)
+        return _read_file_name(value)
 
 
-def _follow_from_data(planned: list[Output], ledger: Ledger, names: _Names, loader: Any) -> bool:
+def _follows_from_data(planned: list[Output], ledger: Ledger, names: _Names, loader: Any) -> bool:
     """Whether the planned names are those that the items have after their transforms, which may rename them.
 
     Looked at where there is something against them alone, on the first case of the data.
@@ -221,46 +223,46 @@ def _follow_from_data(planned: list[Output], ledger: Ledger, names: _Names, load
     try:
         item = loader.dataset[0]
         item = item[0] if isinstance(item, (list, tuple)) and item else item
-        return names.of(item) == names.of(next(iter(_data_of(loader.dataset))))
+        return names.name(item) == names.name(next(iter(_list_data(loader.dataset))))
     except Exception:  # the run will say it, with the case
         return False
 
 
-def _data_of(dataset: Any) -> Iterable[Any]:
+def _list_data(dataset: Any) -> Iterable[Any]:
     """The data items of MONAI's datasets, before their transforms."""
     if isinstance(dataset, Subset):
-        inner = list(_data_of(dataset.dataset))
+        inner = list(_list_data(dataset.dataset))
         return [inner[index] for index in dataset.indices] if inner else []
     data = dataset if isinstance(dataset, (list, tuple)) else getattr(dataset, "data", None)
     return data if isinstance(data, (list, tuple)) else []
 
 
-def _file(value: Any) -> str | None:
+def _read_file_name(value: Any) -> str | None:
     """The file that is read from a data item's value; of a list of them the first, which gives the image its name."""
     first = value[0] if isinstance(value, (list, tuple)) and value else value
     return str(Path(first).expanduser()) if isinstance(first, (str, os.PathLike)) else None
 
 
-def _files_of(item: Any) -> Iterator[str]:
+def _list_files(item: Any) -> Iterator[str]:
     for value in item.values() if isinstance(item, Mapping) else ensure_tuple(item):
         for part in value if isinstance(value, (list, tuple)) else (value,):
             if isinstance(part, (str, os.PathLike)):
                 yield str(Path(part).expanduser())
 
 
-def _sources_of(batch: Any) -> Iterator[str]:
+def _find_sources(batch: Any) -> Iterator[str]:
     if isinstance(batch, MetaTensor):
         yield from map(str, ensure_tuple(batch.meta.get(ImageMetaKey.FILENAME_OR_OBJ, ())))
     elif isinstance(batch, (Mapping, list, tuple)):
         for value in batch.values() if isinstance(batch, Mapping) else batch:
-            yield from _sources_of(value)
+            yield from _find_sources(value)
 
 
-def _unchecked(saved: SaveImaged) -> Any:
+def _get_saver(saved: SaveImaged) -> Any:
     return saved.saver.saver if isinstance(saved.saver, CheckedSaver) else saved.saver
 
 
-def _shortened(findings: list[Finding]) -> list[Finding]:
+def _shorten(findings: list[Finding]) -> list[Finding]:
     if len(findings) <= SHOWN:
         return findings
     last = findings[SHOWN - 1]

@@ -74,14 +74,14 @@ class CheckedSaver:
             CaseError: a value that the file's type cannot hold, or a place that is taken.
         """
         meta: Any = img.meta if isinstance(img, MetaTensor) else meta_data
-        output = self._output(meta, filename)
+        output = self._plan(meta, filename)
         self._check_values(img, output)
         with self._ledger.write(output) as path:
             saver = copy.copy(self.saver)
             saver.data_kwargs = dict(saver.data_kwargs)  # SaveImage changes it for good
             saver.folder_layout, saver.fname_formatter = FixedPath(path), lambda *_: {}
             saver.write_kwargs = {**saver.write_kwargs, "verbose": False}
-            saver(self._writable(img), meta)
+            saver(self._make_writable(img), meta)
             if meta and output.case is not None and path.is_file():
                 keep_header_geometry(path, output.case, meta.get(MetaKeys.AFFINE), meta.get(MetaKeys.ORIGINAL_AFFINE))
         self.saver._data_index += 1
@@ -91,14 +91,14 @@ class CheckedSaver:
             logger.info(f"writing: {output.path}")
         return img
 
-    def _output(self, meta: Any, filename: Any) -> Output:
+    def _plan(self, meta: Any, filename: Any) -> Output:
         case = meta.get(ImageMetaKey.FILENAME_OR_OBJ) if meta else None
         if filename is None:
             path = Path(self.saver.folder_layout.filename(**self.saver.fname_formatter(meta, self.saver)))
         else:
             path = Path(f"{filename}{self.saver.output_ext}")
         label = f"case {self.saver._data_index}" if case is None else f"case {case}"
-        return _as_output(self.saver, path, None if case is None else str(case), label, self._id)
+        return _make_output(self.saver, path, None if case is None else str(case), label, self._id)
 
     def _check_values(self, img: Any, output: Output) -> None:
         dtype, scale = (self.saver.init_kwargs.get(name) for name in ("output_dtype", "scale"))
@@ -118,7 +118,7 @@ class CheckedSaver:
                 hint = "Set output_dtype: float32 for probabilities, uint16 or int32 for many classes."
                 raise CaseError(f"{self._id}: {output.label}: {error}. {hint}") from error
 
-    def _writable(self, img: Any) -> Any:
+    def _make_writable(self, img: Any) -> Any:
         """The image as MONAI's writers take any: with an affine for three axes, and one that has an inverse.
 
         They drop the channel axis, and then take the first spatial axis for it, unless the source had no channels.
@@ -160,10 +160,10 @@ def plan_saved(saved: SaveImaged, source_of: Callable[[str], str | None], label:
         source = source_of(str(key))
         if source is not None:
             named = f"{key} of {label}" if len(saved.keys) > 1 else label
-            yield _as_output(saver, Path(layout.filename(subject=source)), source, named, id)
+            yield _make_output(saver, Path(layout.filename(subject=source)), source, named, id)
 
 
-def _as_output(saver: SaveImage, path: Path, case: str | None, label: str, id: str) -> Output:
+def _make_output(saver: SaveImage, path: Path, case: str | None, label: str, id: str) -> Output:
     layout = saver.folder_layout
     root = Path(layout.output_dir) if isinstance(layout, FolderLayout) else path.parent
     return Output(path, root, case, label, id, SETTINGS)

@@ -8,8 +8,8 @@ from monai.transforms import LoadImage
 from monai_lighter.system.images import (
     cast_exactly,
     describe_unusable_affine,
+    find_smallest_dtype,
     keep_header_geometry,
-    smallest_dtype,
 )
 
 OBLIQUE = np.array([[0, -0.3, 1.1, 4], [-1.5, 0, 0.2, -7], [0, 1.2, 0.1, 2], [0, 0, 0, 1.0]])
@@ -36,7 +36,7 @@ OBLIQUE = np.array([[0, -0.3, 1.1, 4], [-1.5, 0, 0.2, -7], [0, 1.2, 0.1, 2], [0,
     ],
 )
 def test_smallest_type(values, name):
-    dtype = smallest_dtype(values)
+    dtype = find_smallest_dtype(values)
     assert dtype == name
     assert np.array_equal(values.astype(dtype).astype(values.dtype), values, equal_nan=values.dtype != bool)
 
