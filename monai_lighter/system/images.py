@@ -39,9 +39,11 @@ def find_smallest_dtype(values: np.ndarray) -> np.dtype:
         for dtype in INTEGERS:
             if np.iinfo(dtype).min <= int(low) and int(high) <= np.iinfo(dtype).max:
                 return dtype
-    with np.errstate(over="ignore"):
-        single = np.array_equal(values.astype(np.float32).astype(np.float64), values.astype(np.float64), equal_nan=True)
-    return np.dtype(np.float32 if single else np.float64)
+    if values.dtype.itemsize > 4:
+        with np.errstate(over="ignore"):
+            exact = np.array_equal(values, values.astype(np.float32), equal_nan=True)
+        return np.dtype(np.float32 if exact else np.float64)
+    return np.dtype(np.float32)
 
 
 def cast_exactly(values: np.ndarray, dtype: Any) -> np.ndarray:

@@ -151,7 +151,7 @@ def plan_saved(saved: SaveImaged, source_of: Callable[[str], str | None], label:
         id: config id of the transform.
     """
     saver: Any = saved.saver
-    plain = saver.fname_formatter is default_name_formatter and any(key is None for key in saved.meta_keys)
+    plain = saver.fname_formatter is default_name_formatter and all(key is None for key in saved.meta_keys)
     if not plain or saved.allow_missing_keys or not isinstance(saver.folder_layout, FolderLayout):
         return
     layout = copy.copy(saver.folder_layout)
