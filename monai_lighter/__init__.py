@@ -12,43 +12,42 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOME = {
-    "BatchAdapter": "adapters",
+    "BatchAdapter": "system.adapters",
     "BundleError": "errors",
     "CaseError": "errors",
     "CaseMetrics": "callbacks.case_metrics",
     "ComponentError": "errors",
     "ConfigError": "errors",
-    "CriterionAdapter": "adapters",
+    "CriterionAdapter": "system.adapters",
     "EnsembleEvaluator": "engines.engine",
-    "FileWriter": "callbacks.file_writer",
+    "FileWriter": "callbacks.writers",
     "Freezer": "callbacks.freezer",
-    "LoggingAdapter": "adapters",
-    "MetricsAdapter": "adapters",
-    "ModelWeights": "callbacks.weights",
+    "LoggingAdapter": "system.adapters",
+    "MetricsAdapter": "system.adapters",
+    "ModelWeights": "system.weights",
     "SupervisedEvaluator": "engines.engine",
     "SupervisedTrainer": "engines.engine",
-    "System": "system",
-    "TableWriter": "callbacks.table_writer",
-    "Workflow": "workflow",
-    "load_bundle": "sharing.load",
+    "System": "system.system",
+    "TableWriter": "callbacks.writers",
+    "Workflow": "workflow.workflow",
+    "load_bundle": "share.load",
     "load_weights": "models",
 }
 
 __all__ = sorted(_HOME)  # noqa: PLE0605
 
 if TYPE_CHECKING:
-    from monai_lighter.adapters import BatchAdapter, CriterionAdapter, LoggingAdapter, MetricsAdapter
     from monai_lighter.callbacks.case_metrics import CaseMetrics
-    from monai_lighter.callbacks.file_writer import FileWriter
     from monai_lighter.callbacks.freezer import Freezer
-    from monai_lighter.callbacks.table_writer import TableWriter
-    from monai_lighter.callbacks.weights import ModelWeights
+    from monai_lighter.callbacks.writers import FileWriter, TableWriter
     from monai_lighter.engines.engine import EnsembleEvaluator, SupervisedEvaluator, SupervisedTrainer
     from monai_lighter.errors import BundleError, CaseError, ComponentError, ConfigError
     from monai_lighter.models import load_weights
-    from monai_lighter.sharing.load import load_bundle
-    from monai_lighter.system import System
-    from monai_lighter.workflow import Workflow
+    from monai_lighter.share.load import load_bundle
+    from monai_lighter.system.adapters import BatchAdapter, CriterionAdapter, LoggingAdapter, MetricsAdapter
+    from monai_lighter.system.system import System
+    from monai_lighter.system.weights import ModelWeights
+    from monai_lighter.workflow.workflow import Workflow
 
 
 def __getattr__(name: str) -> Any:

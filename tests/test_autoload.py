@@ -53,7 +53,10 @@ def test_arguments_that_a_program_changed_are_left_alone():
     [
         (["--workflow", "monai_lighter.Workflow"], ["--workflow_name", "monai_lighter.Workflow"]),
         (["--workflow=monai_lighter.Workflow"], ["--workflow_name=monai_lighter.Workflow"]),
-        (["--workflow", "monai_lighter.workflow.Workflow"], ["--workflow_name", "monai_lighter.workflow.Workflow"]),
+        (
+            ["--workflow", "monai_lighter.workflow.Workflow"],
+            ["--workflow_name", "monai_lighter.workflow.Workflow"],
+        ),
         (["--workflow", "my.Workflow"], ["--workflow", "my.Workflow"]),
         (["--workflow=my.monai_lighter.Workflow"], ["--workflow=my.monai_lighter.Workflow"]),
         (["--workflow_name", "monai_lighter.Workflow"], ["--workflow_name", "monai_lighter.Workflow"]),

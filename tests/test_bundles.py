@@ -12,7 +12,7 @@ import torch
 from monai.bundle import ckpt_export, onnx_export, verify_net_in_out
 from torch.testing import assert_close
 
-from monai_lighter.sharing.exporting import FORMATS, export_bundle
+from monai_lighter.share.exporting import FORMATS, export_bundle
 
 BUNDLES = Path(__file__).parent.parent / "bundles"
 NAMES = ("brain_tissue_segmentation", "digits_classification")

@@ -11,9 +11,9 @@ from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 from torchmetrics import Metric
 
-from monai_lighter.callbacks.table import Table
+from monai_lighter.callbacks.writers import Table
 from monai_lighter.errors import did_you_mean
-from monai_lighter.inference import item_count
+from monai_lighter.system.tensors import item_count
 
 __all__ = ["CaseMetrics"]
 

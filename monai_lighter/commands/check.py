@@ -8,12 +8,12 @@ from typing import Any
 from monai.bundle.utils import ID_SEP_KEY
 from monai.utils import ensure_tuple
 
-from monai_lighter.checking import Check
+from monai_lighter.check.walk import Built
 from monai_lighter.commands.report import Printed, report
-from monai_lighter.config.sections import STAGES
-from monai_lighter.config.walk import Built
+from monai_lighter.config.stages import STAGES
 from monai_lighter.errors import ConfigError, Finding
-from monai_lighter.tracing.trace import Trace
+from monai_lighter.trace.trace import Trace
+from monai_lighter.workflow.prepare import Check
 
 __all__ = ["check"]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from monai_lighter.commands.report import report
-from monai_lighter.sharing.exporting import FORMATS, export_bundle
+from monai_lighter.share.exporting import FORMATS, export_bundle
 
 __all__ = ["export"]
 

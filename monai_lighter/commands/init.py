@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from monai_lighter.commands.report import report
-from monai_lighter.sharing.create import create_bundle
+from monai_lighter.share.create import create_bundle
 
 __all__ = ["init"]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from monai_lighter.commands.report import Printed
 from monai_lighter.errors import Finding
 from monai_lighter.inspection import inspect as inspect_bundle
-from monai_lighter.sharing.layout import SharingError
+from monai_lighter.share.layout import SharingError
 
 __all__ = ["inspect"]
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from monai_lighter.commands.report import report
-from monai_lighter.sharing.layout import Bundle
-from monai_lighter.sharing.load import find_bundle
+from monai_lighter.share.layout import Bundle
+from monai_lighter.share.load import find_bundle
 
 __all__ = ["load"]
 

@@ -11,7 +11,7 @@ from itertools import takewhile
 import fire
 
 from monai_lighter.errors import Finding, did_you_mean, print_errors_briefly
-from monai_lighter.sharing.layout import SharingError
+from monai_lighter.share.layout import SharingError
 
 __all__ = ["VERBS", "main"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from monai_lighter.commands.report import report
-from monai_lighter.sharing.packaging import package_bundle
+from monai_lighter.share.packaging import package_bundle
 
 __all__ = ["package"]
 

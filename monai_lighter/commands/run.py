@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from monai_lighter.errors import Finding, did_you_mean
-from monai_lighter.sharing.layout import SharingError
-from monai_lighter.sharing.load import load_bundle
+from monai_lighter.share.layout import SharingError
+from monai_lighter.share.load import load_bundle
 
 __all__ = ["run"]
 

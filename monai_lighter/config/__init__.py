@@ -1,1 +1,1 @@
-"""The config before anything of it is built: sections, stages, checks, and the resolver that names what fails."""
+"""The config as data: its files, items and stages. Knows nothing of what is built from it."""

@@ -13,7 +13,7 @@ from monai.bundle import ConfigParser
 from monai.bundle.utils import ID_SEP_KEY, MERGE_KEY, merge_kv
 from monai.utils import ensure_tuple
 
-from monai_lighter.config.overrides import items
+from monai_lighter.config.items import items
 from monai_lighter.errors import ConfigError, ConfigFileError, Finding, did_you_mean
 
 __all__ = ["config_files", "config_root", "unreadable"]

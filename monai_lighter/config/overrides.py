@@ -12,20 +12,13 @@ from monai.bundle import ConfigParser
 from monai.bundle.reference_resolver import ReferenceResolver
 from monai.bundle.utils import ID_REF_KEY, ID_SEP_KEY, MACRO_KEY
 
+from monai_lighter.config.items import items
 from monai_lighter.errors import Finding, did_you_mean
 
-__all__ = ["apply_overrides", "expand_macros", "items", "unused_overrides"]
+__all__ = ["apply_overrides", "expand_macros", "unused_overrides"]
 
 CREATED = ("args", "lightning", "system", "trainer")
 """Sections that an override may begin."""
-
-
-def items(config: Any, id: str = "") -> Iterator[tuple[str, Any]]:
-    """Every item of a config with its id, outer ones first."""
-    yield id, config
-    if isinstance(config, (dict, list)):
-        for _, sub_id, value in ReferenceResolver.iter_subconfigs(id, config):
-            yield from items(value, sub_id)
 
 
 def apply_overrides(parser: ConfigParser, overrides: Mapping[str, Any]) -> list[Finding]:

@@ -12,7 +12,7 @@ from ignite.engine import Engine
 from monai.bundle import ConfigParser
 
 from monai_lighter.engines.engine import LightningEngine, adopted
-from monai_lighter.engines.settings import lightning_section
+from monai_lighter.engines.trainer import lightning_section
 from monai_lighter.errors import ConfigError, Finding
 
 __all__ = ["adopt_engines", "on_lightning"]

@@ -17,9 +17,9 @@ from monai.utils.enums import CommonKeys
 from torch import Tensor
 from torch.optim import Optimizer
 
+from monai_lighter.engines.module import EngineSystem
 from monai_lighter.engines.run import Run
-from monai_lighter.engines.system import EngineSystem
-from monai_lighter.metrics import plain
+from monai_lighter.system.tensors import plain
 
 __all__ = ["AutomaticSystem", "is_automatic"]
 

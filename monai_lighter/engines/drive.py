@@ -12,11 +12,10 @@ import torch
 from monai.engines import Evaluator
 
 from monai_lighter.engines.automatic import AutomaticSystem, is_automatic
-from monai_lighter.engines.batches import Batches
-from monai_lighter.engines.distributed import require_automatic
+from monai_lighter.engines.module import Batches, EngineSystem
+from monai_lighter.engines.ranks import require_automatic
 from monai_lighter.engines.run import Run
-from monai_lighter.engines.settings import CHECKPOINT, trainer_for
-from monai_lighter.engines.system import EngineSystem
+from monai_lighter.engines.trainer import CHECKPOINT, trainer_for
 
 __all__ = ["drive"]
 

@@ -11,10 +11,10 @@ import monai.engines
 from ignite.engine import Engine, State
 from monai.bundle.utils import ID_SEP_KEY
 
-from monai_lighter.engines.checkpoint import random_numbers
 from monai_lighter.engines.drive import drive
 from monai_lighter.engines.run import Run
-from monai_lighter.engines.settings import epochs_for, keywords_for, known
+from monai_lighter.engines.state import random_numbers
+from monai_lighter.engines.trainer import epochs_for, keywords_for, known
 
 __all__ = [
     "EnsembleEvaluator",

@@ -8,10 +8,10 @@ from ignite.engine import Engine, Events
 from lightning.pytorch import Callback, LightningModule, Trainer
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
 
-from monai_lighter.config.sections import MODES_OF_STAGE
-from monai_lighter.engines.parts import numbers
-from monai_lighter.optimization import as_list
-from monai_lighter.system import System
+from monai_lighter.config.stages import MODES_OF_STAGE
+from monai_lighter.engines.module import numbers
+from monai_lighter.system.system import System
+from monai_lighter.system.tensors import as_list
 
 __all__ = ["StageEvaluator", "StageTrainer", "stage_engine"]
 

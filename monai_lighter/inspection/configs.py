@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from monai_lighter.config.compat import translated
+from monai_lighter.config.lighter import translated
 from monai_lighter.inspection.documents import Pairs
 from monai_lighter.inspection.ids import iter_items, macro_parts
 from monai_lighter.inspection.judge import judge, name_of

@@ -7,8 +7,16 @@ import re
 from collections.abc import Iterator
 
 from monai_lighter.inspection.report import Entry, Level
-from monai_lighter.logging_conf import parse_logging_conf, read_sections
-from monai_lighter.logging_values import CONVERTED, HANDLERS, NO_LOG_FILE, LeftOut, handler_kind, literal_value
+from monai_lighter.workflow.logging_conf import (
+    CONVERTED,
+    HANDLERS,
+    NO_LOG_FILE,
+    LeftOut,
+    handler_kind,
+    literal_value,
+    parse_logging_conf,
+    read_sections,
+)
 
 __all__ = ["logging_entries"]
 

@@ -110,7 +110,7 @@ DANGEROUS: dict[str, str] = {
     **_of("pytorch_lightning.core.module.LightningModule", "load_from_checkpoint", PICKLE),
     **_of("lightning.fabric.utilities.cloud_io", "_load", PICKLE),
     **_of("monai_lighter", "Workflow", CONFIG),
-    **_of("monai_lighter.project", "import_project", IMPORT),
+    **_of("monai_lighter.workflow.project", "import_project", IMPORT),
 }
 
 CALLERS = ("functools.partial", "functools.partialmethod", "functools.reduce", "builtins.map", "builtins.filter")

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import nn
 
 from monai_lighter import BatchAdapter, FileWriter, System
-from monai_lighter.callbacks import file_writer
+from monai_lighter.callbacks import writers as file_writer
 
 
 def written(path, writer, data, batch_size=2, identifier="id", model=None):

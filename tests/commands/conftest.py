@@ -9,7 +9,7 @@ import pytest
 import torch
 from monai.bundle import ConfigParser
 
-from monai_lighter.sharing.create import create_bundle
+from monai_lighter.share.create import create_bundle
 
 
 @pytest.fixture(autouse=True)

@@ -4,8 +4,8 @@ import zipfile
 
 import pytest
 
-from monai_lighter.sharing.archive import Limits, extract_zip, write_zip
-from monai_lighter.sharing.layout import SharingError
+from monai_lighter.share.archives import Limits, extract_zip, write_zip
+from monai_lighter.share.layout import SharingError
 
 
 def link(archive):

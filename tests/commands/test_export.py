@@ -6,8 +6,8 @@ from monai.bundle import ConfigParser
 
 from monai_lighter.commands.export import export
 from monai_lighter.models import load_weights
-from monai_lighter.sharing.exporting import FORMATS, TOLERANCE, export_bundle
-from monai_lighter.sharing.layout import SharingError
+from monai_lighter.share.exporting import FORMATS, TOLERANCE, export_bundle
+from monai_lighter.share.layout import SharingError
 
 
 @pytest.mark.parametrize("task", ["segmentation", "classification"])

@@ -7,10 +7,10 @@ import pytest
 import yaml
 
 from monai_lighter.commands.init import init
-from monai_lighter.sharing.create import TASKS, create_bundle
-from monai_lighter.sharing.layout import SharingError
-from monai_lighter.sharing.schema import metadata_findings
-from monai_lighter.sharing.synthetic import CASES, write_cases
+from monai_lighter.share.create import TASKS, create_bundle
+from monai_lighter.share.layout import SharingError
+from monai_lighter.share.schema import metadata_findings
+from monai_lighter.share.synthetic import CASES, write_cases
 
 ALL = [(task, dims) for task in TASKS for dims in (2, 3)]
 

@@ -17,10 +17,10 @@ import monai_lighter
 from monai_lighter.commands.load import load
 from monai_lighter.commands.run import run
 from monai_lighter.errors import ConfigError
-from monai_lighter.sharing.archive import write_zip
-from monai_lighter.sharing.fetch import fetch_large_files
-from monai_lighter.sharing.layout import SharingError
-from monai_lighter.sharing.load import find_bundle, load_bundle
+from monai_lighter.share.archives import write_zip
+from monai_lighter.share.fetch import fetch_large_files
+from monai_lighter.share.layout import SharingError
+from monai_lighter.share.load import find_bundle, load_bundle
 
 DATA = "[{'image': '%s'}]"
 

@@ -4,7 +4,7 @@ import sys
 import pytest
 
 from monai_lighter.commands.main import VERBS, main
-from monai_lighter.sharing.layout import SharingError
+from monai_lighter.share.layout import SharingError
 
 
 @pytest.fixture

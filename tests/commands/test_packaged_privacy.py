@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from monai_lighter.sharing.absolute import absolute_paths
-from monai_lighter.sharing.datalists import is_data_list
-from monai_lighter.sharing.layout import SharingError
-from monai_lighter.sharing.packaging import package_bundle
-from monai_lighter.sharing.portable import leaks, portable_config, portable_metadata
+from monai_lighter.share.absolute import absolute_paths
+from monai_lighter.share.datalists import is_data_list
+from monai_lighter.share.layout import SharingError
+from monai_lighter.share.packaging import package_bundle
+from monai_lighter.share.portable import leaks, portable_config, portable_metadata
 
 PRIVATE = [
     ("see /mnt/hospital/DOE_JOHN/ct.nii.gz.", "/mnt/hospital/DOE_JOHN/ct.nii.gz."),

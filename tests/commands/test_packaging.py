@@ -7,14 +7,14 @@ import torch
 import yaml
 
 from monai_lighter.commands.package import package
-from monai_lighter.config.sections import is_native
-from monai_lighter.sharing.derive import inference_config
-from monai_lighter.sharing.layout import SharingError
-from monai_lighter.sharing.packaging import package_bundle
-from monai_lighter.sharing.portable import leaks, portable_config
-from monai_lighter.sharing.proof import prove_archive
-from monai_lighter.sharing.requirements import required_packages
-from monai_lighter.sharing.schema import metadata_findings
+from monai_lighter.config.stages import is_native
+from monai_lighter.share.derive import inference_config
+from monai_lighter.share.layout import SharingError
+from monai_lighter.share.packaging import package_bundle
+from monai_lighter.share.portable import leaks, portable_config
+from monai_lighter.share.proof import prove_archive
+from monai_lighter.share.requirements import required_packages
+from monai_lighter.share.schema import metadata_findings
 
 
 def content(archive, name):

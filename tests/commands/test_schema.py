@@ -4,8 +4,8 @@ import json
 import jsonschema
 import pytest
 
-from monai_lighter.sharing.create import create_bundle
-from monai_lighter.sharing.schema import FILE, metadata_findings
+from monai_lighter.share.create import create_bundle
+from monai_lighter.share.schema import FILE, metadata_findings
 
 SPOILED = {
     "required": lambda m: m.pop("authors"),

@@ -1,6 +1,6 @@
 import pytest
 
-from monai_lighter.config.entry import no_run, other_run_ids, unknown_run_id, unknown_type
+from monai_lighter.config.stages import no_run, other_run_ids, unknown_run_id, unknown_type
 from monai_lighter.errors import Note
 
 NATIVE = {"system": {"model": 1}, "run": "$@trainer.fit(@system)"}

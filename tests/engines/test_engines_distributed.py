@@ -20,7 +20,7 @@ from test_trace_own_iteration import gan
 from torch.utils.data import IterableDataset, WeightedRandomSampler
 from zoo import clear, content, run_bundle, write_bundle
 
-from monai_lighter.engines.distributed import handler_owners, join
+from monai_lighter.engines.ranks import handler_owners, join
 
 VALIDATION = {"_target_": "ValidationHandler", "validator": "@validate#evaluator", "interval": 1}
 BOARD = {

@@ -12,7 +12,7 @@ from planted import write_config
 from monai_lighter.commands.inspect import inspect as command
 from monai_lighter.inspection import bundle_digest, inspect
 from monai_lighter.inspection.report import NOTE
-from monai_lighter.sharing.layout import SharingError
+from monai_lighter.share.layout import SharingError
 
 BUNDLES = sorted(path for path in (Path(__file__).parents[2] / "bundles").glob("*") if path.is_dir())
 ZOO = {

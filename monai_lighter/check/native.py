@@ -1,0 +1,293 @@
+"""The static check of a native config: all that is wrong, found without building anything or running an expression.
+
+As in torchtune's ``config/_validate.py``, everything is reported at once.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Optional
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.utilities.types import LRSchedulerConfig
+from monai.bundle.config_item import ComponentLocator, ConfigComponent
+from monai.bundle.utils import ID_SEP_KEY
+
+from monai_lighter.check.modules import breaks_imports, close_name
+from monai_lighter.check.targets import instance_of, known_path, names_component, target_key
+from monai_lighter.check.walk import Walk
+from monai_lighter.config.items import items, locate, located
+from monai_lighter.config.stages import ADAPTERS, BY_MODE, MODES, MODES_OF_STAGE, STAGES, SYSTEM_TARGET, TRAINER_TARGET
+from monai_lighter.errors import Finding, Note, did_you_mean
+
+__all__ = ["arguments", "check", "check_walk", "checkpoint", "counts", "no_objects", "schedulers", "seed", "unbuilt"]
+
+KINDS = {"system": LightningModule, "trainer": Trainer}
+
+
+def check(
+    full: dict, needed: dict, stage: str | None, roots: Iterable[str], locator: ComponentLocator
+) -> list[Finding]:
+    """What keeps a native config from running; a package that is not installed does where a target is in it.
+
+    Args:
+        full: the config, macros expanded, defaults set.
+        needed: `pruned` for the stage; the same as ``full`` where the run is an expression.
+        stage: ``fit``, ``validate``, ``test``, ``predict``, or None.
+        roots: ids that will be resolved. Items that none of them leads to are left alone, as MONAI does.
+        locator: MONAI's map from short class names to modules.
+    """
+    findings = check_walk(Walk(full, needed, stage, locator), roots)
+    return [found for found in findings if not isinstance(found, Note) or found.id.endswith("::_target_")]
+
+
+def check_walk(walk: Walk, roots: Iterable[str]) -> list[Finding]:
+    """All findings and notes about a native config, by a walk that then holds what would be built."""
+    full = walk.full
+    findings = [*_sections(full), *seed(full.get("seed")), *counts(full), *schedulers(full), *arguments(full)]
+    findings += [*_mixed_lightning(full), *_stage(walk)]
+    for root in roots:
+        where = locate(walk.needed, root)
+        if where is not None:
+            findings += walk.item(where if ID_SEP_KEY in root else root)
+    for id, value in items(walk.needed):  # which MONAI looks at wherever they stand
+        if id not in walk.visited and breaks_imports(value):
+            findings += walk.expressions.findings(id, value)
+    findings += [*_kinds(walk), *no_objects(walk)]
+    return list(dict.fromkeys(findings))
+
+
+def _kinds(walk: Walk) -> Iterator[Finding]:
+    """``system`` must be a LightningModule and ``trainer`` a Trainer, where a class says so."""
+    for id, wanted in KINDS.items():
+        section = walk.needed.get(id)
+        name = section.get("_target_") if id in walk.visited and isinstance(section, dict) else None
+        if isinstance(name, str) and not name.startswith(("$", "@")):
+            finding = instance_of(id, name, wanted, walk.locator)
+            if finding is not None:
+                yield finding
+
+
+def _sections(full: dict) -> Iterator[Finding]:
+    system = full["system"]
+    if isinstance(system, dict) and system.get("_target_") == SYSTEM_TARGET:
+        for key in (*BY_MODE, "inferer"):
+            yield from _keys(f"system::{key}", system.get(key), MODES)
+        for mode, adapters in _section(system.get("adapters")).items():
+            yield from _keys(f"system::adapters::{mode}", adapters, ADAPTERS)
+    elif not isinstance(system, (dict, str)):
+        yield Finding("system", f"must be a section, got {system!r}", "Give it model, optimizer, dataloaders, ….")
+    if not isinstance(full["trainer"], (dict, str)):
+        yield Finding("trainer", f"must be a section, got {full['trainer']!r}", "Give it max_epochs, devices, ….")
+    yield from _keys("args", full.get("args"), STAGES)
+    for stage in STAGES:
+        accepted = [
+            name for name in inspect.signature(getattr(Trainer, stage)).parameters if name not in ("self", "model")
+        ]
+        yield from _keys(f"args::{stage}", _section(full.get("args")).get(stage), accepted)
+
+
+def _section(value: Any) -> dict:
+    return value if isinstance(value, dict) else {}
+
+
+def _keys(id: str, section: Any, allowed: Iterable[str]) -> Iterator[Finding]:
+    if section is None or isinstance(section, str) or (isinstance(section, dict) and "_target_" in section):
+        return
+    if not isinstance(section, dict):
+        yield Finding(id, f"must be a section, got {section!r}", f"Give it some of: {', '.join(allowed)}.")
+        return
+    for key in section:
+        if key not in allowed:
+            yield Finding(f"{id}::{key}", f"unknown key {key!r}", did_you_mean(str(key), allowed))
+
+
+def _mixed_lightning(full: dict) -> Iterator[Finding]:
+    found: dict[str, str] = {}
+    for id, value in items(full):
+        target = value.get("_target_") if isinstance(value, dict) else None
+        if isinstance(target, str):
+            for package in ("lightning.pytorch", "pytorch_lightning"):
+                if target.startswith(f"{package}."):
+                    found.setdefault(package, id)
+    if len(found) == 2:
+        id = found["pytorch_lightning"]
+        yield Finding(
+            f"{id}::_target_",
+            f"pytorch_lightning is mixed with lightning.pytorch (at {found['lightning.pytorch']}), whose classes differ",
+            "Write lightning.pytorch in both places.",
+        )
+
+
+def _stage(walk: Walk) -> Iterator[Finding]:
+    stage, system = walk.stage, walk.needed["system"]
+    if stage is None or not isinstance(system, dict) or system.get("_target_") != SYSTEM_TARGET:
+        return
+    _, given = located(walk.needed, f"args{ID_SEP_KEY}{stage}")
+    mode = MODES_OF_STAGE[stage][0]
+    loaders = system.get("dataloaders")
+    elsewhere = isinstance(given, str) or any("datamodule" in name or "dataloaders" in name for name in _section(given))
+    if not elsewhere and isinstance(loaders or {}, dict) and not _section(loaders).get(mode):
+        others = [m for m in MODES if _section(walk.full["system"].get("dataloaders")).get(m)]
+        has = f"; it has {', '.join(others)}" if others else ""
+        yield Finding(f"system::dataloaders::{mode}", f"stage {stage!r} needs a dataloader, got none{has}", "Add it.")
+    yield from checkpoint(f"args{ID_SEP_KEY}{stage}{ID_SEP_KEY}ckpt_path", _section(given).get("ckpt_path"))
+    needs = {"fit": ("model", "criterion", "optimizer")}.get(stage, ("model",))
+    for key in needs:
+        if not system.get(key):
+            yield Finding(f"system::{key}", f"stage {stage!r} needs it, got {system.get(key)!r}", "Add it.")
+    for key in (*needs, *(() if elsewhere else (f"dataloaders{ID_SEP_KEY}{mode}",))):
+        yield from unbuilt(walk, key)
+
+
+PLACES = {
+    "system": {
+        "model": 0,
+        "criterion": 0,
+        "optimizer": 1,
+        "scheduler": 1,
+        "inferer": 1,
+        "dataloaders": 2,
+        "metrics": 2,
+        "adapters": 2,
+        "postprocessing": 1,
+    },
+    "trainer": {"callbacks": 1, "logger": 1},
+}
+"""Section and argument to the number of sections that may stand around its objects."""
+TARGETS = {
+    "system": (SYSTEM_TARGET,),
+    "trainer": ("lightning.pytorch.Trainer", "lightning.Trainer", "pytorch_lightning.Trainer"),
+}
+LITERALS = {"null": "None", "none": "None", "~": "None", "true": "True", "false": "False"}
+"""Texts that a command line or quotes make of what YAML has for these, and what to write on the command line."""
+BUILT = ("model", "optimizer", "dataloaders")
+"""Arguments of the system for which a function that would build them does not do."""
+SCHEDULER = "scheduler"
+"""Key of Lightning's ``lr_scheduler_config`` that holds the object."""
+
+
+def no_objects(walk: Walk) -> Iterator[Finding]:
+    """A finding for each of the items of `PLACES` that a run uses and that is no object and no expression."""
+    for name, places in PLACES.items():
+        section = walk.needed.get(name)
+        if name in walk.visited and isinstance(section, dict) and section.get("_target_") in TARGETS[name]:
+            for key, depth in places.items():
+                yield from _item(walk, f"{name}{ID_SEP_KEY}{key}", depth)
+
+
+def _item(walk: Walk, id: str, depth: int) -> Iterator[Finding]:
+    where, value = located(walk.needed, id)
+    if value is None or isinstance(value, bool) or ConfigComponent.is_instantiable(value):
+        return
+    if isinstance(value, dict) and target_key(value, walk.locator) is not None:
+        return  # said already
+    if isinstance(value, dict) and _lacks_target(value, depth):
+        yield Finding(where, f"must be an object, got a section without `_target_`, {value!r:.80}", "Add _target_.")
+    elif isinstance(value, (dict, list)):
+        names = range(len(value)) if isinstance(value, list) else [SCHEDULER] if SCHEDULER in value else value
+        for name in names:
+            yield from _item(walk, f"{where}{ID_SEP_KEY}{name}", max(depth - 1, 0))
+    elif isinstance(value, (str, int, float)) and not str(value).startswith(("$", "@")):
+        kind = "text" if isinstance(value, str) else type(value).__name__
+        yield Finding(where, f"must be an object, got the {kind} {value!r:.120}", _hint(str(value), walk))
+
+
+def _lacks_target(section: dict, depth: int) -> bool:
+    numbers = any(isinstance(item, (int, float)) and item is not False for item in section.values())
+    return bool(section) and SCHEDULER not in section and (depth == 0 or numbers)
+
+
+def _hint(text: str, walk: Walk) -> str:
+    literal = LITERALS.get(text.lower())
+    if literal is not None:
+        return f"Write {literal} on the command line, {text.lower()} without quotes in a file."
+    if re.fullmatch(r"[\w:#]+", text) and locate(walk.full, text) is not None:
+        return f"Write '@{text}'."
+    path = known_path(text, walk.locator) or (text if names_component(text, walk.locator) else None)
+    if path is not None:
+        return f"Write {{_target_: {path}}}."
+    close = did_you_mean(text, [f"@{key}" for key in walk.full])
+    return close if close.startswith("Did") else "Write '@ID' for an item, {_target_: CLASS}, or an expression with $."
+
+
+def unbuilt(walk: Walk, key: str) -> Iterator[Finding]:
+    """What keeps a component that the stage needs as an argument of the system from being built."""
+    where, value = located(walk.needed, f"system{ID_SEP_KEY}{key}")
+    if value is None or not ConfigComponent.is_instantiable(value):
+        return
+    needs = f"keeps system{ID_SEP_KEY}{key} from being built"
+    if ConfigComponent(value, locator=walk.locator).is_disabled():
+        yield Finding(f"{where}{ID_SEP_KEY}_disabled_", f"{needs}, got {value['_disabled_']!r}", "Remove it.")
+    elif value.get("_mode_") == "callable" and key.startswith(BUILT):
+        yield Finding(f"{where}{ID_SEP_KEY}_mode_", f"{needs}, got 'callable'", "Remove it.")
+
+
+def _computed(value: Any) -> bool:
+    return isinstance(value, str) and value.startswith(("$", "@"))
+
+
+def seed(value: Any) -> Iterator[Finding]:
+    """Lightning's ``seed_everything`` takes what fits into 32 bits."""
+    if value is not None and not _computed(value) and (not str(value).isdigit() or int(value) >= 2**32):
+        problem = f"must be a whole number from 0 to {2**32 - 1}, got {value!r}"
+        yield Finding("seed", problem, "Give one, or leave it out.")
+
+
+def counts(config: dict) -> Iterator[Finding]:
+    """Arguments of Lightning's Trainer that count something; it looks at them late."""
+    trainer = config["trainer"]
+    if not isinstance(trainer, dict) or trainer.get("_target_") != TRAINER_TARGET:
+        return
+    parameters = inspect.signature(Trainer).parameters.values()
+    for name in [p.name for p in parameters if p.annotation in (int, Optional[int])]:  # noqa: UP045
+        where, value = located(config, f"trainer{ID_SEP_KEY}{name}")
+        is_text = isinstance(value, str) and not _computed(value)
+        if is_text or (isinstance(value, float) and not value.is_integer()):
+            yield Finding(where, f"must be a whole number, got {value!r}", "Give one.")
+
+
+def checkpoint(id: str, path: Any) -> Iterator[Finding]:
+    """A checkpoint that is given as a path; those that have a name instead Lightning finds itself."""
+    local = isinstance(path, str) and "://" not in path and not _computed(path)
+    if local and path.endswith((".ckpt", ".pt", ".pth")) and not Path(path).exists():
+        hint = "Mend the path; it is relative to where the command runs."
+        yield Finding(id, f"there is no checkpoint {path!r}", hint)
+
+
+def arguments(config: dict) -> Iterator[Finding]:
+    """A stage that would unpickle its checkpoint, which runs what is in it."""
+    for stage in STAGES:
+        where, value = located(config, ID_SEP_KEY.join(("args", stage, "weights_only")))
+        if value not in (None, True):
+            problem = f"must be true, since a checkpoint of strangers would be run, got {value!r}"
+            yield Finding(where, problem, "Leave it out, and convert the checkpoint to tensors and plain values.")
+
+
+def schedulers(config: dict) -> Iterator[Finding]:
+    """Misspelt keys of Lightning's ``lr_scheduler_config``, which it leaves out with a warning."""
+    system = config["system"]
+    if not isinstance(system, dict) or system.get("_target_") != SYSTEM_TARGET:
+        return
+    where, value = located(config, f"system{ID_SEP_KEY}scheduler")
+    known = [field.name for field in fields(LRSchedulerConfig)]
+    for id, section in _scheduler_sections(where, value):
+        for key in section if "scheduler" in section and "_target_" not in section else ():
+            hint = "" if key in known else close_name(str(key), known)
+            if hint:
+                yield Finding(f"{id}{ID_SEP_KEY}{key}", f"unknown key {key!r}, got {section[key]!r:.80}", hint)
+
+
+def _scheduler_sections(id: str, value: Any) -> Iterable[tuple[str, dict]]:
+    """A section, or those in a list or section of several."""
+    if isinstance(value, dict) and "scheduler" not in value:
+        value = [*value.items()]
+    elif isinstance(value, list):
+        value = [*enumerate(value)]
+    else:
+        return [(id, value)] if isinstance(value, dict) else []
+    return [(f"{id}{ID_SEP_KEY}{key}", item) for key, item in value if isinstance(item, dict)]

@@ -1,0 +1,169 @@
+"""All that a run would resolve of a config, item by item, and what is wrong with it."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from monai.bundle import ConfigParser
+from monai.bundle.config_item import ComponentLocator, ConfigComponent, ConfigExpression
+from monai.bundle.reference_resolver import ReferenceResolver
+from monai.bundle.utils import ID_SEP_KEY
+
+from monai_lighter.check.expressions import Expressions, copied_from
+from monai_lighter.check.targets import component, misspelt_target, target_of
+from monai_lighter.config.items import at, items, locate, located
+from monai_lighter.errors import Finding, Note, did_you_mean
+
+__all__ = ["Built", "Walk", "half_references"]
+
+REFERENCE = ReferenceResolver()
+GLOBALS = ConfigParser().globals
+"""Modules that every expression knows."""
+
+
+class Built(NamedTuple):
+    """A component that would be built: its config id and its ``_target_``."""
+
+    id: str
+    target: str
+
+
+class Walk:
+    """Checks an item and everything it leads to, each once.
+
+    Args:
+        full: the whole config, macros expanded.
+        needed: what of it a stage builds; the same as ``full`` where the run is an expression.
+        stage: for messages.
+        locator: MONAI's map from short class names to modules.
+        written_for: as for `component`.
+
+    Attributes:
+        built: the components met, each after those that it is built from.
+    """
+
+    def __init__(
+        self, full: dict, needed: dict, stage: str | None, locator: ComponentLocator, written_for: str | None = None
+    ) -> None:
+        self.full, self.needed, self.stage, self.locator = full, needed, stage, locator
+        self.written_for = written_for
+        self.built: list[Built] = []
+        self.visited: set[str] = set()
+        self.expressions = Expressions(full, GLOBALS, self._class_of)
+
+    def item(self, id: str, trail: tuple[str, ...] = ()) -> Iterator[Finding]:
+        """Findings in an item and in all it leads to that was not met before."""
+        if id in trail:
+            yield Finding(id, f"refers to itself ({' -> '.join([*trail[trail.index(id) :], id])})", "Break the circle.")
+            return
+        if id in self.visited:
+            return
+        self.visited.add(id)
+        config = at(self.needed, id)
+        is_component = ConfigComponent.is_instantiable(config)
+        if is_component:
+            if ConfigComponent(config, locator=self.locator).is_disabled():
+                return
+            yield from component(id, config, self._target(config), self.locator, self.written_for)
+        elif isinstance(config, str):
+            yield from self._text(id, config, (*trail, id))
+        elif isinstance(config, dict):
+            yield from misspelt_target(id, config, self.locator)
+        if isinstance(config, (dict, list)):
+            for _, sub_id, _ in REFERENCE.iter_subconfigs(id, config):
+                yield from self.item(sub_id, (*trail, id))
+        if is_component:
+            self.built.append(Built(id, str(self._target(config))))
+
+    def _text(self, id: str, config: str, trail: tuple[str, ...]) -> Iterator[Finding]:
+        is_expression = ConfigExpression.is_expression(config)
+        if is_expression:
+            yield from self.expressions.findings(id, config)
+        references = REFERENCE.match_refs_pattern(config)
+        for reference in references:
+            yield from self._reference(id, config, reference, trail)
+        if not references and not is_expression:
+            yield from half_references(id, config, self.full)
+
+    def _target(self, config: dict) -> Any:
+        """The target of a component; where it refers to a text in the config, that text."""
+        name = config["_target_"]
+        id = name[1:].replace("#", ID_SEP_KEY) if isinstance(name, str) and name.startswith("@") else None
+        where = None if id is None else locate(self.needed, id)
+        value = name if where is None else at(self.needed, where)
+        return value if isinstance(value, str) and not value.startswith(("$", "@")) else name
+
+    def _class_of(self, id: str, steps: int = 0) -> type | None:
+        _, config = located(self.needed, id)
+        if isinstance(config, str) and config.startswith("$") and steps < 20:
+            origin = copied_from(config)
+            return None if origin is None else self._class_of(origin, steps + 1)
+        if not ConfigComponent.is_instantiable(config) or config.get("_mode_", "default") != "default":
+            return None
+        name = self._target(config)
+        target = target_of(name, self.locator) if isinstance(name, str) and not name.startswith(("$", "@")) else None
+        return target if inspect.isclass(target) else None
+
+    def _reference(self, id: str, config: str, reference: str, trail: tuple[str, ...]) -> Iterator[Finding]:
+        if not reference:
+            hint = "Write chr(64) for the character, torch.matmul for the product."
+            yield Finding(id, f"has an `@` that is no reference, in {config[:120]!r}", hint)
+            return
+        try:
+            at(self.needed, reference)
+        except (KeyError, IndexError, ValueError):
+            ids = [known for known, _ in items(self.needed) if known]
+            if locate(self.full, reference) is not None and self.stage:
+                hint = f"Stage {self.stage!r} does not build it."
+            else:
+                hint = did_you_mean(reference, ids) if len(ids) < 2000 else ""
+                hint = hint if hint.startswith("Did") else "Define it, or mend the name."
+            yield Finding(id, f"refers to `@{reference}`, which is not in the config, in {config[:120]!r}", hint)
+            return
+        yield from self.item(reference, trail)
+
+
+MENTION = re.compile(rf"(?<![\w.])@(\w+(?:{ID_SEP_KEY}\w+)*)")
+GOES_ON = re.compile(r"\s*[.:/\\\[(+*%-]\S*")
+"""After a reference at the beginning of a text: a path, an attribute, a call, something to compute."""
+DESCRIPTION = "_desc_"
+
+
+def half_references(id: str, text: str, config: dict) -> Iterator[Finding]:
+    """A text in which an item of the config is mentioned with an ``@`` that MONAI does not replace.
+
+    It replaces references in ``$`` expressions and where they are the whole text. A text that begins with one is a finding;
+    where it comes later, as it may in any text, a `Note`. Addresses (``a@b.org``) and names of no item are left alone.
+    """
+    normal = ReferenceResolver.normalize_id(text)
+    mentions = [match for match in MENTION.finditer(normal) if locate(config, match[1]) is not None]
+    if not mentions or id.endswith(f"{ID_SEP_KEY}{DESCRIPTION}"):
+        return
+    first = mentions[0]
+    problem = f"MONAI replaces no `{first[0]}` inside a text without $, got {text[:120]!r}"
+    if first.start() == 0 and GOES_ON.match(normal, first.end()):
+        yield Finding(id, problem, _hint(normal, first[0], normal[first.end() :], config))
+    else:
+        yield Note(id, problem, "If it is meant to be replaced, begin the text with $ and quote the rest.")
+
+
+def _hint(text: str, reference: str, rest: str, config: dict) -> str:
+    whole = re.sub(r"[.:]+", ID_SEP_KEY, text)
+    if MENTION.fullmatch(whole) and locate(config, whole[1:]) is not None:
+        return f"Write {whole!r}."
+    is_path = rest.startswith(("/", "\\")) and not rest[1:].strip().isdigit()
+    if not is_path and _is_python(text):
+        return f"Write '${text}'."
+    return f"Write \"${reference} + '{rest}'\"."
+
+
+def _is_python(text: str) -> bool:
+    try:
+        ast.parse(text.replace("@", "").replace(ID_SEP_KEY, "_"), mode="eval")
+    except SyntaxError:
+        return False
+    return True

@@ -1,0 +1,86 @@
+"""The items of a config: every one with its id, where one really stands, and plain copies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from monai.bundle import ConfigParser
+from monai.bundle.reference_resolver import ReferenceResolver
+from monai.bundle.utils import ID_REF_KEY, ID_SEP_KEY
+
+__all__ = ["at", "items", "locate", "located", "plain_config"]
+
+
+def at(config: Any, id: str) -> Any:
+    """The item of a config with an id.
+
+    Raises:
+        KeyError, IndexError, ValueError: no such item.
+    """
+    for key in id.split(ID_SEP_KEY):
+        if not isinstance(config, (dict, list)):
+            raise KeyError(id)
+        if isinstance(config, dict):  # its keys may be numbers, which are text in an id
+            config = {str(name): value for name, value in config.items()}[key]
+        else:
+            config = config[int(key)]
+    return config
+
+
+def located(config: Any, id: str) -> tuple[str, Any]:
+    """Where an item really stands (`locate`), and its value; None where there is none."""
+    where = locate(config, id)
+    return (id, None) if where is None else (where, at(config, where))
+
+
+def _copied(config: Any) -> Any:
+    """Dicts and lists are copied; what they hold (objects that properties were set to) is not."""
+    if isinstance(config, dict):
+        return {key: _copied(value) for key, value in config.items()}
+    return [_copied(value) for value in config] if isinstance(config, list) else config
+
+
+def plain_config(config: Any) -> Any:
+    """A config for files and checkpoints: plain values; any other object, set from Python, as its ``repr``; no metadata."""
+    if isinstance(config, dict):
+        return {str(key): plain_config(value) for key, value in config.items() if key != ConfigParser.meta_key}
+    if isinstance(config, (list, tuple)):
+        return [plain_config(value) for value in config]
+    return config if isinstance(config, (str, int, float, bool, type(None))) else repr(config)
+
+
+def locate(config: Any, id: str) -> str | None:
+    """The id at which an item really stands: whole-item references (``@other``) on the way are followed.
+
+    Returns:
+        None where there is no such item.
+    """
+    parts = id.split(ID_SEP_KEY)
+    path: list[str] = []
+    node, steps = config, 0
+    while True:
+        if isinstance(node, str) and ReferenceResolver.id_matcher.fullmatch(node.replace("#", ID_SEP_KEY)):
+            steps += 1
+            if steps > 100:
+                return None
+            path, parts, node = [], node[len(ID_REF_KEY) :].replace("#", ID_SEP_KEY).split(ID_SEP_KEY) + parts, config
+        elif not parts:
+            return ID_SEP_KEY.join(path)
+        else:
+            key, *parts = parts
+            if isinstance(node, dict) and key in node:
+                node = node[key]
+            elif isinstance(node, list) and key.lstrip("-").isdigit() and -len(node) <= int(key) < len(node):
+                node = node[int(key)]
+            else:
+                return None
+            path.append(key)
+
+
+def items(config: Any, id: str = "") -> Iterator[tuple[str, Any]]:
+    """Every item of a config with its id, outer ones first."""
+    yield id, config
+    if isinstance(config, (dict, list)):
+        for _, sub_id, value in ReferenceResolver.iter_subconfigs(id, config):
+            yield from items(value, sub_id)

@@ -1,0 +1,152 @@
+"""The sections of a native config, and which of them a stage needs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from monai.bundle import BundleWorkflow, ConfigParser
+from monai.bundle.config_item import ConfigComponent
+from monai.bundle.reference_resolver import ReferenceResolver
+from monai.bundle.utils import ID_REF_KEY, ID_SEP_KEY
+from monai.utils import ensure_tuple
+
+from monai_lighter.config.items import _copied, locate
+from monai_lighter.errors import Finding, Note, did_you_mean
+
+__all__ = [
+    "ADAPTERS",
+    "BY_MODE",
+    "MODES",
+    "MODES_OF_STAGE",
+    "STAGES",
+    "SYSTEM_TARGET",
+    "TOP_LEVEL",
+    "TRAINER_TARGET",
+    "is_native",
+    "no_run",
+    "other_run_ids",
+    "pruned",
+    "unknown_run_id",
+    "unknown_type",
+    "with_defaults",
+]
+
+STAGES = ("fit", "validate", "test", "predict")
+MODES_OF_STAGE = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ("predict",)}
+MODES = ("train", "val", "test", "predict")
+BY_MODE = ("dataloaders", "metrics", "adapters", "postprocessing")
+TOP_LEVEL = ("args", "bundle_root", "lightning", "project", "seed", "system", "trainer", "vars")
+SYSTEM_KEYS = frozenset((*BY_MODE, "model", "criterion", "optimizer", "scheduler", "inferer"))
+ADAPTERS = ("batch", "criterion", "metrics", "logging")
+SYSTEM_TARGET = "monai_lighter.System"
+TRAINER_TARGET = "lightning.pytorch.Trainer"
+
+
+def is_native(config: Any) -> bool:
+    """Whether a config has a ``system`` section, and not something of its own under that name, as a bundle of engines may."""
+    if not isinstance(config, dict) or "system" not in config:
+        return False
+    system = config["system"]
+    return not isinstance(system, dict) or not system or "_target_" in system or not SYSTEM_KEYS.isdisjoint(system)
+
+
+def with_defaults(config: dict, bundle_root: str) -> None:
+    """In place: ``_target_`` of ``system`` and ``trainer``, and the bundle as the Trainer's ``default_root_dir``.
+
+    Where one of the sections that stages are pruned in is a reference to another, it becomes a section of references, one to
+    each item of the other, so that a stage can leave some of them alone.
+
+    Args:
+        config: native config, macros expanded.
+        bundle_root: absolute path of the bundle.
+    """
+    if config.get("trainer") is None:
+        config["trainer"] = {}
+    for name in ("system", "trainer", "args"):
+        _open(config, config, name)
+    if isinstance(config["system"], dict):
+        config["system"].setdefault("_target_", SYSTEM_TARGET)
+        for key in (*BY_MODE, "inferer"):
+            _open(config, config["system"], key, "system")
+    if isinstance(config["trainer"], dict):
+        config["trainer"].setdefault("_target_", TRAINER_TARGET)
+        config["trainer"].setdefault("default_root_dir", bundle_root)
+
+
+def _open(config: dict, parent: dict, key: str, above: str = "") -> None:
+    id = f"{above}{ID_SEP_KEY}{key}" if above else key
+    where = locate(config, id) if isinstance(parent.get(key), str) else None
+    section = ConfigParser(config).get(where) if where is not None else None
+    if isinstance(section, dict) and (not above or "_target_" not in section):
+        parent[key] = {
+            name: value if name in ConfigComponent.non_arg_keys else f"{ID_REF_KEY}{where}{ID_SEP_KEY}{name}"
+            for name, value in section.items()
+        }
+
+
+def pruned(config: dict, stage: str) -> dict:
+    """A copy of a native config with only what a stage builds.
+
+    Kept are the modes of the stage (fit: train and val; validate: val; …), the arguments of that stage, the criterion for fit
+    and validate, the optimizer and scheduler for fit. Follows ``lighter.engine.resolver.Resolver.get_stage_config``.
+    """
+    config = _copied(config)
+    modes = MODES_OF_STAGE[stage]
+    system = config["system"]
+    if isinstance(system, dict):
+        for key in (*BY_MODE, "inferer"):
+            section = system.get(key)
+            if isinstance(section, dict) and "_target_" not in section:
+                for mode in MODES:
+                    if mode not in modes:
+                        section.pop(mode, None)
+        unused = {"fit": (), "validate": ("optimizer", "scheduler")}.get(stage, ("optimizer", "scheduler", "criterion"))
+        for key in unused:
+            system.pop(key, None)
+    if isinstance(config.get("args"), dict):
+        config["args"] = {stage: config["args"].get(stage) or {}}
+    return config
+
+
+RUNS = re.compile(r"\$\s*@[\w#:]+\.run\(")
+TYPES = (*BundleWorkflow.supported_train_type, *BundleWorkflow.supported_infer_type)
+
+
+def unknown_run_id(run_id: str, config: dict) -> list[Finding]:
+    """A finding where a run id is neither a stage of the config nor one of its items."""
+    native = is_native(config)
+    if (native and run_id in STAGES) or locate(config, ReferenceResolver.normalize_id(run_id)) is not None:
+        return []
+    hint = did_you_mean(run_id, [*config, *(STAGES if native else ())])
+    if run_id in STAGES:
+        hint = "A stage needs a `system` section."
+    return [Finding("run_id", f"run ID {run_id!r} doesn't exist in the config file", hint)]
+
+
+def unknown_type(workflow_type: str | None) -> list[Finding]:
+    """A finding where a type of workflow is none of MONAI's."""
+    if workflow_type is None or str(workflow_type).lower() in TYPES:
+        return []
+    hint = did_you_mean(str(workflow_type), TYPES)
+    return [Finding("workflow_type", f"must be one of {', '.join(TYPES)}, got {workflow_type!r}", hint)]
+
+
+def other_run_ids(config: dict, run_id: str, taken: Collection[str]) -> list[str]:
+    """Top-level expressions that run an engine, where there is no ``run``."""
+    texts = {id: "".join(map(str, ensure_tuple(value))) for id, value in config.items()}
+    return [id for id, text in texts.items() if run_id == "run" and RUNS.match(text) and id not in taken]
+
+
+def no_run(run_id: str, config: dict, run_ids: Sequence[str]) -> Finding:
+    """A config of engines without the item that is to be run; a `Note` where there are others that run an engine."""
+    problem = f"the config has no item {run_id!r}"
+    if run_ids:
+        return Note(run_id, problem, f"It is run by: run {run_ids[0]} …, or --run_id {run_ids[0]}.")
+    hint = did_you_mean(run_id, config)
+    if run_id in STAGES:
+        hint = "A stage needs a `system` section."
+    elif not hint.startswith("Did"):
+        hint = "A file that is merged over others is given after them: train.json,multi_gpu_train.json."
+    return Finding(run_id, f"there is nothing to run: {problem}", hint)

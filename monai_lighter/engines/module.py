@@ -1,0 +1,338 @@
+"""What an engine holds and gives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import chain
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from monai_lighter.engines.ranks import join
+from monai_lighter.engines.run import Run
+from monai_lighter.engines.state import engine_state, restore_engine, restore_loop
+from monai_lighter.system.system import System
+
+__all__ = ["UNKNOWN_LENGTH", "Batches", "EndIteration", "EngineSystem", "LoggedSystem", "held", "numbers"]
+
+
+def held(engine: Engine, kind: type) -> Iterator[Any]:
+    """Things of a kind among the attributes of an engine and of its state, and in their lists and dicts, each once."""
+    seen: set[int] = set()
+    for value in chain(vars(engine).values(), vars(engine.state).values()):
+        values = (
+            value.values() if isinstance(value, Mapping) else value if isinstance(value, (list, tuple)) else (value,)
+        )
+        for item in values:
+            if isinstance(item, kind) and id(item) not in seen:
+                seen.add(id(item))
+                yield item
+
+
+def numbers(values: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """The entries that are a single number."""
+    for name, value in values.items():
+        if isinstance(value, (int, float)) or (isinstance(value, Tensor) and value.numel() == 1):
+            yield str(name), float(value)
+
+
+class EndIteration(Callback):
+    """Ends the engine's iteration at the end of a batch, before checkpoints are written: the module's own hook comes after them.
+
+    The steps of an own iteration are counted here, as Lightning cannot see them.
+    """
+
+    def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *args: Any) -> None:
+        module.end_iteration()  # type: ignore[operator]
+        if not module.automatic_optimization:
+            progress = trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
+            progress.increment_ready()
+            progress.increment_completed()
+
+
+UNKNOWN_LENGTH = 2**31
+"""Stands for a length that is not known: a loader with a length is never read ahead by Lightning."""
+
+
+class Batches:
+    """The batches of one epoch of an engine's run, from the engine's own iterator.
+
+    Each is fetched by the engine itself, events included, when Lightning asks for it: no batch is drawn ahead, and no iterator
+    is begun anew at an epoch that Ignite would not begin anew.
+
+    Args:
+        run: the run whose batches are asked for.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+
+    def __len__(self) -> int:
+        return self.run.engine.state.epoch_length or UNKNOWN_LENGTH
+
+    def __iter__(self) -> Iterator[Any]:
+        run = self.run
+        epoch = run.epochs
+        while run.epochs == epoch:
+            if run.position in (Events.EPOCH_STARTED, Events.ITERATION_COMPLETED):
+                run.advance()
+            if run.position is not Events.ITERATION_STARTED:
+                return
+            batch = run.engine.state.batch
+            yield () if batch is None else batch
+
+
+class LoggedSystem(System):
+    """A `System` that logs for an engine, where a logger or a callback wants to know.
+
+    Logged are ``train/loss/step`` (or ``train/NAME/step`` for each number in the output of an own iteration) and, at the end of
+    an epoch, ``MODE/metrics/NAME/epoch`` for each number in the metrics of the engine, with ``MODE`` train or val.
+    """
+
+    @property
+    def _listened_to(self) -> bool:
+        trainer: Any = self.trainer
+        return bool(trainer.loggers or any(not isinstance(each, EndIteration) for each in trainer.callbacks))
+
+    def _log_loss(self, loss: Tensor) -> None:
+        if self._listened_to:
+            self.log("train/loss/step", loss.detach(), prog_bar=True, batch_size=1)
+
+    def _log_output(self, output: Any) -> None:
+        if self._listened_to and isinstance(output, Mapping):
+            for name, value in numbers(output):
+                self.log(f"train/{name}/step", value, prog_bar=True, batch_size=1)
+
+    def _log_metrics(self, mode: str, engine: Engine) -> None:
+        if self._listened_to:
+            for name, value in numbers(engine.state.metrics):
+                self.log(f"{mode}/metrics/{name}/epoch", value, prog_bar=True, batch_size=1)
+
+
+ENGINE = "engine"
+"""Key of Lightning's checkpoints for the state of an engine."""
+
+
+class EngineSystem(LoggedSystem):
+    """A `System` whose step is an engine's own iteration, under manual optimization.
+
+    The hooks of this module take turns with the engine's `Run`: an epoch, a batch or a step of Lightning's loop begins and ends
+    where the engine's does. The networks and optimizers are those that the engine holds as attributes or in its state.
+
+    Args:
+        run: the run of the engine that the Trainer is called for.
+    """
+
+    def __init__(self, run: Run) -> None:
+        engine = run.engine
+        super().__init__(model=nn.ModuleList(held(engine, nn.Module)), optimizer=list(held(engine, Optimizer)))
+        self.automatic_optimization = False
+        self._checkpoint: dict[str, Any] | None = None
+        self.runs = [run]
+        self._epoch_length = engine.state.epoch_length
+
+    @property
+    def engine(self) -> Any:
+        """The engine that the Trainer was called for."""
+        return self.runs[0].engine
+
+    def setup(self, stage: str) -> None:
+        self._join(self.runs[0])
+
+    def _join(self, run: Run) -> None:
+        run.bf16 = "bf16" in str(self.trainer.precision)
+        join(run.engine, self.trainer.strategy)
+
+    def validate(self, run: Run) -> None:
+        """Runs another engine as the validation loop of the fit that is under way."""
+        trainer = self.trainer
+        self._join(run)
+        loop = trainer.fit_loop.epoch_loop.val_loop
+        source, first_loop_iter = loop._data_source.instance, trainer._logger_connector._first_loop_iter
+        loop._data_source.instance, loop._combined_loader, loop.restarting = Batches(run), None, False
+        self.runs.append(run)
+        trainer.validating = True
+        try:
+            loop.run()
+        finally:
+            trainer.training = True
+            self.runs.pop()
+            loop._data_source.instance = source
+            trainer._logger_connector._first_loop_iter = first_loop_iter
+        torch.set_grad_enabled(run.grad_enabled)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        self._engine_step()
+        self._log_output(self.runs[0].output)
+
+    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Any:
+        self._engine_step()
+
+    def _engine_step(self) -> None:
+        run = self.runs[-1]
+        try:
+            with run.as_under_ignite():
+                run.output = run.step()
+        except BaseException as error:
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        """An error of the step goes to the engine's handlers of ``EXCEPTION_RAISED``; it is raised unless they keep it."""
+        run = self.runs[-1]
+        if run.position is not Events.ITERATION_STARTED:
+            raise error
+        run.fail(error)
+        self._stop_with_engine()
+
+    def on_train_start(self) -> None:
+        self.runs[0].advance()
+        if self._checkpoint is not None:
+            self._restore(self._checkpoint)
+            self._checkpoint = None
+        self._stop_with_engine()
+
+    def on_train_epoch_start(self) -> None:
+        run = self.runs[0]
+        if run.position in (Events.STARTED, Events.EPOCH_COMPLETED):
+            run.advance()
+        self._follow_engine()
+        self._stop_with_engine()
+
+    def _follow_engine(self) -> None:
+        """Lightning counts the engine's epochs, which go on where a checkpoint or an earlier run left them."""
+        state: Any = self.engine.state
+        loop = self.trainer.fit_loop
+        if state.epoch_length != self._epoch_length:
+            self._epoch_length = state.epoch_length
+            loop._combined_loader = None
+            loop.setup_data()
+        current: Any = loop.epoch_progress.current
+        current.ready, current.started = state.epoch, state.epoch - 1
+        current.processed = current.completed = state.epoch - 1
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        self._take(batch)
+
+    def _take(self, batch: Any) -> None:
+        """The batch as Lightning gives it: its precision may have converted it."""
+        state = self.runs[-1].engine.state
+        if state.batch is not None:
+            state.batch = batch
+
+    def end_iteration(self) -> None:
+        """After the step: the engine's handlers of ``ITERATION_COMPLETED``."""
+        self._end_batch()
+        self._stop_with_engine()
+
+    def _end_batch(self) -> None:
+        if self.runs[-1].position is Events.ITERATION_STARTED:
+            self.runs[-1].advance()
+
+    def on_train_epoch_end(self) -> None:
+        loop = self.trainer.fit_loop.epoch_loop
+        loop._batches_that_stepped -= (
+            1  # as in `_FitLoop.on_advance_end`: what is validated here was trained by that step
+        )
+        self._end_epoch()
+        loop._batches_that_stepped += 1
+        self._log_metrics("train", self.engine)
+        self._stop_with_engine()
+
+    def _end_epoch(self) -> None:
+        """The engine ends its epoch, also where Lightning ended it early (``limit_train_batches``, ``max_time``, …)."""
+        run = self.runs[-1]
+        if run.position is not Events.ITERATION_COMPLETED:
+            return
+        if not run.epoch_complete and self.trainer.training and self.trainer.should_stop:
+            run.engine.terminate()
+        elif not run.epoch_complete:
+            run.engine.terminate_epoch()
+        run.advance()
+
+    def on_train_end(self) -> None:
+        run = self.runs[0]
+        while not run.over and not run.interrupted:
+            if not run.engine._is_done(run.engine.state):
+                run.engine.terminate()
+            if run.position is Events.ITERATION_STARTED:
+                run.output = None  # a callback of Lightning's has skipped the step
+            run.advance()
+        self.trainer.strategy.optimizers = []  # else their state is moved to the CPU
+
+    def _stop_with_engine(self) -> None:
+        """Lightning's loop ends where the engine's does, also where a handler has moved that end."""
+        run = self.runs[0]
+        state: Any = self.engine.state
+        loop = self.trainer.fit_loop
+        loop.max_epochs = -1 if state.max_epochs is None else state.max_epochs
+        fetcher = loop._data_fetcher
+        longer = fetcher is not None and fetcher.length is not None and fetcher.length < (state.epoch_length or 0)
+        limit = self.trainer.limit_train_batches
+        if longer and isinstance(limit, float) and limit == 1.0:
+            loop.max_batches = fetcher.length = state.epoch_length  # type: ignore[union-attr]
+            fetcher.done = False  # type: ignore[union-attr]
+        done = run.position is Events.EPOCH_COMPLETED and run.engine._is_done(run.engine.state)
+        if run.over or run.interrupted or done:
+            self.trainer.should_stop = True
+
+    def on_validation_start(self) -> None:
+        self.runs[-1].advance()
+
+    def on_validation_epoch_start(self) -> None:
+        if self.runs[-1].position is Events.STARTED:
+            self.runs[-1].advance()
+
+    def on_validation_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        self._take(batch)
+
+    def on_validation_batch_end(self, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        self._end_batch()
+
+    def on_validation_epoch_end(self) -> None:
+        self._end_epoch()
+        run = self.runs[-1]
+        while not run.over and not run.interrupted:
+            run.advance()
+        self._log_metrics("val", run.engine)
+
+    def on_validation_model_eval(self) -> None:
+        """Engines set the mode of their networks themselves."""
+
+    def on_validation_model_train(self) -> None:
+        """Engines set the mode of their networks themselves."""
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Engines move their batches themselves (``prepare_batch``)."""
+        return batch
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint[ENGINE] = engine_state(self.engine)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self._checkpoint = checkpoint
+
+    def _restore(self, checkpoint: dict[str, Any]) -> None:
+        """Once more what the Trainer has restored: a handler of ``STARTED`` may have loaded other weights since."""
+        self.load_state_dict(checkpoint["state_dict"])
+        self.trainer.strategy.load_optimizer_state_dict(checkpoint)
+        saved = checkpoint.get(ENGINE) or {}
+        if saved:
+            restore_engine(self.engine, saved)
+        restore_loop(self.trainer.fit_loop, saved.get("batches", 0))
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Gradients stay when a Trainer begins, as they do when an engine goes on."""
+
+    def configure_optimizers(self) -> Any:
+        return self.optimizer
+
+    def configure_callbacks(self) -> list[Callback]:
+        return [EndIteration()]
+
+    def cpu(self) -> EngineSystem:
+        """Networks stay where they are when the Trainer is done with them: the config goes on to use them."""
+        return self

@@ -1,0 +1,1 @@
+"""Bundles made, packaged, proved, fetched and exported."""

@@ -1,0 +1,146 @@
+"""What a bundle's network takes and gives, and what it was trained on, measured."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import nibabel as nib
+import torch
+from monai.bundle import ConfigParser
+from torch import Tensor
+from torch.nn import Module
+
+from monai_lighter.errors import Finding
+from monai_lighter.share.layout import SharingError
+from monai_lighter.system.inference import infer
+from monai_lighter.system.tensors import plain
+from monai_lighter.workflow.workflow import Workflow
+
+__all__ = ["Measured", "forward", "from_case", "from_shape"]
+
+logger = logging.getLogger(__name__)
+
+
+class Measured(NamedTuple):
+    """One forward pass of a network.
+
+    Attributes:
+        input: ``(1, C, H, W[, D])`` as the network got it, one patch where the inferer makes patches.
+        output: what it gave for it.
+        whole: shape of the image that the patch was taken from.
+        data: summary of the data of the run.
+    """
+
+    input: Tensor
+    output: Tensor
+    whole: tuple[int, ...]
+    data: dict[str, Any]
+
+
+def from_case(config_file: Path) -> Measured | None:
+    """Measures with the first validation case (else training case) of a training config; None where it cannot be had.
+
+    Of the data no more than one case is loaded; the headers of NIfTI files are read for the summary.
+    """
+    try:
+        workflow = Workflow(str(config_file), run_id="fit", workflow_type="train")
+        workflow.initialize()
+        data = {}
+        for mode in ("train", "val"):
+            if f"system::dataloaders::{mode}" in workflow.parser:
+                data[mode] = list(getattr(workflow, f"{mode}_dataset_data"))
+        for mode in data:
+            setattr(workflow, f"{mode}_dataset_data", data[mode][:1])
+        workflow.initialize()
+        system = workflow.parser.get_parsed_content("system")
+        mode = "val" if "val" in data else "train"
+        batch = next(iter(system.dataloaders[mode]))
+        source = system.adapters[mode]["batch"](batch)[0]
+    except Exception as error:
+        logger.warning(f"{config_file.name}: no case could be loaded, so the network is measured without: {error}")
+        return None
+    calls = _watched(system.model, lambda: infer(system.inferer.get(mode), source, system.model))
+    if calls is None:
+        return None
+    return Measured(*calls, tuple(plain(source).shape[2:]), _summary(data))
+
+
+def from_shape(config_file: Path, root: Path, metadata: dict) -> Measured:
+    """Measures the ``network_def`` of a config with noise of the shape that the metadata or the inferer name.
+
+    Raises:
+        SharingError: neither names one.
+    """
+    parser = ConfigParser()
+    parser.read_config(str(config_file))
+    parser["bundle_root"] = str(root)
+    network = parser.get_parsed_content("network_def")
+    image = metadata.get("network_data_format", {}).get("inputs", {}).get("image", {})
+    shape = image.get("spatial_shape")
+    for id in ("system::inferer::roi_size", "inferer::roi_size"):
+        shape = shape or (id in parser and parser.get_parsed_content(id))
+    channels = image.get("num_channels")
+    if channels is None and "network_def::in_channels" in parser:
+        channels = parser.get_parsed_content("network_def::in_channels")
+    if not shape or channels is None:
+        hint = "Put a case where the training config finds it, or name num_channels and spatial_shape in the metadata."
+        raise SharingError(Finding("network_data_format", "cannot be measured without a case", hint))
+    input = torch.rand(1, int(channels), *(size if isinstance(size, int) else 64 for size in shape))
+    output = forward(network, input)
+    return Measured(input, output, tuple(input.shape[2:]), {})
+
+
+def forward(network: Callable, input: Tensor) -> Tensor:
+    """First output of a network in evaluation mode."""
+    if isinstance(network, Module):
+        network.eval()
+    with torch.inference_mode():
+        output = network(input)
+    return output[0] if isinstance(output, (tuple, list)) else output
+
+
+def _watched(model: Module, run: Callable[[], Any]) -> tuple[Tensor, Tensor] | None:
+    calls: list[tuple[Tensor, Tensor]] = []
+
+    def hook(_: Module, inputs: tuple, output: Any) -> None:
+        output = output[0] if isinstance(output, (tuple, list)) else output
+        if not calls and inputs and isinstance(inputs[0], Tensor) and isinstance(output, Tensor):
+            calls.append((inputs[0].detach()[:1], output.detach()[:1]))
+
+    handle = model.register_forward_hook(hook)
+    model.eval()
+    with torch.no_grad():
+        run()
+    handle.remove()
+    return calls[0] if calls else None
+
+
+def _summary(data: dict[str, list]) -> dict[str, Any]:
+    """Numbers of cases, and ranges of shape and spacing of NIfTI images; no names."""
+    summary: dict[str, Any] = {f"{mode}_cases": len(_distinct(items)) for mode, items in data.items()}
+    headers = [header for items in data.values() for item in _distinct(items) if (header := _header(item)) is not None]
+    if headers:
+        shapes, spacings = zip(*headers, strict=True)
+        summary["image_shape_min"] = [min(sizes) for sizes in zip(*shapes, strict=False)]
+        summary["image_shape_max"] = [max(sizes) for sizes in zip(*shapes, strict=False)]
+        summary["spacing_mm_min"] = [round(min(sizes), 4) for sizes in zip(*spacings, strict=False)]
+        summary["spacing_mm_max"] = [round(max(sizes), 4) for sizes in zip(*spacings, strict=False)]
+    return summary
+
+
+def _distinct(items: list) -> list:
+    return list(
+        {str(item.get("image", item)) if isinstance(item, dict) else str(item): item for item in items}.values()
+    )
+
+
+def _header(item: Any) -> tuple[tuple[int, ...], tuple[float, ...]] | None:
+    image = item.get("image") if isinstance(item, dict) else None
+    if not isinstance(image, str) or not image.endswith((".nii", ".nii.gz")) or not Path(image).is_file():
+        return None
+    header: Any = nib.load(image).header
+    shape = tuple(int(size) for size in header.get_data_shape()[:3])
+    return shape, tuple(float(zoom) for zoom in header.get_zooms()[: len(shape)])

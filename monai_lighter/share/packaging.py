@@ -1,0 +1,165 @@
+"""From a trained experiment to a file that others can run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from monai.bundle import ConfigParser
+
+from monai_lighter.config.stages import is_native
+from monai_lighter.errors import Finding
+from monai_lighter.share.archives import write_zip
+from monai_lighter.share.derive import inference_text
+from monai_lighter.share.layout import Bundle, SharingError
+from monai_lighter.share.measure import Measured, from_case, from_shape
+from monai_lighter.share.metadata import completed
+from monai_lighter.share.network import best_of_run, newest_checkpoint
+from monai_lighter.share.portable import leaks, portable_config, portable_metadata
+from monai_lighter.share.proof import STAGES, prove_archive
+from monai_lighter.share.readme import with_section
+from monai_lighter.share.requirements import required_packages
+from monai_lighter.share.staging import project_folder, stage
+
+__all__ = ["Package", "package_bundle"]
+
+
+class Package(NamedTuple):
+    """What `package_bundle` made.
+
+    Attributes:
+        file: the zip.
+        digest: its sha256.
+        files: names of the files in it.
+        changes: what it changed or could not know.
+        checks: rows of `prove_archive`; empty where it was not asked for.
+    """
+
+    file: Path
+    digest: str
+    files: list[str]
+    changes: list[Finding]
+    checks: list[dict[str, Any]]
+
+
+def package_bundle(
+    directory: str | Path,
+    output: str | Path | None = None,
+    version: str | None = None,
+    weights: str | Path | None = None,
+    prove: bool = True,
+) -> Package:
+    """Writes a bundle as a zip, with nothing in it that is not the bundle's own, and tries it out.
+
+    The bundle itself is not changed. The same bundle, in the same environment, gives the same bytes.
+
+    Args:
+        directory: the bundle.
+        output: the zip; default: ``NAME_vVERSION.zip`` in the working directory, as MONAI's hosting names it.
+        version: of the package; default: that in the metadata.
+        weights: checkpoint to take for ``models/model.pt``.
+        prove: unpack it elsewhere and run it on a synthetic case; with False it is just written.
+
+    Raises:
+        SharingError: what is missing, what names this machine, or what fails in the proof; no file is written then.
+    """
+    bundle = Bundle(directory)
+    if output and Path(str(output)).is_dir():
+        raise SharingError(
+            Finding("output", f"must be a file, {str(output)!r} is a directory", "Name a zip file in it.")
+        )
+    with tempfile.TemporaryDirectory(prefix="package-") as folder:
+        staged = Path(folder) / bundle.name
+        changes = stage(bundle, staged, weights)
+        metadata, more = _complete(bundle, staged, version, weights)
+        found = leaks(staged, bundle.root)
+        if found:
+            raise SharingError(*found)
+        archive = Path(folder) / "package.zip"
+        write_zip(staged, archive)
+        checks = prove_archive(archive) if prove else []
+        failed = [Finding(row["check"], row["result"]) for row in checks if row["result"] != "passed"]
+        if failed:
+            raise SharingError(*failed)
+        target = Path(str(output or f"{bundle.name}_v{metadata['version']}.zip")).resolve()
+        _put(archive, target)
+        names = sorted(path.relative_to(staged).as_posix() for path in staged.rglob("*") if path.is_file())
+    return Package(target, hashlib.sha256(target.read_bytes()).hexdigest(), names, [*changes, *more], checks)
+
+
+def _put(file: Path, target: Path) -> None:
+    """Copies a file to its place, where it is as a whole or not at all."""
+    beside = target.with_name(f".{target.name}.part")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            shutil.copyfile(file, beside)
+            os.replace(beside, target)
+        finally:
+            beside.unlink(missing_ok=True)
+    except OSError as error:
+        raise SharingError(Finding("output", f"{target} cannot be written: {error}", "Name another file.")) from error
+
+
+def _complete(
+    bundle: Bundle, staged: Path, version: str | None, weights: str | Path | None
+) -> tuple[dict[str, Any], list[Finding]]:
+    """Adds to the staged files what is derived: inference config, metadata, README."""
+    package = Bundle(staged)
+    measured = _measured(bundle, package)
+    changes = []
+    if package.config("inference") is None:
+        (staged / "configs" / "inference.yaml").write_text(_derived(package, measured), "utf-8")
+        changes.append(Finding("configs/inference.yaml", "was derived from the training config", "Look at it."))
+    configs = {name: file for name in STAGES if (file := package.config(name)) is not None}
+    contents = [ConfigParser.load_config_file(str(file)) for file in configs.values()]
+    code = sorted(staged.rglob("*.py"))
+    project = project_folder(bundle)
+    own = {"project", *(path.name for path in staged.iterdir()), *(file.stem for file in code)}
+    native = any(map(is_native, contents))
+    packages = required_packages(contents, code, own | ({project.name} if project else set()), native)
+    checkpoint = Path(weights) if weights else newest_checkpoint(bundle.root)
+    key_metric, unknown = _key_metric(checkpoint) if checkpoint else ({}, [])
+    own_metadata, left_out = portable_metadata(bundle.metadata())
+    metadata, missing = completed(own_metadata, bundle.name, measured, packages, key_metric, version)
+    changes += [*left_out, *unknown]
+    changes += [Finding(f"metadata::{field}", "was missing", "Say it in configs/metadata.json.") for field in missing]
+    package.metadata_file.write_text(json.dumps(metadata, indent=4, ensure_ascii=False) + "\n", "utf-8")
+    readme = staged / "docs" / "README.md"
+    readme.parent.mkdir(exist_ok=True)
+    text = readme.read_text("utf-8") if readme.is_file() else ""
+    commands = {STAGES[name]: file.name for name, file in configs.items()} if native else {}
+    readme.write_text(with_section(text, metadata, commands), "utf-8")
+    return metadata, changes
+
+
+def _key_metric(checkpoint: Path) -> tuple[dict[str, float], list[Finding]]:
+    """Of a run, and why it is not known."""
+    try:
+        return best_of_run(checkpoint), []
+    except SharingError as error:
+        hint = "Say it in configs/metadata.json."
+        return {}, [Finding("metadata::eval_metrics", f"lack the key metric: {error.findings[0].problem}", hint)]
+
+
+def _measured(bundle: Bundle, package: Bundle) -> Measured:
+    train = bundle.config("train")
+    measured = None
+    if train is not None and is_native(ConfigParser.load_config_file(str(train))):
+        measured = from_case(train)
+    return measured or from_shape(package.require("inference", "train"), package.root, bundle.metadata())
+
+
+def _derived(package: Bundle, measured: Measured) -> str:
+    train = package.require("train")
+    config = ConfigParser.load_config_file(str(train))
+    if not is_native(config):
+        hint = "Write configs/inference.yaml by hand."
+        raise SharingError(Finding("inference", f"cannot be derived from {train.name}, which has no system", hint))
+    text = inference_text(config, train.name, spatial=measured.output.ndim > 2)
+    return portable_config(text, package.root)[0]

@@ -1,0 +1,45 @@
+"""From input to prediction, and from prediction to finished items."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from monai.inferers import PatchInferer, SaliencyInferer
+from torch.nn import Module
+
+from monai_lighter.system.tensors import plain
+
+__all__ = ["argument_names", "infer"]
+
+
+def infer(inferer: Callable | None, input: Any, model: Module, **kwargs: Any) -> Any:
+    """Prediction of the model, through a MONAI ``Inferer`` where there is one.
+
+    Networks get plain tensors. A `SaliencyInferer` needs gradients, which Lightning's evaluation loops turn off: they are
+    turned on for it. A `PatchInferer` without splitter needs the metadata, which hold the places of the patches.
+
+    Args:
+        inferer: called as ``inferer(input, model, **kwargs)``.
+        input: ``(B, C, H, W[, D])``, or whatever the model takes.
+        model: the network.
+        kwargs: for the network.
+    """
+    if inferer is None:
+        return plain(model(plain(input), **kwargs))
+    if isinstance(inferer, SaliencyInferer):
+        with torch.inference_mode(False), torch.enable_grad():
+            return plain(inferer(plain(input).clone(), model, **kwargs)).detach()
+    if isinstance(inferer, PatchInferer) and inferer.splitter is None:
+        return plain(inferer(input, model, **kwargs))
+    return plain(inferer(plain(input), model, **kwargs))
+
+
+def argument_names(model: Module) -> set[str]:
+    """Names of the arguments of a model's ``forward``; none for a traced TorchScript module, which does not tell them."""
+    try:
+        return set(inspect.signature(model.forward).parameters)
+    except ValueError:
+        return set()

@@ -1,0 +1,233 @@
+"""The LightningModule of a config: model, criterion, optimizer, data, metrics, and the step that joins them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback
+from lightning.pytorch.trainer.states import RunningStage, TrainerFn
+from monai.data import SmartCacheDataset
+from monai.transforms import apply_transform
+from monai.utils.enums import CommonKeys
+from torch import Tensor
+from torch.nn import Module
+
+from monai_lighter.system.adapters import with_defaults
+from monai_lighter.system.datasets import SmartCache
+from monai_lighter.system.inference import argument_names, infer
+from monai_lighter.system.logging import Record, Recorded
+from monai_lighter.system.metrics import metrics_by_mode
+from monai_lighter.system.optimizers import Optimized, optimizer_stats
+from monai_lighter.system.processes import own_items, take
+from monai_lighter.system.tensors import as_list, decollated, detached, item_count, plain, with_metadata
+from monai_lighter.system.weights import ModelWeights
+
+__all__ = ["MODES", "System"]
+
+MODES = ("train", "val", "test", "predict")
+STAGE_MODES = {
+    RunningStage.TRAINING.value: "train",
+    RunningStage.VALIDATING.value: "val",
+    RunningStage.SANITY_CHECKING.value: "val",
+    RunningStage.TESTING.value: "test",
+    RunningStage.PREDICTING.value: "predict",
+}
+COUNTERS = {"epoch": "current_epoch", "step": "global_step"}
+"""Arguments of a model's ``forward`` that are filled, and the attribute of the LightningModule that fills them."""
+
+
+class System(Recorded, Optimized):
+    """Everything a run needs beside the Trainer. One step, the same in every mode (``train val test predict``)::
+
+        input, target, identifier = adapters.batch(batch)
+        pred   = inferer(input, model)  or  model(input)
+        loss   = adapters.criterion(criterion, input, target, pred)      # train, val
+        items  = postprocessing(decollate(batch, pred))                  # where given
+        values = adapters.metrics(metrics, input, target, pred)          # train, val, test
+
+    Follows ``lighter.System`` of Lighter 0.0.4. Logged are, with ``MODE`` one of train, val, test:
+    ``MODE/loss/step``, ``MODE/loss/epoch`` (``MODE/loss/NAME/…`` for each entry of a dictionary of losses),
+    ``MODE/metrics/NAME/step`` (torchmetrics), ``MODE/metrics/NAME/epoch`` and
+    ``train/optimizer/CLASS/{lr,momentum}[/groupN]``.
+
+    Args:
+        model: the network.
+        dataloaders: mode to DataLoader; a list or dict of them where Lightning takes several.
+        optimizer: an Optimizer, or a list or dict of several, each of which steps on the one loss.
+        scheduler: a learning-rate scheduler, a Lightning ``lr_scheduler_config`` dict, or a list of either.
+        criterion: loss function; gives a scalar, or a dict of scalars with the one to minimise as ``total``.
+        metrics: ``train``, ``val``, ``test`` to what `Metrics` takes.
+        adapters: mode to ``batch``, ``criterion``, ``metrics``, ``logging``, each a function with the signature of
+            `BatchAdapter`, `CriterionAdapter`, `MetricsAdapter`, `LoggingAdapter`, which are the defaults.
+        inferer: a MONAI ``Inferer`` for val, test and predict, or a dict, mode to Inferer (train included).
+        postprocessing: mode to a MONAI dictionary transform, called for each item with the keys of the batch and ``pred``,
+            each ``(C, H, W[, D])``. Metrics then see the items after it.
+
+    Raises:
+        ValueError: an unknown mode or adapter; in a step, a dictionary of losses with no ``total``.
+    """
+
+    def __init__(
+        self,
+        model: Module,
+        dataloaders: Mapping[str, Any] | None = None,
+        optimizer: Any = None,
+        scheduler: Any = None,
+        criterion: Callable | None = None,
+        metrics: Mapping[str, Any] | None = None,
+        adapters: Mapping[str, Mapping[str, Callable]] | None = None,
+        inferer: Callable | Mapping[str, Callable] | None = None,
+        postprocessing: Mapping[str, Callable] | None = None,
+    ) -> None:
+        super().__init__(optimizer, scheduler)
+        self.model = model
+        self.criterion = criterion
+        self.dataloaders = _by_mode("dataloaders", dataloaders)
+        for mode in self.dataloaders:
+            setattr(self, f"{mode}_dataloader", partial(self._dataloader, mode))
+        given = _by_mode("adapters", adapters)
+        self.adapters = {mode: with_defaults(f"system::adapters::{mode}", given.get(mode)) for mode in MODES}
+        inferers = inferer if isinstance(inferer, Mapping) else dict.fromkeys(MODES[1:], inferer)
+        self.inferer = _by_mode("inferer", inferers)
+        self.postprocessing = _by_mode("postprocessing", postprocessing)
+        self.metrics = metrics_by_mode(MODES[:-1], _by_mode("metrics", metrics))
+        self.records = {mode: Record(mode, metrics) for mode, metrics in self.metrics.items()}
+        for mode, record in self.records.items():
+            self.add_module(f"{mode}_record", record)
+        self._forward_accepts = COUNTERS.keys() & argument_names(model)
+
+    def _dataloader(self, mode: str) -> Any:
+        return self.dataloaders[mode]
+
+    @property
+    def mode(self) -> str:
+        """``train``, ``val``, ``test`` or ``predict``, from the Trainer's state; empty outside of a run."""
+        stage = None if self._trainer is None else self._trainer.state.stage
+        return STAGE_MODES[stage.value] if stage else ""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        return self.optimize(self._step(batch, batch_idx))
+
+    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any] | None:
+        batch = self._own_items(batch, batch_idx, dataloader_idx)
+        return None if batch is None else self._step(batch, batch_idx, dataloader_idx)
+
+    def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any] | None:
+        batch = self._own_items(batch, batch_idx, dataloader_idx)
+        return None if batch is None else self._step(batch, batch_idx, dataloader_idx)
+
+    def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any]:
+        return self._step(batch, batch_idx, dataloader_idx)
+
+    def _step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any]:
+        """One step of any mode. Gives callbacks a dict: ``identifier input target pred loss losses metrics step epoch``."""
+        mode = self.mode
+        adapters = self.adapters[mode]
+        source, target, identifier = adapters["batch"](batch)
+        input, target = plain(source), plain(target)
+        pred = self.forward(source)
+        losses = self._losses(mode, input, target, pred)
+        total, losses = losses.get("total"), {name: loss.detach() for name, loss in losses.items()}
+        pred, target = self._postprocess(mode, batch, source, target, pred)
+        values = self._update_metrics(mode, input, target, pred, dataloader_idx)
+        self._log(mode, losses, values, item_count(input), batch_idx, dataloader_idx)
+        input, target, pred = adapters["logging"](source, target, pred)
+        return {
+            "identifier": identifier,
+            "input": input,
+            "target": target,
+            "pred": pred,
+            "loss": total,
+            "losses": losses,
+            "metrics": values,
+            "step": self.global_step,
+            "epoch": self.current_epoch,
+        }
+
+    def _own_items(self, batch: Any, batch_idx: int, dataloader_idx: int) -> Any:
+        """The batch without items that another process evaluates too; None where nothing is left of it."""
+        if self.trainer.world_size == 1:
+            return batch
+        counts = own_items(self.loaders(self.mode)[dataloader_idx], batch_idx)
+        if counts is None:
+            return batch
+        return take(batch, *counts) if counts[0] else None
+
+    def forward(self, input: Any) -> Any:
+        """Prediction for an input ``(B, C, H, W[, D])``, through the mode's inferer; outside of a run, of the model alone.
+
+        A model whose ``forward`` takes ``epoch`` or ``step`` is given the current ones.
+        """
+        kwargs = {name: getattr(self, COUNTERS[name]) for name in self._forward_accepts}
+        return infer(self.inferer.get(self.mode), input, self.model, **kwargs)
+
+    def _losses(self, mode: str, input: Any, target: Any, pred: Any) -> dict[str, Tensor]:
+        if mode not in ("train", "val") or (self.criterion is None and mode == "val"):
+            return {}
+        if self.criterion is None:
+            raise ValueError("system::criterion: must be given to fit, got None.")
+        loss = plain(self.adapters[mode]["criterion"](self.criterion, input, target, pred))
+        if isinstance(loss, Tensor):
+            return {"total": loss}
+        if "total" not in loss:
+            raise ValueError(f"system::criterion: a dictionary of losses must have the key 'total', got {list(loss)}.")
+        return {name: torch.as_tensor(value) for name, value in loss.items()}
+
+    def _postprocess(self, mode: str, batch: Any, source: Any, target: Any, pred: Any) -> tuple[Any, Any]:
+        """Prediction and target as metrics and callbacks see them: detached, and as lists of items where postprocessed."""
+        pred = detached(pred)
+        if mode != "train":
+            pred = with_metadata(pred, source)
+        if mode not in self.postprocessing:
+            return pred, target
+        items: list[Any] = [
+            apply_transform(self.postprocessing[mode], item) for item in decollated(batch, source, target, pred)
+        ]
+        key = getattr(self.adapters[mode]["batch"], "target_key", CommonKeys.LABEL)
+        targets = [item[key] for item in items] if items and key in items[0] else target
+        return [item.get(CommonKeys.PRED, item) for item in items], targets
+
+    def _update_metrics(self, mode: str, input: Any, target: Any, pred: Any, dataloader_idx: int) -> dict[str, Any]:
+        if mode not in self.records:
+            return {}
+        metrics, _ = self.records[mode].of_loader(dataloader_idx)
+        return metrics.update(self.adapters[mode]["metrics"], input, target, pred)
+
+    def _log(
+        self,
+        mode: str,
+        losses: dict[str, Tensor],
+        values: dict[str, Any],
+        count: int,
+        batch_idx: int,
+        dataloader_idx: int,
+    ) -> None:
+        if mode in self.records:
+            self.records[mode].log_step(self, losses, values, count, dataloader_idx)
+        if mode == "train" and batch_idx == 0:
+            self.records[mode].log_once(self, optimizer_stats(as_list(self.optimizer)))
+
+    def on_train_epoch_end(self) -> None:
+        super().on_train_epoch_end()
+        self.step_schedulers("epoch")
+
+    def configure_callbacks(self) -> list[Callback]:
+        """Keeps the best weights (`ModelWeights`) of a fit, unless the Trainer already does or keeps no checkpoints; replaces
+        the items of a ``SmartCacheDataset`` (`SmartCache`)."""
+        trainer = self.trainer
+        if trainer.state.fn != TrainerFn.FITTING:
+            return []
+        datasets = [getattr(loader, "dataset", None) for loader in as_list(self.dataloaders.get("train"))]
+        callbacks: list[Callback] = [SmartCache(each) for each in datasets if isinstance(each, SmartCacheDataset)]
+        kept = any(isinstance(callback, ModelWeights) for callback in trainer.callbacks)  # type: ignore[attr-defined]
+        return callbacks if kept or trainer.checkpoint_callback is None else [*callbacks, ModelWeights()]
+
+
+def _by_mode(name: str, given: Mapping[str, Any] | None) -> dict[str, Any]:
+    for mode in given or ():
+        if mode not in MODES:
+            raise ValueError(f"system::{name}: must have the keys {', '.join(MODES)}, got {mode!r}.")
+    return {mode: value for mode, value in (given or {}).items() if value is not None}

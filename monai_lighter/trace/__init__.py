@@ -1,0 +1,1 @@
+"""One case on its way through a config."""

@@ -1,0 +1,68 @@
+"""The trace of a config that the static check has passed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from monai.bundle import ConfigParser
+from monai.bundle.reference_resolver import ReferenceResolver
+from monai.utils import ensure_tuple, optional_import, set_determinism
+
+from monai_lighter.config.stages import STAGES, pruned
+from monai_lighter.errors import BundleError
+from monai_lighter.trace.config import quiet_trainer, traced_config
+from monai_lighter.trace.of_system import trace_stage
+from monai_lighter.trace.rows import Rows, TraceError, failure
+from monai_lighter.workflow.prepare import Check
+from monai_lighter.workflow.resolver import Resolver
+
+__all__ = ["Trace"]
+
+_, has_engines = optional_import("ignite.engine")
+if has_engines:
+    from monai_lighter.trace.of_engine import trace_engine
+
+
+class Trace:
+    """One case on its way through a config: transforms, network, loss, postprocessing, metrics, and a measured step.
+
+    The data pipeline and the network are built, and run. What handles events (callbacks, handlers, loggers) or writes files
+    (``SaveImaged``) is left out, and so are the ``initialize`` expressions. Weights need not be there yet. Lazy resampling is
+    not used, so that each transform can be seen.
+
+    Args:
+        check: of the config, without errors.
+        stage: of a native config; by default ``fit``, else the first that it has.
+        case: index of the case in the data of the stage.
+
+    Attributes:
+        stage: the stage, or the run id.
+        rows: what each step made of the case.
+        steps: mode, or config id of an engine, to ``seconds`` and ``memory`` of one step.
+        error: what went wrong, with the step and the case; then rows end before it.
+    """
+
+    def __init__(self, check: Check, stage: str | None = None, case: int = 0) -> None:
+        stages = [name for name in check.stages if name in STAGES]
+        self.stage = stage or (stages[0] if check.native else next(iter(check.stages)))
+        self.rows, self.steps, self.error = Rows(), dict[str, Any](), ""
+        try:
+            self.steps = self._run(check, case)
+        except BundleError as error:
+            self.error = str(error)
+        except Exception as error:
+            self.error = str(failure(self.stage, error))
+
+    def _run(self, check: Check, case: int) -> dict[str, Any]:
+        config: Any = pruned(check.config, self.stage) if check.native else check.config
+        parser = ConfigParser(traced_config(config, check.locator, case))
+        parser.locator, parser.ref_resolver = check.locator, Resolver()
+        if not check.native:
+            texts = " ".join(map(str, ensure_tuple(parser.get(self.stage))))
+            if not has_engines:
+                raise TraceError("a config of engines needs pytorch-ignite: pip install 'monai_lighter[zoo]'.")
+            return trace_engine(self.rows, parser, list(ReferenceResolver.match_refs_pattern(f"${texts}")))
+        quiet_trainer(parser.get())
+        if parser.get("seed") is not None:
+            set_determinism(int(parser.get_parsed_content("seed")))
+        return trace_stage(self.rows, parser, self.stage)

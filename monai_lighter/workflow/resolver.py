@@ -1,0 +1,75 @@
+"""MONAI's reference resolver, which also exchanges items as they are added and names the item that fails."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from monai.bundle.config_item import ConfigComponent, ConfigExpression, ConfigItem
+from monai.bundle.reference_resolver import ReferenceResolver
+
+from monai_lighter.errors import BundleError, ComponentError, in_short
+from monai_lighter.errors.cases import case_in
+
+__all__ = ["Resolver"]
+
+
+class Resolver(ReferenceResolver):
+    """`monai.bundle.ReferenceResolver` with three seams.
+
+    Args:
+        exchange: called with every ``ConfigItem`` of the config; the item it gives takes its place.
+        built: called with the id and the value of every item when it has been resolved, before anything uses it.
+    """
+
+    def __init__(
+        self,
+        exchange: Callable[[ConfigItem], ConfigItem] | None = None,
+        built: Callable[[str, Any], None] | None = None,
+    ) -> None:
+        super().__init__()
+        self.exchange = exchange
+        self.built = built
+
+    def add_item(self, item: ConfigItem) -> None:
+        super().add_item(item if self.exchange is None else self.exchange(item))
+
+    def _resolve_one_item(self, id: str, waiting_list: set[str] | None = None, **kwargs: Any) -> Any:
+        """Resolves as MONAI does.
+
+        Raises:
+            ComponentError: what an item's class, function or expression raised, with the innermost config id.
+        """
+        id = self.normalize_id(id)
+        item = self.items.get(id)
+        config = None if item is None else item.get_config()
+        fresh = id not in self.resolved_content
+        try:
+            value = super()._resolve_one_item(id=id, waiting_list=waiting_list, **kwargs)
+            if fresh and self.built is not None:
+                self.built(id, value)
+            return value
+        except Exception as error:
+            for cause in _causes(error):
+                if isinstance(cause, BundleError):  # MONAI wraps what an expression raises
+                    raise cause  # noqa: B904
+            if not isinstance(item, (ConfigComponent, ConfigExpression)):
+                raise
+            raise ComponentError(id, _message(id, item, config, error)) from error
+
+
+def _message(id: str, item: ConfigItem, config: Any, error: Exception) -> str:
+    *_, cause = _causes(error)
+    if isinstance(item, ConfigComponent):
+        what = f"{config.get('_target_')} could not be built"
+    else:
+        what = f"{str(config)[:200]!r} failed"
+    case = case_in(error)
+    where = f" Case: {case}." if case else ""
+    return f"{id}: {what}: {in_short(cause)}{where}"
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__

@@ -1,0 +1,103 @@
+"""Experiment tracking of native configs: Lightning's loggers under the names MONAI's tracking settings have."""
+
+from __future__ import annotations
+
+import time
+from copy import deepcopy
+from pathlib import Path
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_only
+from monai.bundle import ConfigParser
+from monai.bundle.utils import DEFAULT_EXP_MGMT_SETTINGS
+
+from monai_lighter.errors import ConfigError, Finding, did_you_mean
+
+__all__ = ["SETTINGS", "SaveConfig", "add_tracking", "save_executed", "tracking_settings"]
+
+SETTINGS = ("output_dir", "tracking_uri", "experiment_name", "run_name", "save_execute_config")
+
+
+def tracking_settings(tracking: str | dict) -> dict:
+    """MONAI's tracking settings: known by name, read from a file, or given.
+
+    Raises:
+        ConfigError: a string that is neither a name nor a file.
+    """
+    if isinstance(tracking, str) and tracking in DEFAULT_EXP_MGMT_SETTINGS:
+        return DEFAULT_EXP_MGMT_SETTINGS[tracking]
+    if isinstance(tracking, str) and not Path(tracking).is_file():
+        hint = did_you_mean(tracking, DEFAULT_EXP_MGMT_SETTINGS)
+        raise ConfigError([Finding("tracking", f"must be 'mlflow' or a settings file, got {tracking!r}", hint)])
+    return ConfigParser.load_config_files(tracking)
+
+
+def add_tracking(config: dict, tracking: str | dict) -> None:
+    """In place: adds Lightning's ``MLFlowLogger`` to ``trainer::logger``.
+
+    Follows ``ConfigWorkflow.patch_bundle_tracking`` with the settings of ``monai.bundle.utils.DEFAULT_MLFLOW_SETTINGS``:
+    ``output_dir``, ``tracking_uri``, ``experiment_name``, ``run_name``, each a top-level item that may be overridden.
+
+    Args:
+        config: native config, before macros are expanded.
+        tracking: ``mlflow``, the path of a settings file, or settings.
+
+    Raises:
+        ConfigError: a string that is neither; a ``trainer`` that is no section.
+    """
+    settings = tracking_settings(tracking).get("configs", {})
+    defaults = tracking_settings("mlflow")["configs"]
+    for name in SETTINGS:
+        config.setdefault(name, deepcopy(settings.get(name, defaults.get(name))))
+    logger = {
+        "_target_": "lightning.pytorch.loggers.MLFlowLogger",
+        "tracking_uri": "@tracking_uri",
+        "experiment_name": "@experiment_name",
+        "run_name": "@run_name",
+        "artifact_location": "$str(@output_dir) + '/mlruns'",
+    }
+    trainer = config.get("trainer") or {}
+    if not isinstance(trainer, dict):
+        raise ConfigError([Finding("trainer", f"must be a section to be tracked, got {trainer!r}", "Write it out.")])
+    config["trainer"] = trainer
+    present = trainer.get("logger")
+    if isinstance(present, list):
+        present.append(logger)
+    else:
+        trainer["logger"] = [logger] if present in (None, True, False) else [present, logger]
+
+
+@rank_zero_only
+def save_executed(parser: ConfigParser, config: dict) -> None:
+    """Writes the config where MONAI's ``save_execute_config`` says: False nowhere, True to ``output_dir``, else to that path."""
+    target = parser.get_parsed_content("save_execute_config") if "save_execute_config" in parser else True
+    if not target:
+        return
+    if target is True:
+        name = f"config_{time.strftime('%Y%m%d_%H%M%S')}.json"
+        target = Path(parser.get_parsed_content("output_dir")) / name
+    Path(target).parent.mkdir(parents=True, exist_ok=True)
+    parser.export_config_file(config, target)
+
+
+class SaveConfig(Callback):
+    """Writes the full config to ``config.yaml`` in the Trainer's ``log_dir``, as Lightning's ``SaveConfigCallback`` does.
+
+    It is done when the run begins and then takes itself out of the Trainer's callbacks, each of which Lightning calls six
+    times in a step.
+
+    Args:
+        config: the config, of plain values.
+    """
+
+    def __init__(self, config: dict) -> None:
+        self.config = config
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        trainer.callbacks = [callback for callback in trainer.callbacks if callback is not self]  # type: ignore[attr-defined]
+        directory = trainer.strategy.broadcast(trainer.log_dir)
+        if directory is None or trainer.fast_dev_run or not trainer.loggers:  # type: ignore[attr-defined]
+            return
+        if trainer.is_global_zero:
+            Path(directory).mkdir(parents=True, exist_ok=True)
+            ConfigParser.export_config_file(self.config, Path(directory) / "config.yaml", "yaml", sort_keys=False)

@@ -1,0 +1,241 @@
+"""The MONAI workflow that runs a bundle on PyTorch Lightning."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from contextlib import nullcontext
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer, seed_everything
+from monai.bundle.config_item import ComponentLocator
+from monai.bundle.utils import ID_SEP_KEY
+from monai.config import PathLike
+from monai.utils import BundlePropertyConfig, optional_import, set_determinism
+
+from monai_lighter.check.native import check
+from monai_lighter.check.zoo import engine_findings, missing_packages
+from monai_lighter.config.files import config_files, config_root, unreadable
+from monai_lighter.config.items import plain_config
+from monai_lighter.config.lighter import translated
+from monai_lighter.config.overrides import apply_overrides, expand_macros, unused_overrides
+from monai_lighter.config.stages import STAGES, TOP_LEVEL, is_native, pruned, unknown_run_id, with_defaults
+from monai_lighter.errors import ConfigError, Finding, is_command, print_errors_briefly
+from monai_lighter.errors.cases import name_cases
+from monai_lighter.errors.context import explained, large_file_hints
+from monai_lighter.inspection.digest import log_digest
+from monai_lighter.system.profiler import PassThroughProfiler
+from monai_lighter.workflow.logging_conf import applied_for_monai
+from monai_lighter.workflow.project import import_project, make_importable
+from monai_lighter.workflow.properties import PropertiesWorkflow, native_properties
+from monai_lighter.workflow.resolver import Resolver
+from monai_lighter.workflow.tracking import SETTINGS, SaveConfig, add_tracking, save_executed, tracking_settings
+
+__all__ = ["Workflow"]
+
+_, has_engines = optional_import("ignite.engine")
+if has_engines:  # an error of our own must be seen, else Ignite would run
+    from monai_lighter.engines import adopt as engines
+
+logger = logging.getLogger(__name__)
+
+STAGE_OF_TYPE = {"train": "fit", "training": "fit", "eval": "test", "evaluation": "test"}
+"""Workflow types of ``BundleWorkflow`` and the stage each runs; the others are inference: ``predict``."""
+
+
+class Workflow(PropertiesWorkflow):
+    """``monai.bundle.ConfigWorkflow`` on PyTorch Lightning.
+
+    A native config has a ``system`` section (`System`) and a ``trainer`` section (``lightning.pytorch.Trainer``). Its run ids
+    ``fit validate test predict`` are Lightning's stages; any other id is an expression of the config, as in MONAI. With the
+    default run id and no ``run`` in the config, the stage follows from ``workflow_type``.
+
+    The config is read, overridden, its macros expanded, checked, pruned to what the stage needs, and only then resolved. The
+    whole of it is saved with the run: ``config.yaml`` in the log directory, and the hyperparameters of checkpoints.
+
+    Beside MONAI's arguments a native config may have ``seed`` (torch, numpy, python, MONAI transforms and workers), ``project``
+    (a directory of custom modules, in the bundle or where the command is run, imported as ``project``) and ``args`` (keywords
+    of the Trainer's methods, by stage). A relative ``bundle_root`` of a native config is relative to the bundle, wherever the
+    command is run; one given as an override is relative to where it is run.
+
+    Args:
+        config_file: path of the config, or several (a list, or joined by commas) merged in order.
+        meta_file, logging_file, init_id: as in ``ConfigWorkflow``.
+        run_id: a stage, or the id of an expression.
+        final_id: as in ``ConfigWorkflow``.
+        tracking: as in ``ConfigWorkflow``; on a native config ``mlflow`` adds Lightning's ``MLFlowLogger``.
+        workflow_type: as in ``ConfigWorkflow``.
+        properties_path: as in ``ConfigWorkflow``.
+        override: id-value pairs.
+
+    Raises:
+        ConfigError: a config file that cannot be read; from `initialize`, all that is wrong in the config and the overrides.
+    """
+
+    def __init__(
+        self,
+        config_file: str | Sequence[str],
+        meta_file: str | Sequence[str] | None = None,
+        logging_file: str | bool | None = None,
+        init_id: str = "initialize",
+        run_id: str = "run",
+        final_id: str = "finalize",
+        tracking: str | dict | None = None,
+        workflow_type: str | None = "train",
+        properties_path: PathLike | None = None,
+        **override: Any,
+    ) -> None:
+        if is_command():
+            print_errors_briefly()
+        files = config_files(config_file)
+        try:
+            with applied_for_monai(config_root(files), logging_file) as no_file:
+                super().__init__(
+                    files, meta_file, no_file, init_id, run_id, final_id, None, workflow_type, properties_path
+                )
+        except Exception as error:
+            raise unreadable(files, error) from error
+        self.parser.locator = ComponentLocator(excludes="monai_lighter")  # short names of classes are MONAI's alone
+        self._added = [id for id in override if id not in self.parser]
+        self._findings = apply_overrides(self.parser, override)
+        self._overrides = override
+        self._prepared = False
+        self._parts: dict[str, Any] = {}
+        self._sources: dict[str, Any] = {}
+        self.native = is_native(self.parser.get())
+        if tracking is not None and self.native:
+            add_tracking(self.parser.get(), tracking)
+        elif tracking is not None:
+            self.patch_bundle_tracking(parser=self.parser, settings=tracking_settings(tracking))
+        self._tracked = tracking is not None and self.native
+        type_stage = STAGE_OF_TYPE.get((workflow_type or "").lower(), "predict")
+        by_type = run_id == "run" and "run" not in self.parser
+        self.stage = None if not self.native else run_id if run_id in STAGES else type_stage if by_type else None
+        self._stage_of_type = "validate" if (self.stage or type_stage) == "fit" else self.stage or type_stage
+        if self.native:
+            self.properties = native_properties(
+                self.properties, self.parser.get(), self.workflow_type, self.stage or type_stage
+            )
+        self.parser.ref_resolver = Resolver(
+            built=self._built if self.native else partial(engines.adopt_engines, self.parser) if has_engines else None
+        )
+
+    @property
+    def bundle_path(self) -> Path:
+        """Absolute path of the bundle: the folder above ``configs``, or the folder of the config."""
+        root = self.config_root_path
+        return (root.parent if root.name == "configs" else root).resolve()
+
+    def initialize(self) -> Any:
+        """Checks the config and evaluates its ``initialize`` expressions; builds nothing else. Once, until a property is set."""
+        if self._is_initialized:
+            return None
+        if not self._prepared:
+            self._prepare()
+            self._prepared = True
+        if self.native and self.parser.get("seed") is not None:
+            self.parser.parse(reset=True)
+            seed = int(self.parser.get_parsed_content("seed"))
+            seed_everything(seed, workers=True, verbose=False)
+            set_determinism(seed)
+        return super().initialize()
+
+    def _prepare(self) -> None:
+        make_importable(self.bundle_path)
+        findings = list(self._findings)
+        if not self.native:
+            findings += engine_findings(self.parser.get())
+            if findings:
+                raise ConfigError(findings)
+            for finding in missing_packages(self.parser.get(self.parser.meta_key) or {}):
+                logger.warning(str(finding))
+            return
+        given = plain_config(self.parser.get())
+        bad_macros = expand_macros(self.parser)
+        if bad_macros:
+            raise ConfigError([*findings, *bad_macros])
+        config = translated(self.parser.get())
+        self.config = plain_config(config)
+        for finding in unused_overrides([given, config], self._added, self._known()):
+            logger.warning(str(finding))
+        if "bundle_root" not in self._overrides:
+            config["bundle_root"] = self._absolute(config.get("bundle_root", "."))
+        with_defaults(config, config["bundle_root"])
+        self.parser.set(config)
+        if config.get("project") is not None:
+            inside = self._absolute(config["project"])
+            findings += import_project(inside if Path(inside).is_dir() else config["project"])
+        needed = config if self.stage is None else pruned(config, self.stage)
+        findings += check(config, needed, self.stage, self._roots(), self.parser.locator)
+        if findings:
+            raise ConfigError(findings)
+        self.parser.set(needed)
+
+    def _absolute(self, path: Any) -> Any:
+        if not isinstance(path, str) or path.startswith(("$", "@")) or Path(path).is_absolute():
+            return path
+        return str(self.bundle_path / path)
+
+    def _roots(self) -> list[str]:
+        """Ids that a run resolves."""
+        run = [self.run_id] if self.stage is None else ["system", "trainer", f"args{ID_SEP_KEY}{self.stage}"]
+        return [*run, self.init_id, self.final_id, "imports", "seed"]
+
+    def _known(self) -> set[str]:
+        """Top-level items that are used with nothing in the config referring to them."""
+        properties = {entry.get(BundlePropertyConfig.ID, "") for entry in self.properties.values()}
+        return {*TOP_LEVEL, *self._roots(), *properties, *(SETTINGS if self._tracked else ())}
+
+    def _run_expr(self, id: str, **kwargs: Any) -> list[Any]:
+        on_lightning = nullcontext() if self.native or not has_engines else engines.on_lightning(self.parser)
+        with large_file_hints(self.bundle_path), on_lightning:
+            return super()._run_expr(id, **kwargs)
+
+    def _built(self, id: str, value: Any) -> None:
+        """What the run owes its system and trainer, whether a stage or an expression uses them."""
+        if id in ("system", "trainer"):
+            self._parts[id] = value
+        if id == "system":
+            if isinstance(value, LightningModule) and not value.hparams:
+                value.save_hyperparameters(self.config)
+            self._sources.update(name_cases(value))
+        elif id == "trainer" and isinstance(value, Trainer):
+            value.callbacks.append(SaveConfig(self.config))  # type: ignore[attr-defined]
+            PassThroughProfiler.into(value)
+
+    def run(self) -> list[Any]:
+        """Runs the stage, or the expressions of the run id, and gives their results.
+
+        Raises:
+            ConfigError: the run id is neither a stage of this config nor one of its items.
+            ComponentError: what a part of the config raised when it was built.
+            CaseError: what a case raised when it was read or transformed.
+        """
+        if not self._is_initialized:
+            self.initialize()
+        unknown = [] if self.stage else unknown_run_id(self.run_id, self.parser.get())
+        if unknown:
+            raise ConfigError(unknown)
+        log_digest(self.bundle_path)
+        with explained(self._parts, self._sources):
+            if self.stage is None:
+                return self._run_expr(id=self.run_id)
+            with large_file_hints(self.bundle_path):
+                return [self._run_stage(self.stage)]
+
+    def _run_stage(self, stage: str) -> Any:
+        system = self.parser.get_parsed_content("system")
+        trainer = self.parser.get_parsed_content("trainer")
+        arguments = self._stage_arguments(stage)
+        if self._tracked:
+            save_executed(self.parser, self.config)
+        try:
+            return getattr(trainer, stage)(system, **arguments)
+        except KeyError as error:
+            if error.args != ("pytorch-lightning_version",):
+                raise
+            problem = f"must be a checkpoint of Lightning, not weights alone, got {arguments['ckpt_path']!r}"
+            hint = "Weights are loaded where the model is: see monai_lighter.load_weights."
+            raise ConfigError([Finding(f"args::{stage}::ckpt_path", problem, hint)]) from error

@@ -1,0 +1,138 @@
+import pytest
+
+from monai_lighter.config.items import locate, plain_config
+from monai_lighter.config.stages import is_native, pruned, with_defaults
+
+FULL = {
+    "data": [1, 2],
+    "system": {
+        "model": "@net",
+        "criterion": {"_target_": "Loss"},
+        "optimizer": {"_target_": "Adam"},
+        "scheduler": {"_target_": "Step"},
+        "inferer": {"train": 1, "val": 2, "predict": 3},
+        "dataloaders": {"train": "a", "val": "b", "test": "c", "predict": "d"},
+        "metrics": {"train": "a", "val": "b", "test": "c"},
+        "adapters": {"train": {"batch": 1}, "predict": {"batch": 1}},
+        "postprocessing": {"val": 1, "predict": 2},
+    },
+    "args": {"fit": {"ckpt_path": "x"}, "predict": {"return_predictions": True}},
+}
+
+
+def test_is_native():
+    assert is_native({"system": None})
+    assert not is_native({"train": {}})
+    assert is_native({"system": {"model": "@net"}})
+    assert is_native({"system": {"_target_": "project.Module"}})
+    assert not is_native({"system": {"name": "scanner 3"}, "trainer": {"_target_": "SupervisedTrainer"}})
+    assert not is_native(["system"])
+
+
+@pytest.mark.parametrize(
+    ("stage", "modes", "kept"),
+    [
+        ("fit", {"train", "val"}, {"criterion", "optimizer", "scheduler"}),
+        ("validate", {"val"}, {"criterion"}),
+        ("test", {"test"}, set()),
+        ("predict", {"predict"}, set()),
+    ],
+)
+def test_a_stage_keeps_only_what_it_builds(stage, modes, kept):
+    system = pruned(FULL, stage)["system"]
+    assert set(system["dataloaders"]) == modes
+    for section in ("metrics", "adapters", "postprocessing", "inferer"):
+        assert set(system[section]) == modes & FULL["system"][section].keys()
+    assert {"criterion", "optimizer", "scheduler"} & system.keys() == kept
+    assert pruned(FULL, stage)["args"] == {stage: FULL["args"].get(stage, {})}
+
+
+def test_pruning_leaves_the_config_and_the_objects_in_it_alone():
+    thing = object()
+    config = {**FULL, "thing": thing}
+    result = pruned(config, "predict")
+    assert "train" in config["system"]["dataloaders"]
+    assert result["thing"] is thing
+    assert result["data"] is not config["data"]
+
+
+def test_a_section_that_is_a_reference_is_opened_so_that_it_can_be_pruned():
+    config = {
+        "sys": {"_target_": "monai_lighter.System", "model": "@net", "optimizer": 1, "dataloaders": "@loaders"},
+        "loaders": {"train": 1, "predict": 2},
+        "system": "@sys",
+        "trainer": "@run",
+        "run": {"max_epochs": 1},
+        "args": "@run_args",
+        "run_args": {"fit": {"ckpt_path": "last"}},
+    }
+    with_defaults(config, "/bundle")
+    assert config["sys"]["dataloaders"] == "@loaders"
+    assert config["trainer"]["max_epochs"] == "@run::max_epochs"
+    assert config["trainer"]["default_root_dir"] == "/bundle"
+    needed = pruned(config, "predict")
+    assert needed["system"] == {
+        "_target_": "monai_lighter.System",
+        "model": "@sys::model",
+        "dataloaders": {"predict": "@loaders::predict"},
+    }
+    assert pruned(config, "fit")["args"] == {"fit": "@run_args::fit"}
+
+
+def test_pruning_leaves_alone_what_is_no_section_by_mode():
+    config = {"system": {"inferer": {"_target_": "Inferer", "val": 1}, "dataloaders": "@loaders"}, "args": None}
+    assert pruned(config, "predict") == config
+    assert pruned({"system": "@other"}, "fit") == {"system": "@other"}
+
+
+def test_defaults():
+    config = {"system": {"model": 1}, "trainer": None}
+    with_defaults(config, "/bundle")
+    assert config["system"]["_target_"] == "monai_lighter.System"
+    assert config["trainer"] == {"_target_": "lightning.pytorch.Trainer", "default_root_dir": "/bundle"}
+
+
+def test_defaults_do_not_replace_what_is_given():
+    config = {"system": {"_target_": "my.System"}, "trainer": {"_target_": "my.Trainer", "default_root_dir": "x"}}
+    with_defaults(config, "/bundle")
+    assert config["system"]["_target_"] == "my.System"
+    assert config["trainer"] == {"_target_": "my.Trainer", "default_root_dir": "x"}
+    config = {"system": "@s", "trainer": "@t"}
+    with_defaults(config, "/bundle")
+    assert config == {"system": "@s", "trainer": "@t"}
+
+
+def test_plain_config():
+    config = {"_meta_": {"version": "1"}, "a": (1, None), 2: {"object": print}}
+    assert plain_config(config) == {"a": [1, None], "2": {"object": repr(print)}}
+
+
+@pytest.mark.parametrize(
+    ("id", "found"),
+    [
+        ("a::b", "a::b"),
+        ("c", "a"),
+        ("c::b", "a::b"),
+        ("d::0::x", "d::0::x"),
+        ("d::1::b", "a::b"),
+        ("d::-1", "a"),
+        ("d::9", None),
+        ("d::x", None),
+        ("a::missing", None),
+        ("old::b", "a::b"),
+        ("around", None),
+        ("expression::b", None),
+        ("text", "text"),
+    ],
+)
+def test_locate_follows_references(id, found):
+    config = {
+        "a": {"b": 1},
+        "c": "@a",
+        "d": [{"x": 1}, "@a"],
+        "old": "@d#1",
+        "around": "@around",
+        "expression": "$@a",
+        "text": "@a/b",
+    }
+    assert locate(config, id) == found

@@ -1,0 +1,43 @@
+import pytest
+from monai.data import SmartCacheDataset
+from parts import classification, loader, pairs, trainer
+
+from monai_lighter.system.datasets import SmartCache
+
+
+class Seen(SmartCacheDataset):
+    """Keeps which items were given."""
+
+    def __init__(self, count):
+        items = [(vector + 10 * number, label) for number, (vector, label) in enumerate(pairs(count))]
+        super().__init__(items, replace_rate=0.5, cache_num=count // 2, progress=False, copy_cache=False, shuffle=False)
+        self.given = set()
+
+    def __getitem__(self, index):
+        vector, label = super().__getitem__(index)
+        self.given.add(int(vector[0]) // 10)
+        return vector, label
+
+
+def test_every_item_has_its_turn(tmp_path):
+    data = Seen(8)
+    trainer(tmp_path, max_epochs=6).fit(classification(dataloaders={"train": loader(data)}))
+    assert data.given == set(range(8))
+    assert not data.is_started()
+
+
+def test_a_run_that_fails_leaves_no_thread(tmp_path):
+    data = Seen(8)
+
+    def fails(pred, target):
+        raise ArithmeticError("no loss")
+
+    with pytest.raises(ArithmeticError):
+        trainer(tmp_path).fit(classification(dataloaders={"train": loader(data)}, criterion=fails))
+    assert not data.is_started()
+
+
+def test_other_data_have_no_such_callback(tmp_path):
+    fit = trainer(tmp_path)
+    fit.fit(classification())
+    assert not any(isinstance(callback, SmartCache) for callback in fit.callbacks)

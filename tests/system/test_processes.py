@@ -1,0 +1,143 @@
+import csv
+import json
+import os
+import subprocess
+import sys
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+import torch
+from monai.data import DataLoader, MetaTensor
+from monai.metrics import DiceMetric
+from torch.utils.data import DistributedSampler
+
+from monai_lighter.system.processes import gathered, own_items, share_items, take
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Folder and results of the same script in one process and in two."""
+    result = []
+    for devices in (1, 2):
+        folder = tmp_path_factory.mktemp(f"devices_{devices}")
+        script = Path(__file__).with_name("ddp_run.py")
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+        done = subprocess.run(
+            [sys.executable, str(script), str(folder), str(devices)],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        result.append((folder, json.loads((folder / "results.json").read_text())))
+    return result
+
+
+class TestTwoProcesses:
+    @pytest.mark.parametrize("name", ["val 5", "test 5", "val 1", "test 1", "classified"])
+    def test_metrics_and_losses_are_those_of_one(self, runs, name):
+        one, two = (results[name] for _, results in runs)
+        for single, double in zip(one, two, strict=True):
+            assert single.keys() == double.keys()
+            epochs = [key for key in single if "/step" not in key]
+            assert len(epochs) >= 1
+            for key in epochs:
+                assert double[key] == pytest.approx(single[key], abs=1e-6, nan_ok=True), key
+
+    def test_metrics_of_monai_are_equal_bit_for_bit(self, runs):
+        one, two = (results["test 5"][0] for _, results in runs)
+        for name in ("dice", "classes", "classes/1", "classes/not_nans", "hd"):
+            key = f"test/metrics/{name}/epoch"
+            assert one[key] == two[key], key
+
+    @pytest.mark.parametrize("name", ["cases_5.csv", "cases_1.csv", "table.csv"])
+    def test_tables_are_one_and_the_same(self, runs, name):
+        tables = []
+        for folder, _ in runs:
+            with open(folder / name, newline="") as file:
+                tables.append(list(csv.reader(file)))
+            assert not list(folder.glob(".*part*"))
+        assert tables[0] == tables[1]
+        assert len(tables[0]) > 1
+
+    def test_every_prediction_has_its_file_although_the_names_are_the_same(self, runs):
+        tensors = []
+        for folder, _ in runs:
+            assert sorted(path.name for path in (folder / "files").iterdir()) == [
+                "T1.pt",
+                *(f"T1_{i}.pt" for i in range(1, 5)),
+            ]
+            files = [torch.load(path, weights_only=True) for path in (folder / "files").iterdir()]
+            tensors.append(torch.stack(sorted(files, key=lambda tensor: float(tensor.sum()))))
+        assert torch.allclose(*tensors, atol=1e-6)
+
+    def test_training_with_a_frozen_layer_logs_the_same_names(self, runs):
+        one, two = (results["fit"] for _, results in runs)
+        assert one == two
+        assert "val/metrics/classes/not_nans/epoch/dataloader_idx_1" in one
+
+    def test_best_and_last_weights_are_written_once(self, runs):
+        for folder, _ in runs:
+            assert sorted(path.name for path in (folder / "models").iterdir()) == ["model.pt", "model_last.pt"]
+
+
+class TestOwnItems:
+    @pytest.mark.parametrize("replicas", [1, 2, 3, 5])
+    @pytest.mark.parametrize("count", [1, 4, 7, 10])
+    @pytest.mark.parametrize("batch_size", [1, 2, 4])
+    def test_each_item_is_own_exactly_once(self, replicas, count, batch_size):
+        data, seen = list(range(count)), []
+        for rank in range(replicas):
+            sampler = DistributedSampler(data, replicas, rank, shuffle=False)
+            loader = DataLoader(data, batch_size, sampler=sampler)
+            for i, batch in enumerate(loader):
+                counts = own_items(loader, i)
+                own = batch if counts is None else take(batch, *counts)
+                seen += own.tolist()
+        assert sorted(seen) == data
+
+    def test_nothing_is_repeated_where_there_is_no_such_sampler(self):
+        assert own_items(DataLoader(range(4)), 0) is None
+        assert own_items([1, 2], 0) is None
+        sampler = DistributedSampler(range(5), 2, 1, shuffle=False, drop_last=True)
+        assert own_items(DataLoader(range(5), sampler=sampler), 1) is None
+
+
+class TestTake:
+    def test_from_batches_of_every_kind(self):
+        image = MetaTensor(torch.arange(6.0).reshape(3, 2), meta={"filename_or_obj": ["a", "b", "c"]})
+        batch = {"image": image, "name": ["a", "b", "c"], "scale": torch.tensor(2.0), "epoch": 3}
+        own = take(batch, 2, 3)
+        assert own["image"].shape == (2, 2)
+        assert own["name"] == ["a", "b"]
+        assert (own["scale"], own["epoch"]) == (2, 3)
+        assert [t.shape for t in take((torch.zeros(2, 4), torch.zeros(2)), 1, 2)] == [(1, 4), (1,)]
+        assert [t.shape for t in take([torch.zeros(2, 4), torch.zeros(2)], 1, 2)] == [(1, 4), (1,)]
+
+    def test_from_a_named_tuple(self):
+        Pair = namedtuple("Pair", ["image", "label"])
+        own = take(Pair(torch.zeros(2, 4), torch.zeros(2)), 1, 2)
+        assert own.image.shape == (1, 4)
+
+
+def test_alone_a_process_gathers_its_own_value():
+    assert gathered({"a": 1}) == [{"a": 1}]
+
+
+def test_items_are_shared_in_the_order_of_the_data(tmp_path, monkeypatch):
+    """Of three processes with 2, 1 and no case."""
+    metric = DiceMetric()
+    metric.extend(torch.tensor([[0.0], [3.0]]))
+    torch.distributed.init_process_group("gloo", f"file://{tmp_path}/group", rank=0, world_size=1)
+    try:
+        own = gathered([[torch.tensor([0.0]), torch.tensor([3.0])]])
+        assert own == [[[torch.tensor([0.0]), torch.tensor([3.0])]]]
+        others = [[[torch.tensor([1.0])]], []]
+        monkeypatch.setattr("monai_lighter.system.processes.gathered", lambda value: [value, *others])
+        share_items(metric)
+    finally:
+        torch.distributed.destroy_process_group()
+    assert metric.get_buffer().flatten().tolist() == [0.0, 1.0, 3.0]
+    assert float(metric.aggregate()) == pytest.approx(4 / 3)
