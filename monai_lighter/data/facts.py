@@ -12,7 +12,7 @@ from monai.data import MetaTensor
 from monai.utils import MetaKeys
 from torch import Tensor
 
-from monai_lighter.data.headers import StoredHeader, is_usable
+from monai_lighter.data.headers import StoredHeader, is_usable, orientation
 
 __all__ = ["ImageFacts", "Labels", "as_array", "is_image", "measure"]
 
@@ -47,7 +47,7 @@ class ImageFacts(NamedTuple):
         files: all of them, where several were stacked.
         shape: spatial shape, in voxels.
         channels: number of channels; of several volumes in time, these.
-        axes: number of axes as stored.
+        axes: number of axes: spatial ones, and one of channels or time where there are several.
         affine: ``(4, 4)`` voxel to mm as MONAI uses it; None where the image has no geometry.
         headers: of its files, as stored.
         low: smallest finite value; nan where there is none.
@@ -89,6 +89,11 @@ class ImageFacts(NamedTuple):
         """Whether there is an affine, and it can be used."""
         return self.affine is not None and is_usable(self.affine)
 
+    @property
+    def orientation(self) -> str:
+        """Axis codes such as ``RAS``, of a 2D image such as ``LP``; empty without a usable affine."""
+        return orientation(self.affine)[: len(self.shape)] if self.affine is not None and self.usable else ""
+
 
 def is_image(value: Any) -> bool:
     """Whether a value of an item is an image or a label map: an array of two or more axes."""
@@ -119,7 +124,7 @@ def measure(
     array = as_array(image)
     shape, channels = _shape(image, array)
     affine = _affine(image)
-    axes = len(headers[0].shape) if headers else len(shape) + (channels > 1)
+    axes = len(shape) + (channels > 1)
     facts = ImageFacts(key, files[0] if files else "", files, shape, channels, axes, affine, headers)
     flat = array.ravel(order="K")
     if not flat.size or flat.dtype.kind not in "biuf":
@@ -206,5 +211,5 @@ def _checksum(flat: np.ndarray) -> int:
     """CRC-32: with shape, range, mean and standard deviation beside it, two images that agree in all are one."""
     checksum = 0
     for chunk in _chunks(flat):
-        checksum = zlib.crc32(np.ascontiguousarray(chunk).view(np.uint8), checksum)
+        checksum = zlib.crc32(np.ascontiguousarray(chunk).data.cast("B"), checksum)
     return checksum

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import csv
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["ERROR", "NOTE", "CaseFinding"]
+__all__ = ["ERROR", "NOTE", "CaseFinding", "shortened", "write_table"]
 
+SHOWN = 10
+"""Findings of one kind in a mode that are printed."""
 ERROR, NOTE = "error", "note"
 
 
@@ -42,3 +49,30 @@ class CaseFinding(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.level}: {self.id}: {self.sentence}. {self.hint}"
+
+
+def shortened(findings: Sequence[CaseFinding]) -> Iterator[str]:
+    """Findings one a line; of more than ten of one kind in a mode the first, and how many there are."""
+    totals = Counter((finding.level, finding.kind, finding.mode) for finding in findings)
+    shown: Counter[tuple[str, str, str]] = Counter()
+    for finding in findings:
+        group = (finding.level, finding.kind, finding.mode)
+        shown[group] += 1
+        if shown[group] <= SHOWN:
+            yield str(finding)
+        elif shown[group] == SHOWN + 1:
+            more = f"{totals[group] - SHOWN} more of this kind ({finding.kind})"
+            yield f"{finding.level}: {finding.id}: {more}. --json and --csv FILE give them all."
+
+
+def write_table(findings: Sequence[CaseFinding], file: str) -> None:
+    """Writes findings as csv, a row each, with the columns of `CaseFinding`. The file is complete, or what it was before."""
+    partial = f"{file}.{os.getpid()}.partial"
+    try:
+        with open(partial, "w", newline="", encoding="utf-8") as opened:
+            writer = csv.writer(opened, lineterminator="\n")
+            writer.writerow(CaseFinding._fields)
+            writer.writerows(findings)
+        os.replace(partial, file)
+    finally:
+        Path(partial).unlink(missing_ok=True)

@@ -44,7 +44,7 @@ class CaseFacts(NamedTuple):
     """What is kept of a case.
 
     Attributes:
-        index: in the data of its mode.
+        position: in the data of its mode.
         keys: of the item as given.
         files: key to the paths that it gives.
         images: that were loaded.
@@ -55,7 +55,7 @@ class CaseFacts(NamedTuple):
         times: how often the case is in the data.
     """
 
-    index: int
+    position: int
     keys: tuple[str, ...]
     files: dict[str, tuple[str, ...]]
     images: tuple[ImageFacts, ...]
@@ -94,11 +94,11 @@ class Loading:
         self.optional = tuple(str(key) for each in readers if each.allow_missing_keys for key in each.keys)
         self._own = threading.local()
 
-    def examine(self, index: int, case: Any, labels: Sequence[str], times: int = 1) -> CaseFacts:
+    def examine(self, position: int, case: Any, labels: Sequence[str], times: int = 1) -> CaseFacts:
         """Loads a case and looks at it; what cannot be loaded is part of what is found.
 
         Args:
-            index: of the case.
+            position: of the case in the data.
             case: item of the data.
             labels: keys of entries that are label maps.
             times: how often the case is in the data.
@@ -124,7 +124,7 @@ class Loading:
         numbers = {key: number for key, value in loaded.items() if (number := _number(value)) is not None}
         texts = {str(key): str(value) for key, value in given.items() if isinstance(value, (str, int))}
         keys = tuple(map(str, case)) if isinstance(case, Mapping) else ()
-        return CaseFacts(index, keys, files, images, numbers, texts, blank, tuple(unreadable), times)
+        return CaseFacts(position, keys, files, images, numbers, texts, blank, tuple(unreadable), times)
 
     def _transforms(self) -> tuple[list[tuple[Any, Compose | None]], list[HeaderReader]]:
         """The loading transforms of this thread, with readers that keep headers: readers remember what they read."""
@@ -136,8 +136,8 @@ class Loading:
                 if isinstance(loader, LoadImage):
                     for n, reader in enumerate(loader.readers):
                         if type(reader) is NibabelReader:
-                            loader.readers[n] = HeaderReader(reader)
-                            readers.append(loader.readers[n])
+                            readers.append(HeaderReader(reader))
+                            loader.readers[n] = readers[-1]
             self._own.chain, self._own.readers = chain, readers
         return self._own.chain, self._own.readers
 
@@ -176,7 +176,9 @@ def _flat(transform: Any, outer: Compose | None = None) -> Iterator[tuple[Any, C
 def _applied(chain: Sequence[tuple[Callable, Compose | None]], case: Any) -> Any:
     item = dict(case) if isinstance(case, Mapping) else case
     for transform, compose in chain:
-        mapped = {} if compose is None else {"map_items": compose.map_items, "unpack_items": compose.unpack_items}
+        mapped: dict[str, Any] = (
+            {} if compose is None else {"map_items": compose.map_items, "unpack_items": compose.unpack_items}
+        )
         item = apply_transform(transform, item, lazy=False, **mapped)
     return item
 
