@@ -47,7 +47,7 @@ class ImageFacts(NamedTuple):
         files: all of them, where several were stacked.
         shape: spatial shape, in voxels.
         channels: number of channels; of several volumes in time, these.
-        axes: number of axes: spatial ones, and one of channels or time where there are several.
+        axes: number of axes: spatial ones, and one of channels or time where a file has several.
         affine: ``(4, 4)`` voxel to mm as MONAI uses it; None where the image has no geometry.
         headers: of its files, as stored.
         low: smallest finite value; nan where there is none.
@@ -124,7 +124,7 @@ def measure(
     array = as_array(image)
     shape, channels = _shape(image, array)
     affine = _affine(image)
-    axes = len(shape) + (channels > 1)
+    axes = len(shape) + (channels > 1 and len(files) < 2)
     facts = ImageFacts(key, files[0] if files else "", files, shape, channels, axes, affine, headers)
     flat = array.ravel(order="K")
     if not flat.size or flat.dtype.kind not in "biuf":

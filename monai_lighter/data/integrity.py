@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import time
@@ -11,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from lightning.pytorch.utilities import rank_zero_only
 from monai.bundle.config_item import ComponentLocator
 from tqdm import tqdm
 
@@ -23,8 +25,11 @@ from monai_lighter.data.one_case import Cases, case_findings
 from monai_lighter.data.sources import CaseSource, Sources, find_sources
 from monai_lighter.data.summary import summarize
 from monai_lighter.data.tables import table_flaws
+from monai_lighter.errors import ConfigError, Finding
 
-__all__ = ["DataCheck", "check_cases"]
+__all__ = ["DataCheck", "check_cases", "require_sound_cases"]
+
+logger = logging.getLogger(__name__)
 
 WORKERS = 8
 """Most cases that are loaded at the same time."""
@@ -83,6 +88,26 @@ class DataCheck:
     def notes(self) -> list[CaseFinding]:
         """Findings that need not be wrong."""
         return [finding for finding in self.findings if finding.level == NOTE]
+
+
+@rank_zero_only
+def require_sound_cases(config: dict, locator: ComponentLocator, modes: Collection[str]) -> None:
+    """Checks the cases of a native config, in the first process alone, and logs the notes.
+
+    Args:
+        config: as for `DataCheck`.
+        locator: MONAI's map from short class names to modules.
+        modes: whose cases are read.
+
+    Raises:
+        ConfigError: what is wrong with them, all at once.
+    """
+    done = DataCheck(config, locator, True, modes)
+    for note in done.notes:
+        logger.warning(str(note))
+    if done.errors:
+        raise ConfigError(Finding(each.id, each.sentence, each.hint) for each in done.errors)
+    logger.info("%d cases checked in %.1f s: nothing is wrong with them.", done.cases, done.seconds)
 
 
 def _cores() -> int:

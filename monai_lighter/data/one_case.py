@@ -92,8 +92,9 @@ def _unreadable(cases: Cases, name: str, each: Unreadable) -> Iterator[CaseFindi
     kind, problem, hint = "unreadable", f"cannot be read: {each.cause}", "Mend or replace the file."
     if each.file and not path.exists():
         problem, hint, value = "is not there", "Mend the path, or put the file there.", "no file"
-    elif each.file and path.is_dir() and "DICOM" not in each.cause:
-        hint, value = "A folder is no image: is a cell of the table, or an entry of the list, blank?", "a folder"
+    elif each.file and path.is_dir():
+        value = "a folder"
+        hint = "A folder with no DICOM series is no image: is a cell of the table, or an entry of the list, blank?"
     elif each.file and path.is_file() and not path.stat().st_size:
         kind, problem, value = "empty", "is empty, 0 bytes", "0 bytes"
         hint = "Copy or export the file again."

@@ -30,6 +30,7 @@ from monai_lighter.config.stages import (
     STAGES,
     SYSTEM_TARGET,
     TOP_LEVEL,
+    checks_data,
     is_native,
     no_run,
     other_run_ids,
@@ -132,7 +133,8 @@ class Check:
         inner = self._native(config) if native else self._engines(config)
         unknown = [f"`@{finding.id}" for finding in bad]
         found += [*bad, *(one for one in inner if not any(reference in one.problem for reference in unknown))]
-        unused = unused_overrides([given, config], added, {*TOP_LEVEL, self.run_id, *self.others, *RUN_IDS})
+        own = ("data",) if checks_data(config) else ()
+        unused = unused_overrides([given, config], added, {*TOP_LEVEL, *own, self.run_id, *self.others, *RUN_IDS})
         found += [Note(*finding) for finding in unused]
         found += [*self._misnamed(config, given, native), *missing_paths(given, self.bundle)]
         packages = missing_packages(config.get(ConfigParser.meta_key) or {})
