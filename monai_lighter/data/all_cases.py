@@ -16,7 +16,7 @@ import numpy as np
 from monai_lighter.data.expected import Expected, changing
 from monai_lighter.data.facts import ImageFacts
 from monai_lighter.data.findings import ERROR, NOTE, CaseFinding
-from monai_lighter.data.headers import in_mm
+from monai_lighter.data.headers import in_mm, spacing
 from monai_lighter.data.loading import CaseFacts
 from monai_lighter.data.one_case import Cases, is_split, judges, sizes
 
@@ -33,6 +33,7 @@ SUBJECT = re.compile(
 )
 """How a path names a subject: as BIDS does, or with a number."""
 SUBJECT_KEYS = re.compile(r"^(subject|patient|participant)([-_ ]?id)?$", re.I)
+AXES = {"L": 0, "R": 0, "P": 1, "A": 1, "I": 2, "S": 2}
 TRAINS = "train"
 
 
@@ -70,10 +71,9 @@ def canonical(image: ImageFacts) -> tuple[tuple[float, ...], tuple[int, ...]]:
     if not image.usable or rank > 3:
         return (), image.shape
     assert image.affine is not None
-    lengths = np.linalg.norm(image.affine[:3, :3], axis=0)
-    axes = np.abs(image.affine[:3, :3] / lengths)
-    order = sorted(range(rank), key=lambda axis: int(np.argmax(axes[:, axis])))
-    return tuple(float(lengths[axis]) for axis in order), tuple(image.shape[axis] for axis in order)
+    lengths = spacing(image.affine)
+    order = sorted(range(rank), key=lambda axis: AXES.get(image.orientation[axis], axis))
+    return tuple(lengths[axis] for axis in order), tuple(image.shape[axis] for axis in order)
 
 
 Named = Sequence[tuple[str, ImageFacts]]

@@ -18,8 +18,10 @@ __all__ = ["ImageFacts", "Labels", "as_array", "is_image", "measure"]
 
 CHUNK = 1 << 18
 """Voxels looked at at once, which is what a core's cache holds."""
-SAMPLE = 1 << 15
-"""Voxels of an image, evenly spread, from which mean and percentiles are taken."""
+SAMPLE = 1 << 14
+"""Voxels of an image, evenly spread, from which mean and percentiles are taken; of one with fewer than twice as many all."""
+FEW = 16
+"""Values up to which comparing with each is faster than counting them all at once."""
 MANY = 1 << 16
 """Values of a label beyond which it is no label map."""
 
@@ -57,7 +59,8 @@ class ImageFacts(NamedTuple):
         mean: of a sample of the finite voxels.
         std: of that sample.
         percentiles: the 0.5th and 99.5th of that sample.
-        content: what two images share if they are one; empty where all voxels have one value, as labels of several cases may.
+        content: what two images share if they are one: shape, range, sum of all voxels and checksum of the sample; empty
+            where all voxels have one value, as labels of several cases may.
         labels: values, of a label map.
     """
 
@@ -132,14 +135,16 @@ def measure(
     low, high, nans, infs = _range(flat)
     kept: dict[str, Any] = {}
     if label:
-        kept["labels"] = _labels(flat, low, high)
-    sample = flat[:: (flat.size // SAMPLE) | 1].astype(np.float64)
-    sample = sample[np.isfinite(sample)]
-    if sample.size:
-        few = tuple(float(value) for value in np.percentile(sample, (0.5, 99.5)))
-        kept |= {"mean": float(sample.mean()), "std": float(sample.std()), "percentiles": few}
+        kept["labels"] = _labels(flat, low, high, gaps=nans + infs > 0)
+    spread = np.ascontiguousarray(flat[:: (flat.size // SAMPLE) | 1])
     if low < high:
-        kept["content"] = (array.shape, low, high, kept["mean"], kept["std"], _checksum(flat))
+        kept["content"] = (array.shape, low, high, float(flat.sum()), zlib.crc32(spread.data.cast("B")))
+    sample = spread if spread.dtype.kind != "f" or not nans + infs else spread[np.isfinite(spread)]
+    if sample.size:
+        ordered = np.sort(sample)
+        few = tuple(float(ordered[round(share * (sample.size - 1))]) for share in (0.005, 0.995))
+        mean, std = float(sample.mean(dtype=np.float64)), float(sample.std(dtype=np.float64))
+        kept |= {"mean": mean, "std": std, "percentiles": few}
     return facts._replace(low=low, high=high, nans=nans, infs=infs, **kept)
 
 
@@ -186,30 +191,25 @@ def _range(flat: np.ndarray) -> tuple[float, float, int, int]:
     return (low, high, nans, infs) if low <= high else (float("nan"), float("nan"), nans, infs)
 
 
-def _labels(flat: np.ndarray, low: float, high: float) -> Labels:
+def _labels(flat: np.ndarray, low: float, high: float, gaps: bool) -> Labels:
     if not np.isfinite(low) or high - low >= MANY:
         return Labels({})
-    first = int(np.floor(low))
-    counts = np.zeros(int(np.ceil(high)) - first + 1, np.int64)
+    first, last = int(np.floor(low)), int(np.ceil(high))
+    counts = np.zeros(last - first + 1, np.int64)
     broken: set[float] = set()
     voxels = 0
+    small = np.uint8 if first >= 0 and last < 256 else np.int64
     for chunk in _chunks(flat):
-        finite = chunk if chunk.dtype.kind in "biu" else chunk[np.isfinite(chunk)]
-        values = finite.astype(np.int64)
-        if finite.dtype.kind == "f":
+        finite = chunk[np.isfinite(chunk)] if gaps else chunk
+        values = finite.astype(small, copy=False)
+        if finite.dtype.kind == "f" and not (values == finite).all():
             whole = values == finite
-            if not whole.all():
-                voxels += int(whole.size - whole.sum())
-                broken.update(np.unique(finite[~whole])[:3].tolist())
-                values = values[whole]
-        counts += np.bincount(values - first, minlength=counts.size)
+            voxels += int(whole.size - whole.sum())
+            broken.update(np.unique(finite[~whole])[:3].tolist())
+            values = values[whole]
+        if counts.size <= FEW:
+            counts += [np.count_nonzero(values == value) for value in range(first, last + 1)]
+        else:
+            counts += np.bincount(values.astype(np.int64) - first, minlength=counts.size)
     found = {first + int(i): int(counts[i]) for i in np.flatnonzero(counts)}
     return Labels(found, tuple(sorted(broken)[:3]), voxels)
-
-
-def _checksum(flat: np.ndarray) -> int:
-    """CRC-32: with shape, range, mean and standard deviation beside it, two images that agree in all are one."""
-    checksum = 0
-    for chunk in _chunks(flat):
-        checksum = zlib.crc32(np.ascontiguousarray(chunk).data.cast("B"), checksum)
-    return checksum

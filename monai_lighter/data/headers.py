@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import nibabel as nib
 import numpy as np
 from monai.config import PathLike
 from monai.data import NibabelReader
-from monai.data.utils import affine_to_spacing, correct_nifti_header_if_necessary
+from monai.data.utils import correct_nifti_header_if_necessary
 from monai.utils import ensure_tuple
 
-__all__ = ["HeaderReader", "StoredHeader", "contradictions", "differences", "is_usable", "orientation"]
+__all__ = [
+    "HeaderReader",
+    "StoredHeader",
+    "contradictions",
+    "differences",
+    "in_mm",
+    "is_usable",
+    "orientation",
+    "spacing",
+]
 
 VOXELS = 0.05
 """Share of a voxel by which two grids may lie apart: headers are rounded to single precision."""
@@ -81,17 +92,39 @@ def _stored(image: Any) -> StoredHeader:
     return StoredHeader(tuple(image.shape), zooms, np.array(image.affine, float), forms["sform"], forms["qform"], unit)
 
 
+class _Grid(NamedTuple):
+    """What follows of an affine: whether it can be used, its spacing in mm, its axis codes."""
+
+    usable: bool
+    spacing: tuple[float, ...] = ()
+    codes: str = ""
+
+
+@lru_cache(maxsize=1 << 14)
+def _grid(values: bytes) -> _Grid:
+    """Of an affine ``(4, 4)`` of float64; remembered, as the images of a case share one and it is asked for often."""
+    affine = np.frombuffer(values).reshape(4, 4)
+    if not np.isfinite(affine).all():
+        return _Grid(False)
+    lengths = np.linalg.norm(affine[:3, :3], axis=0)
+    if not lengths.all() or abs(np.linalg.det(affine[:3, :3] / lengths)) < 1e-3:
+        return _Grid(False)
+    return _Grid(True, tuple(lengths.tolist()), "".join(code or "?" for code in nib.aff2axcodes(affine)))
+
+
 def is_usable(affine: np.ndarray) -> bool:
     """Whether an affine ``(4, 4)`` maps voxels to places: finite, and invertible at the scale of its own spacing."""
-    if not np.isfinite(affine).all():
-        return False
-    lengths = np.linalg.norm(affine[:-1, :-1], axis=0)
-    return bool((lengths > 0).all()) and abs(np.linalg.det(affine[:-1, :-1] / lengths)) > 1e-3
+    return _grid(affine.tobytes()).usable
 
 
 def orientation(affine: np.ndarray) -> str:
-    """Axis codes of an affine ``(4, 4)``, such as ``RAS``."""
-    return "".join(code or "?" for code in nib.aff2axcodes(affine))
+    """Axis codes of a usable affine ``(4, 4)``, such as ``RAS``."""
+    return _grid(affine.tobytes()).codes
+
+
+def spacing(affine: np.ndarray) -> tuple[float, ...]:
+    """Spacing of a usable affine ``(4, 4)`` along its axes, in mm."""
+    return _grid(affine.tobytes()).spacing
 
 
 def contradictions(header: StoredHeader) -> Iterator[tuple[str, str]]:
@@ -99,16 +132,14 @@ def contradictions(header: StoredHeader) -> Iterator[tuple[str, str]]:
 
     The sform must have the spacing that ``pixdim`` has, and the sform and the qform must say the same.
     """
-    size = len(header.zooms)
     if not is_usable(header.affine):
         return
     for name, affine in (("sform", header.sform), ("qform", header.qform)):
-        if affine is None or not is_usable(affine) or size < 1:
-            continue
-        spacing = affine_to_spacing(affine, r=size)
-        if not np.allclose(np.abs(header.zooms), spacing, rtol=SPACING, atol=1e-6):
-            yield "error", f"the {name} has a spacing of {in_mm(spacing)}, pixdim {in_mm(header.zooms)}"
-            return
+        if affine is not None and is_usable(affine):
+            own = spacing(affine)[: len(header.zooms)]
+            if not _alike([abs(zoom) for zoom in header.zooms], own):
+                yield "error", f"the {name} has a spacing of {in_mm(own)}, pixdim {in_mm(header.zooms)}"
+                return
     if header.sform is None or header.qform is None or not is_usable(header.qform):
         return
     differing = dict(differences(header.sform, header.qform, header.shape[:3]))
@@ -126,18 +157,24 @@ def differences(one: np.ndarray, other: np.ndarray, shape: Sequence[int]) -> Ite
         other: usable affine ``(4, 4)``.
         shape: of the spatial axes, in voxels.
     """
-    spacings = [affine_to_spacing(affine, r=3) for affine in (one, other)]
+    if np.array_equal(one, other):
+        return
     rank = max(min(len(shape), 3), 1)
-    alike = np.allclose(spacings[0][:rank], spacings[1][:rank], rtol=SPACING)
+    spacings = [spacing(affine)[:rank] for affine in (one, other)]
+    alike = _alike(*spacings)
     if not alike:
-        yield "spacing", f"{in_mm(spacings[0][:rank])} and {in_mm(spacings[1][:rank])}"
+        yield "spacing", f"{in_mm(spacings[0])} and {in_mm(spacings[1])}"
     codes = [orientation(affine)[:rank] for affine in (one, other)]
     if codes[0] != codes[1]:
         yield "orientation", f"{codes[0]} and {codes[1]}"
     if alike and codes[0] == codes[1]:
         apart = _farthest(one, other, shape)
-        if apart > VOXELS * float(np.min(spacings[0][:rank])):
+        if apart > VOXELS * min(spacings[0]):
             yield "affine", f"their corners lie up to {apart:.3g} mm apart"
+
+
+def _alike(one: Sequence[float], other: Sequence[float]) -> bool:
+    return all(math.isclose(a, b, rel_tol=SPACING, abs_tol=1e-6) for a, b in zip(one, other, strict=True))
 
 
 def _farthest(one: np.ndarray, other: np.ndarray, shape: Sequence[int]) -> float:

@@ -181,7 +181,7 @@ def all_of_two_channels(folder):
         folder.save(f"{case}/image.nii.gz", folder.random.normal(0, 1, (*SHAPE, 2)).astype(np.float32))
 
 
-def spacing(folder):
+def far_spacing(folder):
     folder.write("train_1", AFFINE @ np.diag([1, 1, 3.0, 1]))
 
 
@@ -255,7 +255,7 @@ PLANTED = {
         [("note", "contradicting affine", *at) for at in (AT_IMAGE, AT_LABEL)],
     ),
     "meters": (header(meters), [("note", "unit", *at) for at in (AT_IMAGE, AT_LABEL)]),
-    "spacing outlier": (spacing, [("note", "spacing outlier", *AT_IMAGE)]),
+    "spacing outlier": (far_spacing, [("note", "spacing outlier", *AT_IMAGE)]),
     "size outlier": (size, [("note", "size outlier", *AT_IMAGE)]),
     "orientations that stay": (other_orientation, [("note", "orientation", "", "")]),
     "the same content": (twice, [("error", "duplicate", "train_4", "image.nii.gz")]),
