@@ -20,6 +20,8 @@ CHUNK = 1 << 18
 """Voxels looked at at once, which is what a core's cache holds."""
 SAMPLE = 1 << 14
 """Voxels of an image, evenly spread, from which mean and percentiles are taken; of one with fewer than twice as many all."""
+SORTED = 1 << 12
+"""Of them, those from which percentiles are taken."""
 FEW = 16
 """Values up to which comparing with each is faster than counting them all at once."""
 MANY = 1 << 16
@@ -58,7 +60,7 @@ class ImageFacts(NamedTuple):
         infs: voxels that are infinite.
         mean: of a sample of the finite voxels.
         std: of that sample.
-        percentiles: the 0.5th and 99.5th of that sample.
+        percentiles: the 0.5th and 99.5th, of up to 4096 of that sample.
         content: what two images share if they are one: shape, range, sum of all voxels and checksum of the sample; empty
             where all voxels have one value, as labels of several cases may.
         labels: values, of a label map.
@@ -141,8 +143,8 @@ def measure(
         kept["content"] = (array.shape, low, high, float(flat.sum()), zlib.crc32(spread.data.cast("B")))
     sample = spread if spread.dtype.kind != "f" or not nans + infs else spread[np.isfinite(spread)]
     if sample.size:
-        ordered = np.sort(sample)
-        few = tuple(float(ordered[round(share * (sample.size - 1))]) for share in (0.005, 0.995))
+        ordered = np.sort(sample[:: sample.size // SORTED + 1])
+        few = tuple(float(ordered[round(share * (ordered.size - 1))]) for share in (0.005, 0.995))
         mean, std = float(sample.mean(dtype=np.float64)), float(sample.std(dtype=np.float64))
         kept |= {"mean": mean, "std": std, "percentiles": few}
     return facts._replace(low=low, high=high, nans=nans, infs=infs, **kept)

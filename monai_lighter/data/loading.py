@@ -15,7 +15,8 @@ from monai.transforms.traits import RandomizableTrait
 from monai.transforms.transform import apply_transform
 from torch import Tensor
 
-from monai_lighter.data.facts import ImageFacts, is_image, measure
+from monai_lighter.data.alignment import Shift, better_shift
+from monai_lighter.data.facts import ImageFacts, as_array, is_image, measure
 from monai_lighter.data.headers import HeaderReader, StoredHeader
 from monai_lighter.errors import in_short
 
@@ -52,6 +53,7 @@ class CaseFacts(NamedTuple):
         texts: key to a text that is no file, such as the name of a subject.
         blank: keys whose value is None, blank or not a number.
         unreadable: what could not be loaded.
+        shifts: key of a label to where it would lie better (`better_shift`).
         times: how often the case is in the data.
     """
 
@@ -63,6 +65,7 @@ class CaseFacts(NamedTuple):
     texts: dict[str, str]
     blank: tuple[str, ...]
     unreadable: tuple[Unreadable, ...]
+    shifts: dict[str, Shift]
     times: int = 1
 
 
@@ -124,7 +127,8 @@ class Loading:
         numbers = {key: number for key, value in loaded.items() if (number := _number(value)) is not None}
         texts = {str(key): str(value) for key, value in given.items() if isinstance(value, (str, int))}
         keys = tuple(map(str, case)) if isinstance(case, Mapping) else ()
-        return CaseFacts(position, keys, files, images, numbers, texts, blank, tuple(unreadable), times)
+        shifts = _shifts(loaded, labels)
+        return CaseFacts(position, keys, files, images, numbers, texts, blank, tuple(unreadable), shifts, times)
 
     def _transforms(self) -> tuple[list[tuple[Any, Compose | None]], list[HeaderReader]]:
         """The loading transforms of this thread, with readers that keep headers: readers remember what they read."""
@@ -134,6 +138,8 @@ class Loading:
             for each, _ in chain:
                 loader = each._loader if isinstance(each, LoadImaged) else each
                 if isinstance(loader, LoadImage):
+                    if loader.dtype is not None and np.dtype(loader.dtype).kind in "iub":
+                        loader.dtype = np.float32  # else what is no integer in a label is cut off before it is seen
                     for n, reader in enumerate(loader.readers):
                         if type(reader) is NibabelReader:
                             readers.append(HeaderReader(reader))
@@ -209,6 +215,19 @@ def files_in(value: Any) -> tuple[str, ...]:
     if isinstance(value, Path) or (isinstance(value, str) and ("/" in value or "\\" in value or Path(value).suffix)):
         return (str(Path(value).expanduser()),)
     return ()
+
+
+def _shifts(loaded: Mapping[str, Any], labels: Sequence[str]) -> dict[str, Shift]:
+    """Label maps of one channel that lie beside what the first image shows."""
+    arrays = {key: as_array(value) for key, value in loaded.items() if is_image(value)}
+    pictures = [array for key, array in arrays.items() if key not in labels and array.size]
+    found: dict[str, Shift] = {}
+    for key in labels:
+        label = arrays.get(key)
+        if pictures and label is not None and label.shape == pictures[0].shape and label.ndim > 2 and len(label) == 1:
+            shift = better_shift(pictures[0][0], label[0])
+            found |= {} if shift is None else {key: shift}
+    return found
 
 
 def _of_files(headers: Mapping[str, StoredHeader], files: Sequence[str]) -> tuple[StoredHeader, ...]:

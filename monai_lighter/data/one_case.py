@@ -68,6 +68,13 @@ def case_findings(cases: Cases, expected: Expected) -> Iterator[CaseFinding]:
             if key in cases.labels and judges(cases, expected, key):
                 yield from _number(cases, name, key, number, expected)
         yield from _pairs(cases, name, case.images)
+        for key, shift in case.shifts.items() if expected.judged else ():
+            way = f"moved by {shift.voxels:+d} voxels along axis {shift.axis}"
+            problem = (
+                f"the label follows the image better {way}: correlation {shift.correlation:.2f}, now {shift.before:.2f}"
+            )
+            hint = "Look at both: was one of them padded, cut or moved?"
+            yield cases.finding(NOTE, "alignment", problem, hint, way, name, next(iter(case.files.get(key, ())), ""))
 
 
 def sizes(shape: Sequence[int]) -> str:

@@ -170,6 +170,21 @@ def four(folder):
     folder.save(IMAGE, folder.random.normal(0, 1, (*SHAPE, 5)).astype(np.float32))
 
 
+def moved(folder):
+    """A label that was padded on one side and cut on the other, with the header of its image."""
+    label = folder.load(LABEL)
+    image = folder.load(IMAGE) + 100 * (label > 0)
+    folder.save(IMAGE, image.astype(np.float32))
+    folder.save(LABEL, np.pad(label, ((4, 0), (0, 0), (0, 0)))[:-4])
+
+
+def cast_on_reading(folder):
+    load, *others = folder.config["preprocessing"]
+    of_label = {**load, "keys": "label", "dtype": "$int"}
+    folder.config["preprocessing"] = [{**load, "keys": "image"}, of_label, *others]
+    folder.change(LABEL, lambda label: (label * 0.9999).astype(np.float32))
+
+
 def two(folder):
     """One slice as a 2D file."""
     for file in (IMAGE, LABEL):
@@ -210,6 +225,8 @@ PLANTED = {
     "another format": (short, [("error", "unreadable", *AT_IMAGE)]),
     "0 bytes": (lambda f: (f.root / IMAGE).write_bytes(b""), [("error", "empty", *AT_IMAGE)]),
     "a folder": (in_data(a_folder), [("error", "unreadable", "train_1", "train_1")]),
+    "a label that is moved": (moved, [("note", "alignment", *AT_LABEL)]),
+    "cut off when it is read": (cast_on_reading, [("error", "label value", *AT_LABEL)]),
     "shape": (
         lambda f: f.change(LABEL, lambda a: np.pad(a, ((4, 0), (0, 0), (0, 0)))),
         [("error", "shape", *AT_LABEL)],
