@@ -25,13 +25,10 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from monai.bundle.config_item import ComponentLocator
 from monai.transforms import Compose, LoadImaged
 
 from monai_lighter.data.integrity import DataCheck
 
-LOCATOR = ComponentLocator(excludes="monai_lighter")
-"""MONAI's map of class names, which a check of the config alone makes already."""
 SPLIT = {"train": 0.8, "val": 0.2}
 try:
     import resource
@@ -94,7 +91,7 @@ def check(content: dict, workers: int) -> None:
     Raises:
         RuntimeError: it found something, or did not read all.
     """
-    done = DataCheck(content, LOCATOR, True, workers=workers)
+    done = DataCheck(content, True, workers=workers)
     cases = sum(len(each["dataset"]["data"]) for each in content["system"]["dataloaders"].values())
     if done.findings or done.cases != cases:
         raise RuntimeError(f"{done.cases} of {cases} cases, {done.findings}")

@@ -16,7 +16,7 @@ from monai_lighter.data.integrity import DataCheck
 from monai_lighter.data.summary import summary_rows
 from monai_lighter.errors import ConfigError, Finding
 from monai_lighter.trace.trace import Trace
-from monai_lighter.workflow.prepare import Check
+from monai_lighter.workflow.prepare import Asked, Check, Prepared
 
 __all__ = ["check"]
 
@@ -67,12 +67,13 @@ def check(
     whole = data in (True, "check", "True")
     if data is not False and not whole:
         override["data"] = data
-    checks = [Check(each, override, run_id, init_id, final_id, workflow_type, meta_file) for each in config]
+    asked = Asked(run_id, init_id, final_id, workflow_type=workflow_type)
+    checks = [Check(each, override, asked, meta_file) for each in config]
+    stage = run_id if run_id in STAGES else None
     traces = [
-        Trace(each, run_id if run_id in STAGES else None, case) if trace and not each.errors else None
-        for each in checks
+        Trace(each.prepared, stage, case) if trace and each.prepared and not each.errors else None for each in checks
     ]
-    cases = [_cases(each) if whole and not each.errors else None for each in checks]
+    cases = [_cases(each.prepared, stage) if whole and each.prepared and not each.errors else None for each in checks]
     if csv is not None:
         write_table([finding for each in cases if each for finding in each.findings], csv)
     wrong = [*(each.errors for each in checks), *(each.errors for each in cases if each is not None)]
@@ -83,10 +84,10 @@ def check(
     return Printed("\n\n".join(as_text(*each) for each in zip(checks, traces, cases, strict=True)), found)
 
 
-def _cases(check: Check) -> DataCheck:
-    modes = MODES_OF_STAGE[check.run_id] if check.run_id in STAGES else MODES
-    built = [one.id for all_built in check.stages.values() for one in all_built]
-    return DataCheck(check.config, check.locator, check.native, modes, built)
+def _cases(prepared: Prepared, stage: str | None) -> DataCheck:
+    modes = MODES if stage is None else MODES_OF_STAGE[stage]
+    built = [one.id for components in prepared.built.values() for one in components]
+    return DataCheck(prepared.config, prepared.native, modes, built)
 
 
 def as_text(check: Check, trace: Trace | None = None, cases: DataCheck | None = None) -> str:
@@ -117,7 +118,7 @@ def as_json(check: Check, trace: Trace | None = None, cases: DataCheck | None = 
     ]
     stages = {
         stage: [{**built._asdict(), **check.place(built)._asdict()} for built in all_built]
-        for stage, all_built in check.stages.items()
+        for stage, all_built in check.built.items()
     }
     found = {"config": list(map(str, ensure_tuple(check.files))), **_counts(check), "rows": rows, "stages": stages}
     if trace is not None:
@@ -141,7 +142,7 @@ def _counts(check: Check) -> dict[str, int]:
 def _grouped(check: Check) -> list[dict[str, Any]]:
     """A row for each component, and one for all those in a list, with the stages that build them."""
     rows: dict[tuple[str, str], dict[str, Any]] = {}
-    for stage, all_built in check.stages.items():
+    for stage, all_built in check.built.items():
         groups: dict[str, list[Built]] = {}
         for built in all_built:
             parent, _, key = built.id.rpartition(ID_SEP_KEY)

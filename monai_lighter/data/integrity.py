@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_only
-from monai.bundle.config_item import ComponentLocator
 from tqdm import tqdm
 
 from monai_lighter.config.stages import MODES
@@ -43,7 +42,6 @@ class DataCheck:
 
     Args:
         config: with its macros expanded and its metadata; sections of a native config as ``with_defaults`` leaves them.
-        locator: MONAI's map from short class names to modules.
         native: whether the config has a ``system`` section.
         modes: of a native config, those to look at.
         built: of a config of engines, ids of the components that its run builds; empty for all.
@@ -59,7 +57,6 @@ class DataCheck:
     def __init__(
         self,
         config: dict,
-        locator: ComponentLocator,
         native: bool,
         modes: Collection[str] = MODES,
         built: Collection[str] = (),
@@ -67,7 +64,7 @@ class DataCheck:
     ) -> None:
         start = time.perf_counter()
         expected = expect(config)
-        sources = find_sources(config, locator, native, modes, built)
+        sources = find_sources(config, native, modes, built)
         count = _cores() if workers is None else workers
         all_cases = check_cases(sources.found, expected, count)
         found = [*_of_sources(sources), *_of_tables(sources, all_cases)]
@@ -91,18 +88,17 @@ class DataCheck:
 
 
 @rank_zero_only
-def require_sound_cases(config: dict, locator: ComponentLocator, modes: Collection[str]) -> None:
+def require_sound_cases(config: dict, modes: Collection[str]) -> None:
     """Checks the cases of a native config, in the first process alone, and logs the notes.
 
     Args:
         config: as for `DataCheck`.
-        locator: MONAI's map from short class names to modules.
         modes: whose cases are read.
 
     Raises:
         ConfigError: what is wrong with them, all at once.
     """
-    done = DataCheck(config, locator, True, modes)
+    done = DataCheck(config, True, modes)
     for note in done.notes:
         logger.warning(str(note))
     if done.errors:

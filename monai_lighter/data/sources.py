@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from lightning.pytorch.utilities.seed import isolate_rng
 from monai.bundle import ConfigParser
-from monai.bundle.config_item import ComponentLocator, ConfigComponent
+from monai.bundle.config_item import ConfigComponent
 from monai.bundle.utils import ID_SEP_KEY
 from monai.data import (
     CacheDataset,
@@ -28,6 +28,7 @@ from monai_lighter.check.targets import target_of
 from monai_lighter.config.items import at, items, locate, located
 from monai_lighter.config.stages import MODES
 from monai_lighter.errors import BundleError, in_short
+from monai_lighter.workflow.prepare import LOCATOR
 from monai_lighter.workflow.resolver import Resolver
 
 __all__ = ["CaseSource", "Sources", "find_sources"]
@@ -70,24 +71,21 @@ class Sources(NamedTuple):
     tables: dict[str, list[str]]
 
 
-def find_sources(
-    config: dict, locator: ComponentLocator, native: bool, modes: Collection[str] = MODES, built: Collection[str] = ()
-) -> Sources:
+def find_sources(config: dict, native: bool, modes: Collection[str] = MODES, built: Collection[str] = ()) -> Sources:
     """Builds the data and the transforms of every dataset that a config's loaders have.
 
     Random states are as the config's ``seed`` sets them, so that a split of the data is that of the run, and are put back.
 
     Args:
         config: with its macros expanded; sections of a native config as ``with_defaults`` leaves them.
-        locator: MONAI's map from short class names to modules.
         native: whether the config has a ``system`` section.
         modes: of a native config, those to look at.
         built: of a config of engines, ids of the components that its run builds; empty for all.
     """
-    parser = ConfigParser(_light(config, locator))
-    parser.locator = locator
+    parser = ConfigParser(_light(config))
+    parser.locator = LOCATOR
     sources = Sources([], [], [], {})
-    loaders = _native_loaders(config, modes) if native else _engine_loaders(config, locator, built)
+    loaders = _native_loaders(config, modes) if native else _engine_loaders(config, built)
     with isolate_rng():
         for mode, id in dict.fromkeys(loaders):
             resolver = parser.ref_resolver = Resolver()
@@ -165,7 +163,7 @@ def _of_loader(config: dict, id: str) -> Iterator[str]:
         yield where
 
 
-def _engine_loaders(config: dict, locator: ComponentLocator, built: Collection[str]) -> Iterator[tuple[str, str]]:
+def _engine_loaders(config: dict, built: Collection[str]) -> Iterator[tuple[str, str]]:
     """Datasets of the loaders that engines are given; where no engine is given one, all datasets that the run builds."""
     known = [id for id in built if locate(config, id) == id] or [id for id, _ in items(config) if id]
     taken = False
@@ -176,24 +174,24 @@ def _engine_loaders(config: dict, locator: ComponentLocator, built: Collection[s
                 taken = True
                 yield from ((mode, each) for each in _of_loader(config, f"{id}{ID_SEP_KEY}{name}"))
     for id in known if not taken else ():
-        target = _target(at(config, id), locator)
+        target = _target(at(config, id))
         if inspect.isclass(target) and issubclass(target, TorchDataset):
             yield id, id
 
 
-def _target(value: Any, locator: ComponentLocator) -> Any:
+def _target(value: Any) -> Any:
     name = value.get("_target_") if ConfigComponent.is_instantiable(value) else None
-    return target_of(name, locator) if isinstance(name, str) and not name.startswith(("$", "@")) else None
+    return target_of(name, LOCATOR) if isinstance(name, str) and not name.startswith(("$", "@")) else None
 
 
-def _light(config: Any, locator: ComponentLocator) -> Any:
+def _light(config: Any) -> Any:
     """A copy of a config whose datasets are their data and transform alone: nothing is cached, in memory or on disk."""
     if isinstance(config, list):
-        return [_light(value, locator) for value in config]
+        return [_light(value) for value in config]
     if not isinstance(config, dict):
         return config
-    copy = {key: _light(value, locator) for key, value in config.items()}
-    target = _target(config, locator)
+    copy = {key: _light(value) for key, value in config.items()}
+    target = _target(config)
     if target in PLAIN:
         kept = {key: copy[key] for key in ("data", "transform", *ConfigComponent.non_arg_keys) if key in copy}
         return {**kept, "_target_": _plain_dataset}

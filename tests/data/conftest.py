@@ -94,8 +94,8 @@ class Folder:
         file.write_text(yaml.safe_dump(self.config))
         check = Check(str(file))
         assert check.errors == []
-        built = [one.id for all_built in check.stages.values() for one in all_built]
-        return DataCheck(check.config, check.locator, check.native, built=built, **keywords)
+        built = [one.id for components in check.built.values() for one in components]
+        return DataCheck(check.prepared.config, check.prepared.native, built=built, **keywords)
 
     def found(self, **keywords):
         """``(level, kind, case, file)`` of every finding, with the names of folder and file alone."""

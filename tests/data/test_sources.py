@@ -16,8 +16,8 @@ pytestmark = pytest.mark.usefixtures("own_modules")
 def check(root, config="train", **override):
     done = Check(str(root / "configs" / f"{config}.yaml"), override)
     assert done.errors == []
-    built = [one.id for all_built in done.stages.values() for one in all_built]
-    return DataCheck(done.config, done.locator, done.native, built=built)
+    built = [one.id for components in done.built.values() for one in components]
+    return DataCheck(done.prepared.config, done.prepared.native, built=built)
 
 
 def short(done):
@@ -150,7 +150,7 @@ def test_arrays_are_looked_at_as_they_are(tmp_path):
     }
     (tmp_path / "predict.yaml").write_text(yaml.safe_dump(config))
     done = Check(str(tmp_path / "predict.yaml"))
-    found = DataCheck(done.config, done.locator, done.native)
+    found = DataCheck(done.prepared.config, done.prepared.native)
     assert [(each.kind, each.case) for each in found.findings] == [("constant", "item 0"), ("constant", "item 1")]
     assert found.summary["predict"]["images"]["image"]["size"] == [[4, 4, 4]] * 2
 

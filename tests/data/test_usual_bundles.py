@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("own_modules")
 def findings(root, config):
     check = Check(str(root / "configs" / f"{config}.yaml"))
     assert check.errors == []
-    done = DataCheck(check.config, check.locator, check.native)
+    done = DataCheck(check.prepared.config, check.prepared.native)
     assert done.cases
     return [str(finding) for finding in done.findings]
 
