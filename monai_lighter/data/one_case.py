@@ -131,7 +131,7 @@ def _image(cases: Cases, name: str, image: ImageFacts, expected: Expected) -> It
         return
     for count, kind, noun in ((image.nans, "NaN", "not a number"), (image.infs, "Inf", "infinite")):
         if count:
-            problem = f"{count} of {image.voxels} voxels are {noun}"
+            problem = f"is {noun} in {count} of {image.voxels} voxels"
             hint = "Replace them in the file: one makes all weights NaN."
             yield cases.finding(ERROR, kind, problem, hint, count, name, what)
     if image.headers:
@@ -175,7 +175,7 @@ def _labels(
 ) -> Iterator[CaseFinding]:
     if labels.broken:
         few = ", ".join(f"{value:.6g}" for value in labels.broken)
-        problem = f"{labels.broken_voxels} voxels of the label have a value that is no integer, such as {few}"
+        problem = f"the label has values that are no integers, such as {few}, in {_voxels(labels.broken_voxels)}"
         hint = "Round them where the file is written: what reads them as classes cuts off."
         yield cases.finding(ERROR, "label value", problem, hint, few, name, what)
     allowed = range(2) if image.channels > 1 and image.channels == expected.classes else expected.values
@@ -186,10 +186,15 @@ def _labels(
     if outside:
         few = ", ".join(map(str, outside[:5])) + (", …" if len(outside) > 5 else "")
         many = sum(present[value] for value in outside)
-        problem = f"{many} voxels of the label have the value {few}, the classes are {allowed[0]} to {allowed[-1]}"
+        where = f" in {_voxels(many)}" if many else ""
+        problem = f"the label has the value {few}{where}, the classes are {allowed[0]} to {allowed[-1]}"
         yield cases.finding(ERROR, "label value", problem, _hint_classes(expected), few, name, what)
     elif list(present) == [0] and not labels.broken:
         yield cases.finding(NOTE, "background", "the label is background alone", "Is that so?", 0, name, what)
+
+
+def _voxels(count: int) -> str:
+    return f"{count} voxel" if count == 1 else f"{count} voxels"
 
 
 def is_split(image: ImageFacts, expected: Expected) -> bool:

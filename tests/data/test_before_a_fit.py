@@ -41,7 +41,7 @@ def test_the_report_as_text(folder, command):
     said = "error: system::dataloaders::train::dataset: case train_1/image.nii.gz, "
     count = int((folder.load("train_1/label.nii.gz") == 5).sum())
     hint = "Map the values to the classes, or set their number (network_def::out_channels)."
-    sentence = f"{count} voxels of the label have the value 5, the classes are 0 to 2. {hint}"
+    sentence = f"the label has the value 5 in {count} voxels, the classes are 0 to 2. {hint}"
     assert said + f"{folder.root}/train_1/label.nii.gz: {sentence}" in output
     assert "note: system::dataloaders::train::dataset: case train_2/image.nii.gz" in output
     assert "size (voxels)" in output
@@ -118,7 +118,7 @@ def test_a_fit_of_faulty_cases_does_not_begin(folder, run):
     assert [each.id for each in raised.value.findings] == [
         f"system::dataloaders::{m}::dataset" for m in ("train", "val")
     ]
-    assert "have the value 5, the classes are 0 to 2. Map the values" in str(raised.value)
+    assert "the classes are 0 to 2. Map the values" in str(raised.value)
     assert "val_0/image.nii.gz: is not there." in str(raised.value)
     assert not (folder.root / "models").exists()
 
