@@ -103,7 +103,7 @@ def _tell(watched: _Watched) -> str:
     )
 
 
-def note_cases(mode: str, batch: Any, identifiers: Any, input: Any, pred: Any) -> list[str] | None:
+def note_cases(mode: str, batch: Any, identifiers: Any, input: Any, pred: Any, count: int) -> list[str] | None:
     """Names in the log the cases whose input or prediction is not finite.
 
     Args:
@@ -112,15 +112,16 @@ def note_cases(mode: str, batch: Any, identifiers: Any, input: Any, pred: Any) -
         identifiers: names of the items, or None.
         input: ``(B, C, H, W[, D])``, or lists or dicts of such.
         pred: as the network gave it.
+        count: of the items of the batch.
 
     Returns:
         A note for each item of the batch, empty for those that are finite; None where all are.
     """
-    of_input, of_pred = set(find_non_finite_rows(input)), set(find_non_finite_rows(pred))
+    of_input, of_pred = _find_cases(input, count), _find_cases(pred, count)
     if not of_input and not of_pred:
         return None
     names = [str(name) for name in identifiers] if identifiers is not None else name_rows(batch, input)
-    notes = [""] * max(len(names), *(i + 1 for i in of_input | of_pred))
+    notes = [""] * count
     for i in sorted(of_input | of_pred):
         held = [what for what, rows in (("input", of_input), ("prediction", of_pred)) if i in rows]
         notes[i] = f"{' and '.join(held)} not finite"
@@ -128,3 +129,9 @@ def note_cases(mode: str, batch: Any, identifiers: Any, input: Any, pred: Any) -
             f"{mode}: case {names[i] if i < len(names) else f'{i} of the batch'}: {notes[i]} (NaN or infinite)"
         )
     return notes
+
+
+def _find_cases(value: Any, count: int) -> set[int]:
+    """Cases that are not finite; all of the batch where it is a tensor that has no row for each case."""
+    rows = set(find_non_finite_rows(value, count))
+    return set(range(count)) if any(i >= count for i in rows) else rows

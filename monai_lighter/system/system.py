@@ -149,12 +149,13 @@ class System(Recorded, Optimized, FiniteLoss):
         pred = self.forward(source)
         losses = self._losses(mode, input, target, pred)
         total, losses = losses.get("total"), {name: loss.detach() for name, loss in losses.items()}
+        count = item_count(input)
         if mode == "train" and total is not None:
             self.watch_loss(total, batch, {"input": input, "target": target}, batch_idx)
-        notes = None if mode == "train" else note_cases(mode, batch, identifier, input, pred)
+        notes = None if mode == "train" else note_cases(mode, batch, identifier, source, pred, count)
         pred, target = self._postprocess(mode, batch, source, target, pred)
         values = self._update_metrics(mode, input, target, pred, dataloader_idx)
-        self._log(mode, losses, values, item_count(input), batch_idx, dataloader_idx)
+        self._log(mode, losses, values, count, batch_idx, dataloader_idx)
         try:
             input, target, pred = adapters["logging"](source, target, pred)
         except Exception as error:

@@ -1,5 +1,7 @@
 """Values that are not finite: a fit stops before they get into the weights, and the cases are named."""
 
+import csv
+
 import nibabel
 import numpy as np
 import pytest
@@ -9,10 +11,10 @@ from monai.data import DataLoader, Dataset
 from monai.losses import DiceCELoss
 from monai.networks.nets import UNet
 from monai.transforms import Compose, LoadImaged
-from parts import classification, trainer
+from parts import classification, classifier, loader, pairs, trainer
 from torch import nn
 
-from monai_lighter import System
+from monai_lighter import System, TableWriter
 from monai_lighter.errors import NonFiniteError
 from monai_lighter.system.finite import FiniteLoss, _Watched, note_cases
 
@@ -187,7 +189,28 @@ def test_cases_of_an_evaluation_are_named(tmp_path, cases, caplog):
 
 def test_notes(caplog):
     good, bad = torch.zeros(2, 1, 3), torch.tensor([[[0.0, 0, 0]], [[0, 0, torch.inf]]])
-    assert note_cases("predict", None, None, good, good) is None
-    assert note_cases("predict", None, ["a", "b"], bad, {"head": good}) == ["", "input not finite"]
-    assert note_cases("predict", None, None, good, (good, bad)) == ["", "prediction not finite"]
+    assert note_cases("predict", None, None, good, good, 2) is None
+    assert note_cases("predict", None, ["a", "b"], bad, {"head": good}, 2) == ["", "input not finite"]
+    assert note_cases("predict", None, None, good, (good, bad), 2) == ["", "prediction not finite"]
+    assert note_cases("predict", None, None, good, [bad.flip(0), bad], 2) == ["prediction not finite"] * 2
     assert "case 1 of the batch: prediction not finite" in caplog.text
+
+
+def test_a_list_with_an_entry_for_each_case():
+    images = [torch.zeros(1, 4, 5), torch.full((1, 3, 3), torch.nan), torch.zeros(1, 2, 2)]
+    boxes = [{"boxes": torch.zeros(2, 4)}, {"boxes": torch.zeros(0, 4)}, {"boxes": torch.full((1, 4), torch.inf)}]
+    assert note_cases("test", None, None, images, boxes, 3) == ["", "input not finite", "prediction not finite"]
+    rows = torch.tensor([0, 0, torch.nan])  # of no case in particular
+    assert note_cases("test", None, None, torch.zeros(2, 1), rows, 2) == ["prediction not finite"] * 2
+
+
+def test_cases_without_names_are_counted(tmp_path):
+    data = pairs(5)
+    data[2] = (torch.full((4,), torch.nan), 0)
+    table = TableWriter(tmp_path / "out.csv", lambda pred: int(pred.argmax()))
+    trainer(tmp_path, callbacks=[table]).predict(
+        System(classifier(), {"predict": loader(data)}), return_predictions=False
+    )
+    with open(tmp_path / "out.csv", newline="") as file:
+        rows = list(csv.reader(file))
+    assert [row[2] for row in rows] == ["note", "", "", "input and prediction not finite", "", ""]
