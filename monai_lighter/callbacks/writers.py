@@ -20,6 +20,7 @@ from monai.utils import optional_import
 from torch import Tensor
 
 from monai_lighter.errors import did_you_mean
+from monai_lighter.system.batches import split_outputs
 from monai_lighter.system.tensors import plain
 
 __all__ = ["BaseWriter", "FileWriter", "Table", "TableWriter"]
@@ -64,7 +65,12 @@ class BaseWriter(Callback, ABC):
 
     @abstractmethod
     def write(self, tensor: Any, identifier: Any) -> None:
-        """Writes one prediction ``(C, H, W[, D])`` or of any other shape, without batch dimension."""
+        """Writes one prediction ``(C, H, W[, D])`` or of any other shape, without batch dimension.
+
+        Args:
+            tensor: of one case; where the network has several heads, a tuple, list or dict with the case's part of each.
+            identifier: what names the case.
+        """
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if stage != "predict":
@@ -89,9 +95,8 @@ class BaseWriter(Callback, ABC):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        predictions, identifiers = outputs, None
-        if isinstance(outputs, Mapping):
-            predictions, identifiers = outputs["pred"], outputs.get("identifier")
+        predictions = split_outputs(outputs, batch)
+        identifiers = outputs.get("identifier") if isinstance(outputs, Mapping) else None
         if isinstance(identifiers, Tensor):
             identifiers = identifiers.tolist()
         if identifiers is None:
@@ -275,9 +280,13 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def as_number(tensor: Any) -> Any:
-    """A number for one element, nested lists for more."""
-    return tensor.item() if tensor.numel() == 1 else tensor.tolist()
+def as_number(pred: Any) -> Any:
+    """A number for one element, nested lists for more; of several heads, a list or a dict of these."""
+    if isinstance(pred, Mapping):
+        return {key: as_number(head) for key, head in pred.items()}
+    if isinstance(pred, (list, tuple)):
+        return [as_number(head) for head in pred]
+    return pred if not isinstance(pred, Tensor) else pred.item() if pred.numel() == 1 else pred.tolist()
 
 
 class TableWriter(BaseWriter):
@@ -289,7 +298,8 @@ class TableWriter(BaseWriter):
 
     Args:
         path: csv file.
-        writer: ``tensor`` (a number, or nested lists), or a function of a prediction that gives what stands in the table.
+        writer: ``tensor`` (a number, or nested lists; of several heads a list or dict of these), or a function of a prediction
+            that gives what stands in the table.
     """
 
     writers = {"tensor": as_number}

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from monai_lighter.errors.cases import describe_batch
 from monai_lighter.errors.marks import Mark
 
-__all__ = ["describe_shapes", "describe_values", "find_non_finite_rows", "list_facts", "name_rows"]
+__all__ = ["describe_shapes", "describe_values", "find_non_finite_rows", "is_non_finite", "list_facts", "name_rows"]
 
 MOST_ENTRIES = 4
 DIVISORS = (2, 4, 8, 16, 32, 64, 128)
@@ -80,29 +80,27 @@ def _name_row(names: Sequence[str], i: int) -> str:
     return names[i] if i < len(names) else f"item {i} of the batch"
 
 
-def find_non_finite_rows(value: Any, count: int | None = None) -> list[int]:
-    """Indices of the cases of a tensor ``(B, …)``, or of lists, tuples and dicts of such, that are not finite.
+def find_non_finite_rows(value: Any) -> list[int]:
+    """Indices of the cases of a tensor ``(B, …)``, or of heads and inputs of such, that are not finite.
 
     One pass over the values, without a copy of them: of sums, which are not finite where a value is not; where a sum is not,
     the values themselves decide, as a sum can also be too large.
-
-    Args:
-        value: what a part was given or gave.
-        count: B. With it, a list of as many entries that are not ``(B, …)`` each has an entry for each case: images of several
-            sizes, boxes.
     """
-    if isinstance(value, MetaTensor):
-        value = value.as_tensor()
     if isinstance(value, Tensor):
+        value = value.as_tensor() if isinstance(value, MetaTensor) else value
         rows = value.flatten(1) if value.ndim > 1 else value.reshape(-1, 1)
         return [i for i in _find_suspects(rows) if not rows[i].isfinite().all()]
     if isinstance(value, Mapping):
-        return find_non_finite_rows(tuple(value.values()), count)
-    if isinstance(value, list) and len(value) == count and not all(_is_batch(each, count) for each in value):
-        return [i for i, case in enumerate(value) if _is_non_finite(case)]
-    if isinstance(value, (list, tuple)):
-        return sorted({i for each in value for i in find_non_finite_rows(each, count)})
-    return []
+        value = tuple(value.values())
+    return sorted({i for each in value for i in find_non_finite_rows(each)}) if isinstance(value, (list, tuple)) else []
+
+
+def is_non_finite(case: Any) -> bool:
+    """Whether there is a value in one case, a tensor or lists, tuples and dicts of such, that is not finite."""
+    if isinstance(case, Tensor):
+        return bool(find_non_finite_rows(case.reshape(1, -1)))
+    parts = case.values() if isinstance(case, Mapping) else case if isinstance(case, (list, tuple)) else ()
+    return any(is_non_finite(part) for part in parts)
 
 
 def _find_suspects(rows: Tensor) -> list[int]:
@@ -111,19 +109,6 @@ def _find_suspects(rows: Tensor) -> list[int]:
         return []
     sums = rows.sum(1, dtype=torch.promote_types(rows.dtype, torch.float32)).tolist()
     return [i for i, total in enumerate(sums) if not math.isfinite(total)]
-
-
-def _is_batch(value: Any, count: int) -> bool:
-    if isinstance(value, MetaTensor) and not value.is_batch:
-        return False
-    return isinstance(value, Tensor) and value.shape[:1] == (count,)
-
-
-def _is_non_finite(case: Any) -> bool:
-    if isinstance(case, Tensor):
-        return bool(find_non_finite_rows(case.reshape(1, -1)))
-    parts = case.values() if isinstance(case, Mapping) else case if isinstance(case, (list, tuple)) else ()
-    return any(_is_non_finite(part) for part in parts)
 
 
 def describe_values(batch: Any, given: Mapping[str, Any]) -> list[str]:

@@ -14,8 +14,10 @@ from torch import Tensor
 
 from monai_lighter.errors import NonFiniteError
 from monai_lighter.errors.cases import describe_batch, join_names
-from monai_lighter.errors.diagnosis import describe_values, find_non_finite_rows, name_rows
+from monai_lighter.errors.diagnosis import describe_values, find_non_finite_rows, is_non_finite, name_rows
+from monai_lighter.system.batches import count_cases, split_cases
 from monai_lighter.system.processes import gathered
+from monai_lighter.system.tensors import plain
 
 __all__ = ["FiniteLoss", "note_cases"]
 
@@ -103,7 +105,7 @@ def _tell(watched: _Watched) -> str:
     )
 
 
-def note_cases(mode: str, batch: Any, identifiers: Any, input: Any, pred: Any, count: int) -> list[str] | None:
+def note_cases(mode: str, batch: Any, identifiers: Any, input: Any, pred: Any) -> list[str] | None:
     """Names in the log the cases whose input or prediction is not finite.
 
     Args:
@@ -112,16 +114,15 @@ def note_cases(mode: str, batch: Any, identifiers: Any, input: Any, pred: Any, c
         identifiers: names of the items, or None.
         input: ``(B, C, H, W[, D])``, or lists or dicts of such.
         pred: as the network gave it.
-        count: of the items of the batch.
 
     Returns:
         A note for each item of the batch, empty for those that are finite; None where all are.
     """
-    of_input, of_pred = _find_cases(input, count), _find_cases(pred, count)
+    of_input, of_pred = _find_cases(input, input), _find_cases(pred, input)
     if not of_input and not of_pred:
         return None
     names = [str(name) for name in identifiers] if identifiers is not None else name_rows(batch, input)
-    notes = [""] * count
+    notes = [""] * count_cases(input)
     for i in sorted(of_input | of_pred):
         held = [what for what, rows in (("input", of_input), ("prediction", of_pred)) if i in rows]
         notes[i] = f"{' and '.join(held)} not finite"
@@ -131,7 +132,8 @@ def note_cases(mode: str, batch: Any, identifiers: Any, input: Any, pred: Any, c
     return notes
 
 
-def _find_cases(value: Any, count: int) -> set[int]:
-    """Cases that are not finite; all of the batch where it is a tensor that has no row for each case."""
-    rows = set(find_non_finite_rows(value, count))
-    return set(range(count)) if any(i >= count for i in rows) else rows
+def _find_cases(value: Any, input: Any) -> set[int]:
+    """Cases that are not finite, of a tensor ``(B, …)`` at once; what has no entry for each case is every case's."""
+    if isinstance(value, Tensor) and value.shape[:1] == (count_cases(input),):
+        return set(find_non_finite_rows(value))
+    return {i for i, case in enumerate(split_cases(plain(value), input)) if is_non_finite(case)}

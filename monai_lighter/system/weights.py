@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import Module
 
 from monai_lighter.errors import ComponentError, NonFiniteError, in_short
+from monai_lighter.internals import COMPILED, get_compiled
 from monai_lighter.system.metrics import Metrics, lower_is_better
 from monai_lighter.system.tensors import plain
 
@@ -40,7 +41,8 @@ class ModelWeights(Callback):
     Args:
         path: file for the best weights. Default: ``models/model.pt`` in the Trainer's ``default_root_dir``.
         monitor: key metric, a logged name, of validation or (``train/…``) of a training epoch. Default: the first of
-            ``system::metrics::val``, else ``val/loss/epoch``. Without validation the weights of the last epoch are written.
+            ``system::metrics::val``, else ``val/loss/epoch``. An epoch in which it has no value (NaN) is not the best; where it
+            has none in any, and without validation, the weights of the last epoch are written.
         mode: ``min`` or ``max``. Default: ``min`` for losses, distances and errors and where torchmetrics says so, else
             ``max``.
         save_last: also write the weights of the last epoch, to ``NAME_last.pt`` beside the best.
@@ -146,6 +148,10 @@ class ModelWeights(Callback):
                 "not: lower the learning rate, or clip (trainer::gradient_clip_val)."
             )
         if self.best is None:
+            if self.monitor is not None:
+                logger.warning(
+                    f"{self.monitor} had no value in any epoch: none has the best weights, {self.path} are those of the last"
+                )
             self._write(state, self.path)
         if self.save_last:
             self._write(state, self._last)
@@ -214,8 +220,9 @@ def _find_network(module: LightningModule) -> tuple[Module, str]:
     """The network that is saved, and what its names begin with in the state dict of the LightningModule."""
     network = getattr(module, "model", module)
     prefix = "" if network is module else "model."
-    if hasattr(network, "_orig_mod"):  # as torch.compile wraps it
-        network, prefix = network._orig_mod, f"{prefix}_orig_mod."
+    compiled = get_compiled(network)
+    if compiled is not None:
+        network, prefix = compiled, f"{prefix}{COMPILED}."
     return network, prefix
 
 

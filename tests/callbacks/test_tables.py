@@ -1,15 +1,21 @@
 import csv
 
+import nibabel
+import numpy as np
 import pytest
 import torch
 from lightning.pytorch import Callback
-from monai.metrics import DiceMetric
+from monai.data import Dataset
+from monai.metrics import DiceMetric, HausdorffDistanceMetric
 from monai.networks.utils import one_hot
+from monai.transforms import AsDiscreted, LoadImaged
 from parts import classifier, items, loader, pairs, trainer
 from torch import nn
 from torchmetrics.classification import BinaryAccuracy
 
 from monai_lighter import BatchAdapter, CaseMetrics, System, TableWriter
+
+pytestmark = pytest.mark.slow
 
 
 def rows(path):
@@ -177,3 +183,65 @@ class TestCaseMetrics:
     def test_in_the_log_directory_of_a_logger(self, tmp_path):
         case_metrics(tmp_path, CaseMetrics(), items(2), logger=True)
         assert len(list(tmp_path.glob("lightning_logs/version_0/case_metrics_test.csv"))) == 1
+
+    def test_classes_and_loaders_have_their_names_and_distances_their_unit(self, tmp_path):
+        affine = np.diag([1.5, 2.0, 1, 1])
+        masks = [np.zeros((8, 8), np.uint8), np.zeros((8, 8), np.uint8)]
+        masks[0][2:5, 2:6] = masks[1][2:5, 3:7] = 1
+        data = []
+        for i in range(2):
+            item = {key: str(tmp_path / f"{key}_{i}.nii.gz") for key in ("image", "label")}
+            for mask, path in zip(masks, item.values(), strict=True):
+                nibabel.save(nibabel.Nifti1Image(mask, affine), path)
+            data.append(item)
+        load = LoadImaged(["image", "label"], ensure_channel_first=True)
+        known, plain = (
+            loader(Dataset(data, load)),
+            loader(Dataset([load(data[0])], lambda item: {k: v.as_tensor() for k, v in item.items()})),
+        )
+        system = System(
+            nn.Identity(),
+            {"test": {"site_a": known, "site_b": plain}},
+            metrics={
+                "test": {
+                    "dice": DiceMetric(include_background=False),
+                    "hd": HausdorffDistanceMetric(include_background=False),
+                }
+            },
+            postprocessing={"test": AsDiscreted(["pred", "label"], to_onehot=2)},
+            labels={0: "background", 1: "lesion"},
+        )
+        trainer(tmp_path, callbacks=[CaseMetrics(tmp_path / "x.csv")]).test(system, verbose=False)
+        table = rows(tmp_path / "x.csv")
+        assert table[0] == ["case", "loader", "metric", "class", "value", "unit"]
+        dice, distance = str(float(np.float32(0.75))), "2.0"  # one voxel of 2 mm along the second axis
+        paths = [item["image"] for item in data]
+        expected = [
+            [path, "site_a", *rest]
+            for path in paths
+            for rest in (["dice", "lesion", dice, ""], ["hd", "lesion", distance, "mm"])
+        ]
+        expected += [["0", "site_b", "dice", "lesion", dice, ""], ["0", "site_b", "hd", "lesion", "1.0", "voxels"]]
+        assert sorted(table[1:]) == sorted(expected)
+
+    def test_loaders_without_names_are_numbered(self, tmp_path):
+        system = System(
+            Threshold(),
+            {"test": [loader(items(3)), loader(items(1))]},
+            metrics={"test": {"dice": DiceMetric(include_background=False)}},
+            postprocessing={"test": lambda item: {**item, "label": one_hot(item["label"], 2, dim=0)}},
+        )
+        trainer(tmp_path, callbacks=[CaseMetrics(tmp_path / "x.csv")]).test(system, verbose=False)
+        assert [row[:2] for row in rows(tmp_path / "x.csv")[1:]] == [["0", "0"], ["0", "1"], ["1", "0"], ["2", "0"]]
+
+    def test_values_of_some_of_the_cases_name_none(self, tmp_path):
+        system = System(
+            Threshold(),
+            {"test": loader(items(2))},
+            metrics={"test": {"dice": DiceMetric(include_background=False)}},
+            adapters={
+                "test": {"metrics": lambda metric, input, target, pred: metric(pred[:1], one_hot(target[:1], 2))}
+            },
+        )
+        with pytest.raises(ValueError, match="metric 'dice' has values of 1 cases for a batch of 2"):
+            trainer(tmp_path, callbacks=[CaseMetrics(tmp_path / "x.csv")]).test(system, verbose=False)

@@ -19,7 +19,7 @@ from monai_lighter.errors import NonFiniteError
 def segmentation(count):
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 2, 1))
-    post = AsDiscreted(["pred", "label"], argmax=[True, False], to_onehot=2)
+    post = AsDiscreted(["pred", "label"], argmax=[True, False], to_onehot=3)  # class 2 is in no case
     data = items(count)
     if count > 3:
         data[3]["label"][:] = 0

@@ -189,19 +189,19 @@ def test_cases_of_an_evaluation_are_named(tmp_path, cases, caplog):
 
 def test_notes(caplog):
     good, bad = torch.zeros(2, 1, 3), torch.tensor([[[0.0, 0, 0]], [[0, 0, torch.inf]]])
-    assert note_cases("predict", None, None, good, good, 2) is None
-    assert note_cases("predict", None, ["a", "b"], bad, {"head": good}, 2) == ["", "input not finite"]
-    assert note_cases("predict", None, None, good, (good, bad), 2) == ["", "prediction not finite"]
-    assert note_cases("predict", None, None, good, [bad.flip(0), bad], 2) == ["prediction not finite"] * 2
+    assert note_cases("predict", None, None, good, good) is None
+    assert note_cases("predict", None, ["a", "b"], bad, {"head": good}) == ["", "input not finite"]
+    assert note_cases("predict", None, None, good, (good, bad)) == ["", "prediction not finite"]
+    assert note_cases("predict", None, None, good, [bad.flip(0), bad]) == ["prediction not finite"] * 2
     assert "case 1 of the batch: prediction not finite" in caplog.text
 
 
 def test_a_list_with_an_entry_for_each_case():
     images = [torch.zeros(1, 4, 5), torch.full((1, 3, 3), torch.nan), torch.zeros(1, 2, 2)]
     boxes = [{"boxes": torch.zeros(2, 4)}, {"boxes": torch.zeros(0, 4)}, {"boxes": torch.full((1, 4), torch.inf)}]
-    assert note_cases("test", None, None, images, boxes, 3) == ["", "input not finite", "prediction not finite"]
+    assert note_cases("test", None, None, images, boxes) == ["", "input not finite", "prediction not finite"]
     rows = torch.tensor([0, 0, torch.nan])  # of no case in particular
-    assert note_cases("test", None, None, torch.zeros(2, 1), rows, 2) == ["prediction not finite"] * 2
+    assert note_cases("test", None, None, torch.zeros(2, 1), rows) == ["prediction not finite"] * 2
 
 
 def test_cases_without_names_are_counted(tmp_path):

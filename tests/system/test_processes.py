@@ -1,5 +1,6 @@
 import csv
 import json
+import math
 import os
 import subprocess
 import sys
@@ -36,6 +37,8 @@ def runs(tmp_path_factory):
     return result
 
 
+@pytest.mark.slow
+@pytest.mark.xdist_group("runs in processes")
 class TestTwoProcesses:
     @pytest.mark.parametrize("name", ["val 5", "test 5", "val 1", "test 1", "classified"])
     def test_metrics_and_losses_are_those_of_one(self, runs, name):
@@ -52,6 +55,13 @@ class TestTwoProcesses:
         for name in ("dice", "classes", "classes/1", "classes/not_nans", "hd"):
             key = f"test/metrics/{name}/epoch"
             assert one[key] == two[key], key
+
+    def test_a_class_that_is_in_no_case_of_any_process_has_no_value(self, runs):
+        for _, results in runs:
+            result = {name.removeprefix("test/metrics/"): value for name, value in results["test 5"][0].items()}
+            assert math.isnan(result["classes/2/epoch"])
+            assert result["classes/not_nans/2/epoch"] == 0
+            assert result["classes/epoch"] == pytest.approx((result["classes/0/epoch"] + result["classes/1/epoch"]) / 2)
 
     @pytest.mark.parametrize("name", ["cases_5.csv", "cases_1.csv", "table.csv"])
     def test_tables_are_one_and_the_same(self, runs, name):
@@ -102,7 +112,7 @@ class TestOwnItems:
         data, seen = list(range(count)), []
         for rank in range(replicas):
             sampler = DistributedSampler(data, replicas, rank, shuffle=False)
-            loader = DataLoader(data, batch_size, sampler=sampler)
+            loader = DataLoader(data, batch_size, sampler=sampler, num_workers=0)
             for i, batch in enumerate(loader):
                 counts = own_items(loader, i)
                 own = batch if counts is None else take(batch, *counts)
