@@ -57,6 +57,7 @@ def weights(path):
     return torch.load(path, weights_only=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizers", [1, 2])
 def test_the_last_finite_weights_are_kept(tmp_path, cases, optimizers):
     trainer(tmp_path / "good").fit(segmentation(cases[:2], optimizers, "instance"))
@@ -71,6 +72,7 @@ def test_the_last_finite_weights_are_kept(tmp_path, cases, optimizers):
     assert not (tmp_path / "bad" / "models" / "model.pt").exists()
 
 
+@pytest.mark.slow
 def test_statistics_that_the_bad_batch_has_spoilt(tmp_path, cases):
     system = segmentation(cases)
     start = {name: value.clone() for name, value in system.model.state_dict().items()}
@@ -84,6 +86,7 @@ def test_statistics_that_the_bad_batch_has_spoilt(tmp_path, cases):
     assert not any(kept[name].equal(start[name]) for name in kept if name.endswith("conv.weight"))
 
 
+@pytest.mark.slow
 def test_the_best_weights_of_before_stay(tmp_path):
     class Late(nn.Module):
         def forward(self, pred, target):
@@ -97,6 +100,7 @@ def test_the_best_weights_of_before_stay(tmp_path):
     assert best["weight"].equal(last["weight"])
 
 
+@pytest.mark.slow
 def test_gradients_are_accumulated_up_to_the_bad_batch(tmp_path, cases):
     trainer(tmp_path / "good", accumulate_grad_batches=2).fit(segmentation(cases[:2], norm="instance"))
     with pytest.raises(NonFiniteError, match="batch 2"):
@@ -105,6 +109,7 @@ def test_gradients_are_accumulated_up_to_the_bad_batch(tmp_path, cases):
     assert all(value.equal(right[name]) for name, value in kept.items())
 
 
+@pytest.mark.slow
 def test_gradients_that_overflow_are_the_scalers(tmp_path):
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**24)
     system = classification()
@@ -131,6 +136,7 @@ def explode(pred, target):
     return Explodes.apply(nn.functional.cross_entropy(pred, target))
 
 
+@pytest.mark.slow
 def test_on_a_device_the_loss_is_judged_when_the_backward_pass_is_queued(tmp_path, monkeypatch):
     """The answer that is still on its way to the CPU when the step ends; here it has arrived."""
     order = []
@@ -154,6 +160,7 @@ def test_on_a_device_the_loss_is_judged_when_the_backward_pass_is_queued(tmp_pat
     assert system.model.weight.equal(before)
 
 
+@pytest.mark.slow
 def test_weights_that_are_not_finite_at_the_end(tmp_path):
     system = classification(train=2, criterion=explode)
     with pytest.raises(NonFiniteError, match="when the fit ended, bias, weight are not finite: not saved"):
@@ -161,6 +168,7 @@ def test_weights_that_are_not_finite_at_the_end(tmp_path):
     assert not list((tmp_path / "models").iterdir())
 
 
+@pytest.mark.slow
 def test_weights_that_are_not_finite_are_not_the_best(tmp_path):
     system = classification(train=2, criterion=lambda pred, target: explode(pred.nan_to_num(), target))
     with pytest.raises(NonFiniteError):
@@ -168,6 +176,7 @@ def test_weights_that_are_not_finite_are_not_the_best(tmp_path):
     assert not list((tmp_path / "models").iterdir())
 
 
+@pytest.mark.slow
 def test_a_buffer_that_is_infinite_on_purpose(tmp_path):
     class Masked(nn.Linear):
         def __init__(self):
@@ -178,6 +187,7 @@ def test_a_buffer_that_is_infinite_on_purpose(tmp_path):
     assert weights(tmp_path / "models" / "model.pt")["mask"] == -torch.inf
 
 
+@pytest.mark.slow
 def test_cases_of_an_evaluation_are_named(tmp_path, cases, caplog):
     loaders = {"val": DataLoader(Dataset(cases[1:3], LOAD), batch_size=2)}
     system = System(UNet(3, 1, 2, (4, 8), (2,)), loaders, criterion=DiceCELoss(to_onehot_y=True, softmax=True))
@@ -204,6 +214,7 @@ def test_a_list_with_an_entry_for_each_case():
     assert note_cases("test", None, None, torch.zeros(2, 1), rows) == ["prediction not finite"] * 2
 
 
+@pytest.mark.slow
 def test_cases_without_names_are_counted(tmp_path):
     data = pairs(5)
     data[2] = (torch.full((4,), torch.nan), 0)
