@@ -71,21 +71,24 @@ class FiniteLoss(LightningModule):
             finite, copied = finite.to("cpu", non_blocking=True), torch.cuda.Event()
             copied.record()
         place = f"epoch {self.current_epoch}, batch {batch_idx}"
-        self._watched = _Watched(finite, copied, loss.detach(), batch, given, place)
+        watched = _Watched(finite, copied, loss.detach(), batch, given, place)
         if on_cpu:
-            self._judge_loss()
+            _judge(watched)
+        else:
+            self._watched = watched
 
     def on_after_backward(self) -> None:
-        self._judge_loss()
+        watched = self._watched
+        if watched is not None:
+            self._watched = None
+            _judge(watched)
 
-    def _judge_loss(self) -> None:
-        watched, self._watched = self._watched, None
-        if watched is None:
-            return
-        if watched.copied is not None:
-            watched.copied.synchronize()
-        if not watched.finite:
-            raise NonFiniteError(_tell(watched))
+
+def _judge(watched: _Watched) -> None:
+    if watched.copied is not None:
+        watched.copied.synchronize()
+    if not watched.finite:
+        raise NonFiniteError(_tell(watched))
 
 
 def _tell(watched: _Watched) -> str:
