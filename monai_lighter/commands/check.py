@@ -9,11 +9,11 @@ from monai.bundle.utils import ID_SEP_KEY
 from monai.utils import ensure_tuple
 
 from monai_lighter.check.walk import Built
-from monai_lighter.commands.report import Printed, report
+from monai_lighter.commands.output import Printed, format_report
 from monai_lighter.config.stages import STAGES
 from monai_lighter.errors import ConfigError, Finding
 from monai_lighter.trace.trace import Trace
-from monai_lighter.workflow.prepare import Check
+from monai_lighter.workflow.prepare import Asked, Check
 
 __all__ = ["check"]
 
@@ -55,35 +55,36 @@ def check(
     """
     if not config:
         raise ConfigError([Finding("config", "must be a file, got none", "Name one: check configs/train.yaml.")])
-    checks = [Check(each, override, run_id, init_id, final_id, workflow_type, meta_file) for each in config]
+    asked = Asked(run_id, init_id, final_id, workflow_type=workflow_type)
+    checks = [Check(each, override, asked, meta_file) for each in config]
+    stage = run_id if run_id in STAGES else None
     traces = [
-        Trace(each, run_id if run_id in STAGES else None, case) if trace and not each.errors else None
-        for each in checks
+        Trace(each.prepared, stage, case) if trace and each.prepared and not each.errors else None for each in checks
     ]
     found = 2 if any(each.errors for each in checks) or any(each and each.error for each in traces) else 0
     if json:
-        reports = [as_json(*each) for each in zip(checks, traces, strict=True)]
+        reports = [_format_json(*each) for each in zip(checks, traces, strict=True)]
         return Printed(dumps(reports[0] if len(reports) == 1 else reports, indent=2, default=str), found)
-    return Printed("\n\n".join(as_text(*each) for each in zip(checks, traces, strict=True)), found)
+    return Printed("\n\n".join(_format_text(*each) for each in zip(checks, traces, strict=True)), found)
 
 
-def as_text(check: Check, trace: Trace | None = None) -> str:
+def _format_text(check: Check, trace: Trace | None = None) -> str:
     """Findings, one a line and with its place first, then what would be built."""
     lines = [f"{check.place(error)}: error: {error}" for error in check.errors]
     lines += [f"{check.place(note)}: note: {note}" for note in check.notes]
     summary = {"config": ", ".join(map(str, ensure_tuple(check.files))), **_counts(check)}
-    texts = [*lines, *([""] if lines else []), report(summary, _grouped(check))]
+    texts = [*lines, *([""] if lines else []), format_report(summary, _grouped(check))]
     if trace is not None:
         shown = [
             {**row._asdict(), "seconds": "" if row.seconds is None else f"{row.seconds:.3f}"} for row in trace.rows
         ]
         named = {f"step of {part}": f"{step['seconds']:.3f} s, {step['memory']}" for part, step in trace.steps.items()}
         outcome = {"error": trace.error} if trace.error else named
-        texts += ["", report({"trace": trace.stage, **outcome}, shown)]
+        texts += ["", format_report({"trace": trace.stage, **outcome}, shown)]
     return "\n".join(texts)
 
 
-def as_json(check: Check, trace: Trace | None = None) -> dict[str, Any]:
+def _format_json(check: Check, trace: Trace | None = None) -> dict[str, Any]:
     """``rows`` are the findings, ``stages`` what would be built in each, ``trace`` the way of the case."""
     rows = [
         {"level": level, **finding._asdict(), **check.place(finding)._asdict()}
@@ -92,7 +93,7 @@ def as_json(check: Check, trace: Trace | None = None) -> dict[str, Any]:
     ]
     stages = {
         stage: [{**built._asdict(), **check.place(built)._asdict()} for built in all_built]
-        for stage, all_built in check.stages.items()
+        for stage, all_built in check.built.items()
     }
     found = {"config": list(map(str, ensure_tuple(check.files))), **_counts(check), "rows": rows, "stages": stages}
     if trace is not None:
@@ -108,7 +109,7 @@ def _counts(check: Check) -> dict[str, int]:
 def _grouped(check: Check) -> list[dict[str, Any]]:
     """A row for each component, and one for all those in a list, with the stages that build them."""
     rows: dict[tuple[str, str], dict[str, Any]] = {}
-    for stage, all_built in check.stages.items():
+    for stage, all_built in check.built.items():
         groups: dict[str, list[Built]] = {}
         for built in all_built:
             parent, _, key = built.id.rpartition(ID_SEP_KEY)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -56,8 +57,12 @@ class FiniteLoss(LightningModule):
         Raises:
             NonFiniteError: on the CPU, a loss that is not finite.
         """
+        shared = self.trainer.world_size > 1 and dist.is_available() and dist.is_initialized()
+        on_cpu = loss.device.type == "cpu"
+        if loss.numel() != 1 or (on_cpu and not shared and math.isfinite(loss.item())):
+            return  # of a loss that is no scalar the backward pass says so
         finite = loss.detach().isfinite().all()
-        if self.trainer.world_size > 1 and dist.is_available() and dist.is_initialized():
+        if shared:
             finite = finite.to(torch.int32)
             dist.all_reduce(finite, dist.ReduceOp.MIN)
         copied = None
@@ -66,7 +71,7 @@ class FiniteLoss(LightningModule):
             copied.record()
         place = f"epoch {self.current_epoch}, batch {batch_idx}"
         self._watched = _Watched(finite, copied, loss.detach(), batch, given, place)
-        if loss.device.type == "cpu":
+        if on_cpu:
             self._judge_loss()
 
     def on_after_backward(self) -> None:

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import Module
 
 from monai_lighter.errors import ComponentError, NonFiniteError, in_short
+from monai_lighter.internals import COMPILED, get_compiled
 from monai_lighter.system.metrics import Metrics, lower_is_better
 from monai_lighter.system.tensors import plain
 
@@ -219,8 +220,9 @@ def _find_network(module: LightningModule) -> tuple[Module, str]:
     """The network that is saved, and what its names begin with in the state dict of the LightningModule."""
     network = getattr(module, "model", module)
     prefix = "" if network is module else "model."
-    if hasattr(network, "_orig_mod"):  # as torch.compile wraps it
-        network, prefix = network._orig_mod, f"{prefix}_orig_mod."
+    compiled = get_compiled(network)
+    if compiled is not None:
+        network, prefix = compiled, f"{prefix}{COMPILED}."
     return network, prefix
 
 

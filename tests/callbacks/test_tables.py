@@ -15,6 +15,8 @@ from torchmetrics.classification import BinaryAccuracy
 
 from monai_lighter import BatchAdapter, CaseMetrics, System, TableWriter
 
+pytestmark = pytest.mark.slow
+
 
 def rows(path):
     with open(path, newline="") as file:

@@ -49,7 +49,7 @@ def first_error(loader):
     return caught.value
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("dataset", "case"),
     [
@@ -90,6 +90,7 @@ def test_what_becomes_of_a_dataset_in_a_worker(monkeypatch, kind):
         assert dataset[1] == {"image": 1, "label": 0}
 
 
+@pytest.mark.slow
 def test_a_case_is_named_by_its_loader_where_there_are_several():
     good, bad = DataLoader(Plain(), batch_sampler=[[0]]), DataLoader(Plain(), num_workers=1)
     sources = name_cases(System(train={"a": good, "b": bad}, val=[good, bad], test="no loader"))
@@ -108,6 +109,7 @@ def test_a_loader_is_prepared_once_and_its_own_function_is_called():
     assert called == [3]
 
 
+@pytest.mark.slow
 def test_datasets_that_are_no_classes_of_torch_are_left_alone():
     loader = DataLoader([1, 2, 3], num_workers=1)
     name_cases(System(train=loader))
@@ -115,6 +117,7 @@ def test_datasets_that_are_no_classes_of_torch_are_left_alone():
     WorkerInit(lambda worker: None, "id")(0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [DataLoader, MonaiDataLoader])
 def test_random_transforms_differ_between_workers_and_epochs(kind):
     noise = Compose([RandGaussianNoised("image", prob=1.0)])

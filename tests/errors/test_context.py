@@ -59,6 +59,7 @@ def message(tmp_path, system, **keywords):
     return in_terms_of_config(caught.value) or ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("keywords", "start"),
     [
@@ -85,6 +86,7 @@ def test_a_part_of_the_system(tmp_path, keywords, start):
     assert message(tmp_path, classification(**keywords)).startswith(start)
 
 
+@pytest.mark.slow
 def test_where_and_on_what(tmp_path):
     lines = message(tmp_path, classification(model=Fails(4, 3))).splitlines()
     assert lines[1] == "in train batch 0"
@@ -92,6 +94,7 @@ def test_where_and_on_what(tmp_path):
     assert lines[3] == "with input (2, 4) float32"
 
 
+@pytest.mark.slow
 def test_postprocessing_and_a_scheduler(tmp_path):
     system = classification()
     system.scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(system.optimizer)
@@ -107,6 +110,7 @@ def test_postprocessing_and_a_scheduler(tmp_path):
     assert message(tmp_path, segmentation).startswith("system::postprocessing::train: ")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("keywords", "start"),
     [
@@ -265,6 +269,7 @@ def test_terminated():
     assert caught.value.code == 143
 
 
+@pytest.mark.slow
 def test_the_command_line(bundle, monai_bundle):
     arguments = ["fit", "--workflow", "monai_lighter.Workflow", "--config_file", "configs/train.yaml"]
     done = monai_bundle("run", *arguments, "--network_def::in_channels", "3", cwd=bundle)
@@ -288,6 +293,7 @@ class Slow(Callback):
 """
 
 
+@pytest.mark.slow
 def test_a_fit_that_is_terminated_has_an_exit_code(bundle):
     (bundle / "scripts").mkdir()
     (bundle / "scripts" / "slow.py").write_text(SLOW)

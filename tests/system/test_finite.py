@@ -14,7 +14,7 @@ from torch import nn
 
 from monai_lighter import System
 from monai_lighter.errors import NonFiniteError
-from monai_lighter.system.finite import note_cases
+from monai_lighter.system.finite import FiniteLoss, _Watched, note_cases
 
 LOAD = Compose([LoadImaged(["image", "label"], ensure_channel_first=True)])
 
@@ -127,6 +127,29 @@ class Explodes(torch.autograd.Function):
 
 def explode(pred, target):
     return Explodes.apply(nn.functional.cross_entropy(pred, target))
+
+
+def test_on_a_device_the_loss_is_judged_when_the_backward_pass_is_queued(tmp_path, monkeypatch):
+    """The answer that is still on its way to the CPU when the step ends; here it has arrived."""
+    order = []
+
+    class Copied:
+        def synchronize(self):
+            order.append("waited")
+
+    def watch(self, loss, batch, given, batch_idx):
+        order.append("step")
+        loss = loss.detach() * torch.nan
+        self._watched = _Watched(loss.isfinite(), Copied(), loss, batch, given, "epoch 0, batch 0")
+
+    monkeypatch.setattr(FiniteLoss, "watch_loss", watch)
+    system = classification()
+    system.on_before_backward = lambda loss: order.append("backward")
+    before = system.model.weight.detach().clone()
+    with pytest.raises(NonFiniteError, match="the loss is nan in epoch 0, batch 0"):
+        trainer(tmp_path).fit(system)
+    assert order == ["step", "backward", "waited"]
+    assert system.model.weight.equal(before)
 
 
 def test_weights_that_are_not_finite_at_the_end(tmp_path):

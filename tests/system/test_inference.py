@@ -47,6 +47,7 @@ WHOLE = {
 }
 
 
+@pytest.mark.slow
 class TestInferers:
     @pytest.mark.parametrize("mode", ["val", "test", "predict"])
     @pytest.mark.parametrize("name", WHOLE)

@@ -6,6 +6,8 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from monai_lighter import ModelWeights
 
+pytestmark = pytest.mark.slow
+
 LOADERS = [loader(pairs(5, seed=1)), loader(pairs(3, seed=2))]
 
 

@@ -23,7 +23,8 @@ def runs(tmp_path_factory):
     for devices in (1, 2):
         folder = tmp_path_factory.mktemp(f"devices_{devices}")
         script = Path(__file__).with_name("ddp_run.py")
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+        path = os.pathsep.join([str(script.parent.parent), os.environ.get("PYTHONPATH", "")])
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore", "PYTHONPATH": path}
         done = subprocess.run(
             [sys.executable, str(script), str(folder), str(devices)],
             env=environment,
@@ -36,6 +37,8 @@ def runs(tmp_path_factory):
     return result
 
 
+@pytest.mark.slow
+@pytest.mark.xdist_group("runs in processes")
 class TestTwoProcesses:
     @pytest.mark.parametrize("name", ["val 5", "test 5", "val 1", "test 1", "classified"])
     def test_metrics_and_losses_are_those_of_one(self, runs, name):
@@ -70,6 +73,16 @@ class TestTwoProcesses:
         assert tables[0] == tables[1]
         assert len(tables[0]) > 1
 
+    def test_a_loss_that_is_not_finite_ends_them_all(self, runs):
+        for (folder, _), batch_case in zip(runs, (1, 0), strict=True):
+            told = [path.read_text() for path in sorted(folder.glob("stopped_*.txt"))]
+            assert len(told) == (1 if folder == runs[0][0] else 2)
+            for text in told:
+                assert text.startswith("1 system::criterion: the loss")
+                assert f"the input of item {batch_case} of the batch is not finite: NaN in 4" in text
+            kept = torch.load(folder / "stopped" / "models" / "model_last.pt", weights_only=True)
+            assert kept["weight"].isfinite().all()
+
     def test_every_prediction_has_its_file_although_the_names_are_the_same(self, runs):
         tensors = []
         for folder, _ in runs:
@@ -99,7 +112,7 @@ class TestOwnItems:
         data, seen = list(range(count)), []
         for rank in range(replicas):
             sampler = DistributedSampler(data, replicas, rank, shuffle=False)
-            loader = DataLoader(data, batch_size, sampler=sampler)
+            loader = DataLoader(data, batch_size, sampler=sampler, num_workers=0)
             for i, batch in enumerate(loader):
                 counts = own_items(loader, i)
                 own = batch if counts is None else take(batch, *counts)

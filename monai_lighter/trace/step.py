@@ -15,15 +15,15 @@ from monai_lighter.system.inference import infer
 from monai_lighter.system.spacing import Compared
 from monai_lighter.system.system import System
 from monai_lighter.system.tensors import as_list, detach, plain
-from monai_lighter.trace.memory import measured
-from monai_lighter.trace.pipeline import first_loader, one_batch, watch
-from monai_lighter.trace.rows import Row, Rows, TraceError, named
+from monai_lighter.trace.memory import measure_step
+from monai_lighter.trace.pipeline import make_batch, take_loader, watch
+from monai_lighter.trace.rows import Row, Rows, TraceError, run_step
 
 __all__ = ["trace_stage"]
 
 
 def trace_stage(rows: Rows, parser: ConfigParser, stage: str) -> dict[str, Any]:
-    """Sends one case through each mode of a stage, as `System` has them, and measures one step of each.
+    """Send one case through each mode of a stage, as `System` has them, and measures one step of each.
 
     Args:
         rows: to which the trace is added.
@@ -45,7 +45,7 @@ def trace_stage(rows: Rows, parser: ConfigParser, stage: str) -> dict[str, Any]:
     steps: dict[str, Any] = {}
     for rows.part in modes:
         id = f"system::dataloaders::{rows.part}"
-        batch, case = one_batch(rows, parser, id, first_loader(system.dataloaders[rows.part]))
+        batch, case = make_batch(rows, parser, id, take_loader(system.dataloaders[rows.part]))
         steps[rows.part] = _Step(rows, system, trainer, rows.part).trace(batch, case)
     return steps
 
@@ -64,15 +64,15 @@ class _Step:
     def trace(self, batch: Any, case: Any) -> dict[str, Any]:
         rows, mode, system = self.rows, self.mode, self.system
         batch = move_data_to_device(self.precision.convert_input(batch), self.device)
-        source, given, names = named(f"system::adapters::{mode}::batch", case, self.adapters["batch"], batch)
+        source, given, names = run_step(f"system::adapters::{mode}::batch", case, self.adapters["batch"], batch)
         target = plain(given)
         with self._grad():
-            pred = rows.take(f"network {type(system.model).__name__}", self._forward, source, about=case)
+            pred = rows.run(f"network {type(system.model).__name__}", self._forward, source, about=case)
             if system.criterion is not None and mode in ("train", "val"):
                 compared = Compared(source, given, None)
-                rows.take("loss", system._losses, mode, plain(source), target, pred, compared, about=case)
-        self._metrics(source, *self._postprocess(batch, source, given, names, detach(pred)), case)
-        return measured(lambda: self._whole(source, given), self.device)
+                rows.run("loss", system._losses, mode, plain(source), target, pred, compared, about=case)
+        self._update_metrics(source, *self._postprocess(batch, source, given, names, detach(pred)), case)
+        return measure_step(lambda: self._run_whole(source, given), self.device)
 
     def _grad(self) -> Any:
         return nullcontext() if self.mode == "train" else torch.no_grad()
@@ -93,7 +93,7 @@ class _Step:
         first = make_items(batch, adapter, source, given, names, pred)[:1]
         return take_results([system.postprocessing[mode](item) for item in first], adapter, given)
 
-    def _metrics(self, source: Any, pred: Any, target: Any, case: Any) -> None:
+    def _update_metrics(self, source: Any, pred: Any, target: Any, case: Any) -> None:
         if self.mode not in self.system.records:
             return
         metrics, _ = self.system.records[self.mode].of_loader(0)
@@ -106,14 +106,14 @@ class _Step:
 
         if metrics.names:
             start = len(self.rows)
-            values = self.rows.take("metrics", update, about=case)
-            seconds = self.rows[start].seconds
+            values = self.rows.run("metrics", update, about=case)
+            seconds = [self.rows[start].seconds, *[None] * len(values)]
             self.rows[start:] = [
-                Row(self.mode, "metric", name, range=f"{float(value):.4g}") for name, value in values.items()
+                Row(self.mode, "metric", name, range=f"{float(value):.4g}", seconds=taken)
+                for (name, value), taken in zip(values.items(), seconds, strict=False)
             ]
-            self.rows[start] = self.rows[start]._replace(seconds=seconds)
 
-    def _whole(self, source: Any, given: Any) -> None:
+    def _run_whole(self, source: Any, given: Any) -> None:
         losses: dict[str, Any] = {}
         with self._grad():
             pred = self._forward(source)
