@@ -36,6 +36,7 @@ class CaseMetrics(Callback):
 
     Raises:
         ValueError: when an evaluation begins, a name that no metric of the mode has.
+        ConfigError: then, a path that another callback has, or at which a file is that is no such table.
     """
 
     def __init__(self, path: str | Path | None = None, metrics: list[str] | None = None) -> None:
@@ -60,7 +61,7 @@ class CaseMetrics(Callback):
         metrics = pl_module.metrics[pl_module.mode]
         self._has_unit = any(is_distance(metrics[name]) for name in self.metrics or present)
         loader, unit = ["loader"] if self._loaders else [], ["unit"] if self._has_unit else []
-        self._table = Table(path, ("case", *loader, "metric", "class", "value", *unit), trainer)
+        self._table = Table(path, ("case", *loader, "metric", "class", "value", *unit), trainer, self)
         self._counts = [trainer.global_rank] * max(1, len(names))
 
     def on_validation_batch_end(

@@ -24,6 +24,7 @@ from monai_lighter.system.inference import argument_names, infer
 from monai_lighter.system.logging import Record, Recorded
 from monai_lighter.system.metrics import build_metrics
 from monai_lighter.system.optimizers import Optimized, optimizer_stats
+from monai_lighter.system.outputs import Outputs
 from monai_lighter.system.processes import own_items, take
 from monai_lighter.system.spacing import Compared
 from monai_lighter.system.tensors import as_list, detach, plain
@@ -290,13 +291,14 @@ class System(Recorded, Optimized, FiniteLoss):
         self.step_schedulers("epoch")
 
     def configure_callbacks(self) -> list[Callback]:
-        """Keeps the best weights (`ModelWeights`) of a fit, unless the Trainer already does or keeps no checkpoints; replaces
-        the items of a ``SmartCacheDataset`` (`SmartCache`)."""
+        """Keeps files apart (`Outputs`); of a fit the best weights (`ModelWeights`), unless the Trainer already does or keeps no
+        checkpoints; replaces the items of a ``SmartCacheDataset`` (`SmartCache`)."""
         trainer = self.trainer
+        callbacks: list[Callback] = [Outputs()]
         if trainer.state.fn != TrainerFn.FITTING:
-            return []
+            return callbacks
         datasets = [getattr(loader, "dataset", None) for loader in as_list(self.dataloaders.get("train"))]
-        callbacks: list[Callback] = [SmartCache(each) for each in datasets if isinstance(each, SmartCacheDataset)]
+        callbacks += [SmartCache(each) for each in datasets if isinstance(each, SmartCacheDataset)]
         kept = any(isinstance(callback, ModelWeights) for callback in trainer.callbacks)  # type: ignore[attr-defined]
         return callbacks if kept or trainer.checkpoint_callback is None else [*callbacks, ModelWeights()]
 

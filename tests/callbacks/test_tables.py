@@ -13,7 +13,7 @@ from parts import classifier, items, loader, pairs, trainer
 from torch import nn
 from torchmetrics.classification import BinaryAccuracy
 
-from monai_lighter import BatchAdapter, CaseMetrics, System, TableWriter
+from monai_lighter import BatchAdapter, CaseMetrics, ConfigError, System, TableWriter
 
 pytestmark = pytest.mark.slow
 
@@ -82,6 +82,16 @@ class TestTableWriter:
         predict(tmp_path, TableWriter(path), pairs(2))
         assert len(rows(path)) == 3
         assert [file.name for file in tmp_path.iterdir()] == ["out.csv"]
+
+    def test_a_file_that_is_no_such_table_is_not_replaced(self, tmp_path):
+        (tmp_path / "test.csv").write_text("image,label\nx.nii.gz,1\n")
+        with pytest.raises(ConfigError, match=r"TableWriter\): .*test.csv is there and is no table .*'image', 'label'"):
+            predict(tmp_path, TableWriter(tmp_path / "test.csv"))
+        assert (tmp_path / "test.csv").read_text() == "image,label\nx.nii.gz,1\n"
+
+    def test_two_tables_with_one_path(self, tmp_path):
+        with pytest.raises(ConfigError, match="is the table of another callback too"):
+            predict(tmp_path, TableWriter(tmp_path / "out.csv"), callbacks=[TableWriter(tmp_path / "out.csv")])
 
 
 class Threshold(nn.Module):

@@ -85,7 +85,7 @@ def main(folder, devices):
         folder,
         callbacks=[
             TableWriter(folder / "table.csv", lambda pred: round(float(pred.detach().mean()), 6)),
-            FileWriter(folder / "files", "tensor"),
+            FileWriter(folder / "files", "tensor", data_root_dir="/"),
         ],
         **arguments,
     ).predict(segmentation(5), return_predictions=False)

@@ -33,7 +33,10 @@ def test_fit_and_predict_from_another_directory(bundle, tmp_path, monai_bundle):
         cwd=tmp_path,
     )
     assert predict.returncode == 0, predict.stderr
-    assert sorted(path.name for path in (bundle / "eval").iterdir()) == ["image_4_trans.nii.gz", "image_5_trans.nii.gz"]
+    assert sorted(path.name for path in (bundle / "eval").glob("*.nii.gz")) == [
+        "image_4_trans.nii.gz",
+        "image_5_trans.nii.gz",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -142,7 +142,7 @@ def test_an_inference_with_what_was_set(bundle, tmp_path):
     run.initialize()
     assert run.parser.get_parsed_content("system").inferer["predict"].roi_size == (8, 8)
     run.run()
-    assert [path.name for path in (tmp_path / "eval").iterdir()] == ["image_0_trans.nii.gz"]
+    assert [path.name for path in (tmp_path / "eval").glob("*.nii.gz")] == ["image_0_trans.nii.gz"]
 
 
 def test_one_inferer_for_all_modes_stays_that_of_the_others(bundle):

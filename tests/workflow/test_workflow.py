@@ -31,7 +31,10 @@ def test_fit_writes_the_best_weights_into_the_bundle(bundle):
 @pytest.mark.slow
 def test_predict_writes_a_file_for_each_case(bundle):
     assert workflow(bundle, "inference", run_id="predict").run() == [None]
-    assert sorted(path.name for path in (bundle / "eval").iterdir()) == ["image_4_trans.nii.gz", "image_5_trans.nii.gz"]
+    assert sorted(path.name for path in (bundle / "eval").glob("*.nii.gz")) == [
+        "image_4_trans.nii.gz",
+        "image_5_trans.nii.gz",
+    ]
 
 
 @pytest.mark.slow
