@@ -96,7 +96,7 @@ def test_each_case_is_measured_in_its_own_spacing(tmp_path, cases, batch_size, h
     for name, (_, by_scipy) in METRICS.items():
         expected = np.mean([by_scipy(pred, target, spacing) for _, pred, target, spacing in cases])
         assert result[f"test/metrics/{name}/epoch"] == pytest.approx(expected, rel=1e-5), name
-        assert system.metrics["test"].unit(name) == ("" if name == "nsd" else "mm")
+        assert system.metrics["test"].find_unit(name) == ("" if name == "nsd" else "mm")
 
 
 @pytest.mark.slow
@@ -154,7 +154,7 @@ def test_images_without_spacing_count_voxels_and_it_is_said(tmp_path, caplog):
     (result,) = trainer(tmp_path).test(system, verbose=False)
     masks = [[np.asarray(item[key])[0] > 0.5 for key in ("image", "label")] for item in data]
     assert result["test/metrics/hd/epoch"] == pytest.approx(np.mean([hausdorff(*pair, None) for pair in masks]))
-    assert system.metrics["test"].unit("hd") == "voxels"
+    assert system.metrics["test"].find_unit("hd") == "voxels"
     assert caplog.text.count("metric 'hd': the spacing of its cases is not known") == 1
 
 
@@ -280,4 +280,4 @@ class TestParts:
         mask[..., 1:3, 1:3] = 1
         metrics.update(lambda metric, input, target, pred: metric(pred, target), None, mask, mask)
         assert float(metrics.compute()["hd"]) == 0
-        assert metrics.unit("hd") == "voxels"
+        assert metrics.find_unit("hd") == "voxels"
