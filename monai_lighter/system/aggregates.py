@@ -180,9 +180,9 @@ def check_labels(labels: Mapping[Any, str] | None) -> dict[int, str]:
     result: dict[int, str] = {}
     for index, name in (labels or {}).items():
         if not str(index).isdecimal():
-            raise ValueError(f"labels: a class must be a whole number from 0, got {index!r}.")
+            raise ValueError(f"system::labels: a class must be a whole number from 0, got {index!r}.")
         if not isinstance(name, (str, int)) or not str(name).strip() or str(name) in result.values():
-            raise ValueError(f"labels: the name of class {index} must be a text of its own, got {name!r}.")
+            raise ValueError(f"system::labels: the name of class {index} must be a text of its own, got {name!r}.")
         result[int(index)] = str(name)
     return result
 

@@ -131,13 +131,14 @@ def _warn_who_monitors(module: LightningModule, name: str) -> None:
     """Says what a callback does that monitors a value which is not there: Lightning's own take it for the worst, or stop."""
     for callback in module.trainer.callbacks:  # type: ignore[attr-defined]
         if getattr(callback, "monitor", None) == name and not module.trainer.sanity_checking:
-            does = (
-                "stops the run unless it has check_finite: false" if isinstance(callback, EarlyStopping) else "skips it"
-            )
-            does = "takes it for the worst value" if isinstance(callback, ModelCheckpoint) else does
+            does = ""
+            if isinstance(callback, EarlyStopping):
+                does = ", which stops the run unless it has check_finite: false"
+            elif isinstance(callback, ModelCheckpoint):
+                does = ", which takes it for the worst value"
             logger.warning(
-                f"{name} has no value in epoch {module.current_epoch} (NaN: no case of it has one); "
-                f"{type(callback).__name__}, which monitors it, {does}"
+                f"{name} has no value in epoch {module.current_epoch} (NaN: no case of it has one); it is monitored by "
+                f"{type(callback).__name__}{does}"
             )
 
 

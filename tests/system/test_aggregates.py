@@ -339,5 +339,5 @@ class TestLabels:
 
     @pytest.mark.parametrize("labels", [{-1: "a"}, {"x": "a"}, {1: ""}, {1: None}, {1: "a", 2: "a"}, {1.5: "a"}])
     def test_what_names_no_classes(self, labels):
-        with pytest.raises(ValueError, match="labels: "):
+        with pytest.raises(ValueError, match="system::labels: "):
             check_labels(labels)
