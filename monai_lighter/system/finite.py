@@ -16,7 +16,7 @@ from monai_lighter.errors import NonFiniteError
 from monai_lighter.errors.cases import describe_batch, join_names
 from monai_lighter.errors.diagnosis import describe_values, find_non_finite_rows, is_non_finite, name_rows
 from monai_lighter.system.batches import count_cases, split_cases
-from monai_lighter.system.processes import gathered
+from monai_lighter.system.processes import gather
 from monai_lighter.system.tensors import plain
 
 __all__ = ["FiniteLoss", "note_cases"]
@@ -99,7 +99,7 @@ def _tell(watched: _Watched) -> str:
         facts += describe_values(watched.batch, watched.given) or [
             "input and target are finite: the cause is in the network, the loss or a learning rate that is too high"
         ]
-    told = [line for part in gathered(facts) for line in part]
+    told = [line for part in gather(facts) for line in part]
     loss = (
         f"the loss is {watched.loss.float().sum().item():g}" if facts else "the loss of another process is not finite"
     )
