@@ -25,7 +25,7 @@ from parts import loader, trainer
 from PIL import Image
 from torch import nn
 
-from monai_lighter import BatchAdapter, CaseError, ConfigError, System
+from monai_lighter import BatchAdapter, CaseError, ConfigError, System, Workflow
 from monai_lighter.errors import BundleError
 from monai_lighter.system.ledger import Ledger, Output
 
@@ -337,6 +337,37 @@ class TestGeometry:
         with caplog.at_level(logging.WARNING):
             predict(tmp_path, [scan(tmp_path / "x.nii.gz", CORONAL)])
         assert not [record for record in caplog.records if record.name.startswith("monai_lighter")]
+
+
+ENGINE = """
+post: {_target_: SaveImaged, keys: pred, output_dir: "@out", separate_folder: false, print_log: false}
+dataset: {_target_: Dataset, data: "@data", transform: {_target_: LoadImaged, keys: image, ensure_channel_first: true}}
+evaluator:
+  _target_: SupervisedEvaluator
+  device: $torch.device('cpu')
+  val_data_loader: {_target_: DataLoader, dataset: "@dataset"}
+  network: $torch.nn.Identity()
+  postprocessing: {_target_: Compose, transforms: ["@post"]}
+imports: [$import torch]
+run: [$@evaluator.run()]
+"""
+
+
+def test_an_engine_of_monai_is_warned_of_and_writes_as_ever(tmp_path, caplog):
+    images = two_subjects(tmp_path / "data")
+    config = tmp_path / "inference.yaml"
+    config.write_text(ENGINE)
+    data = [{"image": image} for image in images]
+    workflow = Workflow(str(config), workflow_type="infer", logging_file=False, out=str(tmp_path / "out"), data=data)
+    with caplog.at_level(logging.WARNING):
+        workflow.run()
+    warnings = [record.message for record in caplog.records if record.name == "monai_lighter.system.outputs"]
+    assert len(warnings) == 1
+    start = f"evaluator::postprocessing: case 0 ({images[0]}) and case 1 ({images[1]}) would be written to one file"
+    assert warnings[0].startswith(start)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["T1w_trans.nii.gz"]
+    saved = nibabel.load(tmp_path / "out" / "T1w_trans.nii.gz")
+    assert np.array_equal(saved.get_fdata(), nibabel.load(images[1]).get_fdata())
 
 
 def test_a_writer_that_fails_leaves_nothing(tmp_path):
