@@ -141,8 +141,8 @@ class Outputs(Callback):
             self._told.add(file)
             if problem:
                 logger.warning(
-                    f"case {file}: {problem}. Spacing and orientation are those, in whatever depends on them; files on the "
-                    "grid of the case keep its own header. Correct the header."
+                    f"case {file}: the affine in its header cannot be used: {problem}. Spacing and orientation are those, in "
+                    "whatever depends on them; files on the grid of the case keep its own header. Correct the header."
                 )
 
     on_predict_batch_start = on_test_batch_start
