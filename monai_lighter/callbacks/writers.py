@@ -20,6 +20,7 @@ from monai.utils import ImageMetaKey, MetaKeys, get_equivalent_dtype, optional_i
 from torch import Tensor
 
 from monai_lighter.errors import CaseError, ConfigError, Finding, did_you_mean
+from monai_lighter.system.batches import split_outputs
 from monai_lighter.system.images import cast_exactly, find_smallest_dtype, keep_header_geometry
 from monai_lighter.system.ledger import Output
 from monai_lighter.system.outputs import Outputs
@@ -39,6 +40,9 @@ class BaseWriter(Callback, ABC):
         path: where to write.
         writer: name of one of ``writers``, or a function.
 
+    Attributes:
+        note: on the case that is being written, such as that its input is not finite; empty where there is nothing to say.
+
     Raises:
         ValueError: a name that is not in ``writers``; in a run, another number of identifiers than of predictions.
     """
@@ -54,6 +58,7 @@ class BaseWriter(Callback, ABC):
         self.writer = self.writers[writer] if isinstance(writer, str) else writer
         self._count = 0
         self._named = True
+        self.note = ""
 
     @property
     def directory(self) -> Path:
@@ -65,8 +70,8 @@ class BaseWriter(Callback, ABC):
         """Writes one prediction ``(C, H, W[, D])`` or of any other shape, without batch dimension.
 
         Args:
-            tensor: the prediction.
-            identifier: what names it.
+            tensor: of one case; where the network has several heads, a tuple, list or dict with the case's part of each.
+            identifier: what names the case.
         """
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -92,9 +97,8 @@ class BaseWriter(Callback, ABC):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        predictions, identifiers = outputs, None
-        if isinstance(outputs, Mapping):
-            predictions, identifiers = outputs["pred"], outputs.get("identifier")
+        predictions = split_outputs(outputs, batch)
+        identifiers = outputs.get("identifier") if isinstance(outputs, Mapping) else None
         if isinstance(identifiers, Tensor):
             identifiers = identifiers.tolist()
         self._named = identifiers is not None
@@ -103,7 +107,8 @@ class BaseWriter(Callback, ABC):
             self._count += len(predictions) * trainer.world_size
         if len(identifiers) != len(predictions):
             raise ValueError(f"{len(predictions)} predictions must have as many identifiers, got {len(identifiers)}.")
-        for prediction, identifier in zip(predictions, identifiers, strict=True):
+        notes = (outputs.get("notes") if isinstance(outputs, Mapping) else None) or [""] * len(predictions)
+        for prediction, identifier, self.note in zip(predictions, identifiers, notes, strict=True):
             self.write(prediction, identifier)
 
 
@@ -314,6 +319,9 @@ class FileWriter(BaseWriter):
 class Table:
     """Rows go to disk as they come, each process to a part of its own; `close` makes one table of the parts.
 
+    A row may have one more cell than the header: a note, such as that the case is not finite. The table of a run in which there
+    was one has a last column ``note``.
+
     Args:
         path: the csv file; one of an earlier run is replaced when the table is complete.
         header: names of the columns.
@@ -360,9 +368,11 @@ class Table:
                 with open(part, newline="") as file:
                     rows += csv.reader(file)
             rows.sort(key=lambda row: (0, float(row[0]), "") if _is_number(row[0]) else (1, 0.0, row[0]))
+            columns = len(self.header)
+            header = [*self.header, "note"] if any(len(row) > columns for row in rows) else self.header
             merged = self.path.with_name(f".{self.path.name}.merged")
             with open(merged, "w", newline="") as file:
-                csv.writer(file).writerows([self.header, *rows])
+                csv.writer(file).writerows([header, *(row + [""] * (len(header) - len(row)) for row in rows)])
             merged.replace(self.path)
             for part in parts:
                 part.unlink()
@@ -377,20 +387,26 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def convert_to_number(tensor: Any) -> Any:
-    """A number for one element, nested lists for more."""
-    return tensor.item() if tensor.numel() == 1 else tensor.tolist()
+def convert_to_number(pred: Any) -> Any:
+    """A number for one element, nested lists for more; of several heads, a list or a dict of these."""
+    if isinstance(pred, Mapping):
+        return {key: convert_to_number(head) for key, head in pred.items()}
+    if isinstance(pred, (list, tuple)):
+        return [convert_to_number(head) for head in pred]
+    return pred if not isinstance(pred, Tensor) else pred.item() if pred.numel() == 1 else pred.tolist()
 
 
 class TableWriter(BaseWriter):
     """Writes all predictions of a predict run to one csv file with the columns ``identifier`` and ``pred``.
 
+    Where the input or the prediction of a case is not finite, a column ``note`` says so.
     Follows ``lighter.callbacks.TableWriter``. Rows go to disk as they come; several processes make one table, sorted by
     identifier.
 
     Args:
         path: csv file. A table of an earlier run is replaced when the run is through, any other file is not.
-        writer: ``tensor`` (a number, or nested lists), or a function of a prediction that gives what stands in the table.
+        writer: ``tensor`` (a number, or nested lists; of several heads a list or dict of these), or a function of a prediction
+            that gives what stands in the table.
 
     Raises:
         ConfigError: when prediction begins, a path that another callback has, or at which another kind of file is.
@@ -412,10 +428,11 @@ class TableWriter(BaseWriter):
         """Adds the row of one prediction.
 
         Args:
-            tensor: the prediction, of any shape.
+            tensor: of one case, of any shape; where the network has several heads, a tuple, list or dict of them.
             identifier: what stands in the first column.
         """
-        self._table.add([(identifier, self.writer(tensor))])
+        note = [self.note] if self.note else []
+        self._table.add([(identifier, self.writer(tensor), *note)])
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._table.close()

@@ -39,6 +39,7 @@ def named(*names):
     return [{**item, "id": name} for item, name in zip(items(len(names)), names, strict=True)]
 
 
+@pytest.mark.slow
 class TestNames:
     @pytest.mark.parametrize(
         ("identifiers", "files"),
@@ -81,12 +82,14 @@ class TestNames:
 
 
 class TestWriters:
+    @pytest.mark.slow
     def test_tensor(self, tmp_path):
         written(tmp_path, "tensor", named("a", "b"), model=nn.Flatten())
         tensor = torch.load(tmp_path / "out" / "b.pt", weights_only=True)
         assert torch.equal(tensor, items(2)[1]["image"].flatten())
         assert tensor.untyped_storage().nbytes() == 4 * tensor.numel()  # not the whole batch
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(("shape", "size"), [((1, 4, 6), (6, 4)), ((3, 4, 6), (6, 4)), ((1, 2, 4, 6), (6, 8))])
     def test_image(self, tmp_path, shape, size):
         data = [{"image": torch.rand(shape), "id": "a"}]
@@ -97,10 +100,12 @@ class TestWriters:
         expected = (data[0]["image"].reshape(shape[0], -1, shape[-1]) * 255).round()
         assert np.array_equal(np.asarray(image), expected.movedim(0, -1).squeeze(-1).numpy())
 
+    @pytest.mark.slow
     def test_image_of_labels_keeps_their_values(self, tmp_path):
         written(tmp_path, "image", [{"image": torch.tensor([[[0, 1], [2, 3]]]), "id": "a"}])
         assert np.asarray(Image.open(tmp_path / "out" / "a.png")).tolist() == [[0, 1], [2, 3]]
 
+    @pytest.mark.slow
     def test_video(self, tmp_path, monkeypatch):
         calls = []
 
@@ -113,6 +118,7 @@ class TestWriters:
         written(tmp_path, "video", [{"image": torch.rand(1, 5, 3, 4), "id": "a"}])
         assert [(Path(path).name, *call) for path, *call in calls] == [("a.mp4", (5, 4, 4, 3), torch.uint8, 24)]
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("writer", "suffix"), [("itk_nifti", ".nii.gz"), ("itk_nrrd", ".nrrd"), ("itk_seg_nrrd", ".seg.nrrd")]
     )
@@ -145,12 +151,14 @@ class TestWriters:
                 np.asarray(saved.GetOrigin()), np.array([-1, -1, 1]) * seen.affine[:3, 3].numpy(), atol=1e-4
             )
 
+    @pytest.mark.slow
     def test_volumes_need_metadata(self, tmp_path):
         with pytest.raises(
             TypeError, match=r"a prediction must be a MetaTensor to be written as \.nii\.gz, got Tensor"
         ):
             written(tmp_path, "itk_nifti", named("a"))
 
+    @pytest.mark.slow
     def test_a_function(self, tmp_path):
         def write(path, tensor):
             path.with_name(path.name + ".txt").write_text(str(tuple(tensor.shape)))
@@ -162,6 +170,7 @@ class TestWriters:
         with pytest.raises(ValueError, match=r"writer must be .* got 'itk_nift'\. Did you mean 'itk_nifti'\?"):
             FileWriter("out", "itk_nift")
 
+    @pytest.mark.slow
     def test_predictions_of_another_module(self, tmp_path):
         class Plain(LightningModule):
             def predict_step(self, batch, batch_idx):
@@ -170,6 +179,7 @@ class TestWriters:
         trainer(tmp_path, callbacks=[FileWriter(tmp_path / "out", "tensor")]).predict(Plain(), loader(items(3)))
         assert files(tmp_path / "out") == ["0.pt", "1.pt", "2.pt"]
 
+    @pytest.mark.slow
     def test_other_stages_make_no_folder(self, tmp_path):
         system = System(nn.Identity(), {"test": loader(items(1))})
         trainer(tmp_path, callbacks=[FileWriter(tmp_path / "out", "tensor")]).test(system, verbose=False)

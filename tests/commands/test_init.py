@@ -14,7 +14,7 @@ from monai_lighter import ConfigError, Workflow
 from monai_lighter.commands.init import init
 from monai_lighter.share.create import TASKS, create_bundle
 from monai_lighter.share.layout import SharingError
-from monai_lighter.share.schema import metadata_findings
+from monai_lighter.share.schema import check_metadata
 from monai_lighter.share.synthetic import CASES, write_cases
 
 ALL = [(task, dims) for task in TASKS for dims in (2, 3)]
@@ -29,7 +29,7 @@ def test_writes_a_complete_bundle(task, dims, tmp_path):
     assert not [file for file in files if re.search(r"\{\{[\w:]+\}\}", file.read_text())]
     assert not (tmp_path / "liver_lesions" / "data").exists()
     metadata = json.loads((tmp_path / "liver_lesions" / "configs" / "metadata.json").read_text())
-    assert metadata_findings(metadata) == []
+    assert check_metadata(metadata) == []
     assert metadata["name"] == "Liver lesions"
     assert metadata["authors"] == "Ada"
 

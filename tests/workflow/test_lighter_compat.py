@@ -99,6 +99,7 @@ def experiment(bundle, tmp_path):
     return file
 
 
+@pytest.mark.slow
 def test_a_classification_is_trained_and_tested(experiment, tmp_path):
     run = Workflow(str(experiment), logging_file=False, run_id="fit", **{"trainer#max_epochs": 3})
     run.run()
@@ -209,6 +210,7 @@ system#dataloaders:
 """
 
 
+@pytest.mark.slow
 def test_a_segmentation_in_two_files_is_trained_and_predicts(bundle):
     (bundle / "model.yaml").write_text(MODEL)
     (bundle / "data.yaml").write_text(IMAGES)
