@@ -156,6 +156,7 @@ def test_epochs_of_a_trainer_are_not_those_of_an_evaluator(lightning):
 CLOCK = SimpleNamespace(now=0.0, monotonic=lambda: CLOCK.now)
 
 
+@pytest.mark.slow
 def test_time_ends_a_run_within_an_epoch(lightning, monkeypatch):
     monkeypatch.setattr(timer, "time", CLOCK)
     wait = {
