@@ -13,7 +13,7 @@ from monai_lighter.commands.output import Printed, format_report
 from monai_lighter.config.stages import STAGES
 from monai_lighter.errors import ConfigError, Finding
 from monai_lighter.trace.trace import Trace
-from monai_lighter.workflow.prepare import Check
+from monai_lighter.workflow.prepare import Asked, Check
 
 __all__ = ["check"]
 
@@ -55,10 +55,11 @@ def check(
     """
     if not config:
         raise ConfigError([Finding("config", "must be a file, got none", "Name one: check configs/train.yaml.")])
-    checks = [Check(each, override, run_id, init_id, final_id, workflow_type, meta_file) for each in config]
+    asked = Asked(run_id, init_id, final_id, workflow_type=workflow_type)
+    checks = [Check(each, override, asked, meta_file) for each in config]
+    stage = run_id if run_id in STAGES else None
     traces = [
-        Trace(each, run_id if run_id in STAGES else None, case) if trace and not each.errors else None
-        for each in checks
+        Trace(each.prepared, stage, case) if trace and each.prepared and not each.errors else None for each in checks
     ]
     found = 2 if any(each.errors for each in checks) or any(each and each.error for each in traces) else 0
     if json:
@@ -92,7 +93,7 @@ def _format_json(check: Check, trace: Trace | None = None) -> dict[str, Any]:
     ]
     stages = {
         stage: [{**built._asdict(), **check.place(built)._asdict()} for built in all_built]
-        for stage, all_built in check.stages.items()
+        for stage, all_built in check.built.items()
     }
     found = {"config": list(map(str, ensure_tuple(check.files))), **_counts(check), "rows": rows, "stages": stages}
     if trace is not None:
@@ -108,7 +109,7 @@ def _counts(check: Check) -> dict[str, int]:
 def _grouped(check: Check) -> list[dict[str, Any]]:
     """A row for each component, and one for all those in a list, with the stages that build them."""
     rows: dict[tuple[str, str], dict[str, Any]] = {}
-    for stage, all_built in check.stages.items():
+    for stage, all_built in check.built.items():
         groups: dict[str, list[Built]] = {}
         for built in all_built:
             parent, _, key = built.id.rpartition(ID_SEP_KEY)

@@ -16,7 +16,7 @@ from monai.utils import ensure_tuple
 from monai_lighter.config.items import items
 from monai_lighter.errors import ConfigError, ConfigFileError, Finding, did_you_mean
 
-__all__ = ["config_files", "config_root", "unreadable"]
+__all__ = ["bundle_folder", "config_files", "config_root", "unreadable"]
 
 
 def config_files(config_file: Any) -> Any:
@@ -29,6 +29,12 @@ def config_files(config_file: Any) -> Any:
 def config_root(files: Any) -> Path:
     """Directory of the first config file, as ``ConfigWorkflow`` has it."""
     return Path(ensure_tuple(files)[0]).parent if files is not None else Path("configs")
+
+
+def bundle_folder(files: Any) -> Path:
+    """Absolute path of the bundle that config files are in: the folder above ``configs``, or the folder of the first file."""
+    root = config_root(files)
+    return (root.parent if root.name == "configs" else root).resolve()
 
 
 def unreadable(files: Any, error: Exception) -> Exception:

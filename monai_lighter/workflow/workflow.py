@@ -6,29 +6,23 @@ import logging
 from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer, seed_everything
-from monai.bundle.config_item import ComponentLocator
-from monai.bundle.utils import ID_SEP_KEY
 from monai.config import PathLike
-from monai.utils import BundlePropertyConfig, optional_import, set_determinism
+from monai.utils import BundlePropertyConfig, ensure_tuple, optional_import, set_determinism
 
-from monai_lighter.check.native import check
-from monai_lighter.check.zoo import engine_findings, missing_packages
-from monai_lighter.config.files import config_files, config_root, unreadable
-from monai_lighter.config.items import plain_config
-from monai_lighter.config.lighter import translated
-from monai_lighter.config.overrides import apply_overrides, expand_macros, unused_overrides
-from monai_lighter.config.stages import STAGES, TOP_LEVEL, is_native, pruned, unknown_run_id, with_defaults
+from monai_lighter.config.files import bundle_folder, config_files, config_root, unreadable
+from monai_lighter.config.overrides import apply_overrides
+from monai_lighter.config.positions import Positions
+from monai_lighter.config.stages import STAGES, is_native
 from monai_lighter.errors import ConfigError, Finding, is_command, print_errors_briefly
 from monai_lighter.errors.cases import name_cases
 from monai_lighter.errors.context import explained, large_file_hints
 from monai_lighter.inspection.digest import log_digest
 from monai_lighter.system.profiler import PassThroughProfiler
 from monai_lighter.workflow.logging_conf import applied_for_monai
-from monai_lighter.workflow.project import import_project, make_importable
+from monai_lighter.workflow.prepare import LOCATOR, Asked, Prepared
 from monai_lighter.workflow.properties import PropertiesWorkflow, native_properties
 from monai_lighter.workflow.resolver import Resolver
 from monai_lighter.workflow.tracking import SETTINGS, SaveConfig, add_tracking, save_executed, tracking_settings
@@ -59,6 +53,9 @@ class Workflow(PropertiesWorkflow):
     (a directory of custom modules, in the bundle or where the command is run, imported as ``project``) and ``args`` (keywords
     of the Trainer's methods, by stage). A relative ``bundle_root`` of a native config is relative to the bundle, wherever the
     command is run; one given as an override is relative to where it is run.
+
+    Attributes:
+        bundle_path: absolute path of the bundle: the folder above ``configs``, or the folder of the config.
 
     Args:
         config_file: path of the config, or several (a list, or joined by commas) merged in order.
@@ -97,10 +94,11 @@ class Workflow(PropertiesWorkflow):
                 )
         except Exception as error:
             raise unreadable(files, error) from error
-        self.parser.locator = ComponentLocator(excludes="monai_lighter")  # short names of classes are MONAI's alone
-        self._added = [id for id in override if id not in self.parser]
-        self._findings = apply_overrides(self.parser, override)
-        self._overrides = override
+        self.bundle_path = bundle_folder(files)
+        self.parser.locator = LOCATOR
+        self._overridden = apply_overrides(self.parser, override)
+        self._doubles = Positions(ensure_tuple(files)).doubles()
+        self._absent: Finding | None = None
         self._prepared = False
         self._parts: dict[str, Any] = {}
         self._sources: dict[str, Any] = {}
@@ -122,12 +120,6 @@ class Workflow(PropertiesWorkflow):
             built=self._built if self.native else partial(engines.adopt_engines, self.parser) if has_engines else None
         )
 
-    @property
-    def bundle_path(self) -> Path:
-        """Absolute path of the bundle: the folder above ``configs``, or the folder of the config."""
-        root = self.config_root_path
-        return (root.parent if root.name == "configs" else root).resolve()
-
     def initialize(self) -> Any:
         """Checks the config and evaluates its ``initialize`` expressions; builds nothing else. Once, until a property is set."""
         if self._is_initialized:
@@ -143,50 +135,19 @@ class Workflow(PropertiesWorkflow):
         return super().initialize()
 
     def _prepare(self) -> None:
-        make_importable(self.bundle_path)
-        findings = list(self._findings)
-        if not self.native:
-            findings += engine_findings(self.parser.get())
-            if findings:
-                raise ConfigError(findings)
-            for finding in missing_packages(self.parser.get(self.parser.meta_key) or {}):
-                logger.warning(str(finding))
-            return
-        given = plain_config(self.parser.get())
-        bad_macros = expand_macros(self.parser)
-        if bad_macros:
-            raise ConfigError([*findings, *bad_macros])
-        config = translated(self.parser.get())
-        self.config = plain_config(config)
-        for finding in unused_overrides([given, config], self._added, self._known()):
-            logger.warning(str(finding))
-        if "bundle_root" not in self._overrides:
-            config["bundle_root"] = self._absolute(config.get("bundle_root", "."))
-        with_defaults(config, config["bundle_root"])
-        self.parser.set(config)
-        if config.get("project") is not None:
-            inside = self._absolute(config["project"])
-            findings += import_project(inside if Path(inside).is_dir() else config["project"])
-        needed = config if self.stage is None else pruned(config, self.stage)
-        findings += check(config, needed, self.stage, self._roots(), self.parser.locator)
-        if findings:
-            raise ConfigError(findings)
-        self.parser.set(needed)
-
-    def _absolute(self, path: Any) -> Any:
-        if not isinstance(path, str) or path.startswith(("$", "@")) or Path(path).is_absolute():
-            return path
-        return str(self.bundle_path / path)
-
-    def _roots(self) -> list[str]:
-        """Ids that a run resolves."""
-        run = [self.run_id] if self.stage is None else ["system", "trainer", f"args{ID_SEP_KEY}{self.stage}"]
-        return [*run, self.init_id, self.final_id, "imports", "seed"]
-
-    def _known(self) -> set[str]:
-        """Top-level items that are used with nothing in the config referring to them."""
-        properties = {entry.get(BundlePropertyConfig.ID, "") for entry in self.properties.values()}
-        return {*TOP_LEVEL, *self._roots(), *properties, *(SETTINGS if self._tracked else ())}
+        known = {entry.get(BundlePropertyConfig.ID, "") for entry in self.properties.values()}
+        known.update(SETTINGS if self._tracked else ())
+        stages = [self.stage] if self.native else None
+        asked = Asked(self.run_id, self.init_id, self.final_id, stages, known)
+        prepared = Prepared(self.parser, self._overridden, self.bundle_path, asked, self._doubles)
+        if prepared.errors:
+            raise ConfigError(prepared.errors)
+        for note in prepared.warnings:
+            logger.warning(str(note))
+        self._absent = prepared.absent
+        if self.native:
+            self.config = prepared.saved
+            self.parser.set(prepared.needed[self.stage or self.run_id])
 
     def _run_expr(self, id: str, **kwargs: Any) -> list[Any]:
         on_lightning = nullcontext() if self.native or not has_engines else engines.on_lightning(self.parser)
@@ -215,9 +176,8 @@ class Workflow(PropertiesWorkflow):
         """
         if not self._is_initialized:
             self.initialize()
-        unknown = [] if self.stage else unknown_run_id(self.run_id, self.parser.get())
-        if unknown:
-            raise ConfigError(unknown)
+        if self._absent is not None:
+            raise ConfigError([self._absent])
         log_digest(self.bundle_path)
         with explained(self._parts, self._sources):
             if self.stage is None:
