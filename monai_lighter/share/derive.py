@@ -112,8 +112,16 @@ def _insert_inverse(steps: list[dict], image: str) -> list[dict]:
         before = [*before, {"_target_": "Activationsd", "keys": "pred", "softmax": True}]
     invert: dict[str, Any] = {"_target_": "Invertd", "keys": "pred", "transform": "@preprocessing", "orig_keys": image}
     invert["nearest_interp"] = False
-    save = {"_target_": "SaveImaged", "keys": "pred", "output_dir": "@output_dir", "output_postfix": "pred"}
-    if after:
+    save: dict[str, Any] = {
+        "_target_": "SaveImaged",
+        "keys": "pred",
+        "output_dir": "@output_dir",
+        "output_postfix": "pred",
+    }
+    save["data_root_dir"] = {"_target_": "monai_lighter.find_common_folder", "data": "@predict_data", "key": image}
+    if any(step.get("argmax") for step in after):
+        save["output_dtype"] = "uint16"  # the number of classes is not known here
+    elif any(step.get("threshold") is not None for step in after):
         save["output_dtype"] = "uint8"
     return [*before, invert, *after, {**save, "separate_folder": False}]
 

@@ -14,7 +14,8 @@ from monai.bundle import ConfigParser
 from torch.nn import Module
 
 from monai_lighter.config.items import locate
-from monai_lighter.engines.module import held
+from monai_lighter.engines.module import find_held
+from monai_lighter.internals import get_process_function
 from monai_lighter.trace.memory import measure_step
 from monai_lighter.trace.pipeline import make_batch, watch
 from monai_lighter.trace.rows import Rows, TraceError, explain_failure, wait_for_gpu
@@ -70,7 +71,7 @@ def _iterate(engine: Any, batch: Any, parts: _Parts, case: Any) -> Any:
     engine.state.iteration = engine.state.epoch = 1
     engine.state.batch = dict(batch) if isinstance(batch, Mapping) else batch
     try:
-        engine.state.output = engine._process_function(engine, engine.state.batch)
+        engine.state.output = get_process_function(engine)(engine, engine.state.batch)
     except Exception as error:
         raise explain_failure(parts.current, error, case) from error
     return engine.state.output
@@ -84,7 +85,7 @@ class _Parts:
         self.seen: set[int] = set()
         self.handles: list[Any] = []
         loss = getattr(engine, "loss_function", None)
-        for module in held(engine, Module):
+        for module in find_held(engine, Module):
             name = f"{'loss' if module is loss else 'network'} {type(module).__name__}"
             self.handles.append(module.register_forward_pre_hook(partial(self._begin, name)))
             self.handles.append(module.register_forward_hook(partial(self._end, name)))

@@ -182,6 +182,7 @@ def test_file_by_file_from_ngc(server, created, tmp_path, monkeypatch):
     assert (found / "configs" / "train.yaml").is_file()
 
 
+@pytest.mark.slow
 def test_a_zip_is_unpacked_once_and_predicts(created, tmp_path):
     root = created()
     write_zip(root, tmp_path / "lesion.zip")

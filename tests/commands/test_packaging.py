@@ -78,6 +78,7 @@ def test_metadata_is_what_is_true(created, tmp_path):
     assert check_metadata(filled) == []
 
 
+@pytest.mark.slow
 def test_nothing_but_a_training_config_weights_and_no_data(created, tmp_path):
     root = created(synthetic=False)
     for name in ("configs/inference.yaml", "configs/evaluate.yaml", "configs/metadata.json", "docs/README.md"):
@@ -138,6 +139,7 @@ def test_what_keeps_a_bundle_from_being_packaged(spoil, message, created, tmp_pa
     assert not (tmp_path / "out.zip").exists()
 
 
+@pytest.mark.slow
 def test_a_package_that_does_not_work_is_not_written(created, tmp_path):
     root = created("classification")
     config = root / "configs" / "inference.yaml"
