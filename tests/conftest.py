@@ -103,9 +103,7 @@ def bundle(tmp_path, monkeypatch):
         image = label + 0.1 * random.standard_normal((16, 16)).astype(np.float32)
         nibabel.save(nibabel.Nifti1Image(image, np.eye(4)), root / "data" / f"image_{i}.nii.gz")
         nibabel.save(nibabel.Nifti1Image(label, np.eye(4)), root / "data" / f"label_{i}.nii.gz")
-    yield root
-    for name in [name for name in sys.modules if name.partition(".")[0] in ("project", "scripts")]:
-        del sys.modules[name]
+    return root
 
 
 @pytest.fixture
@@ -126,6 +124,14 @@ def impatient_workers():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.utils.data._utils, "MP_STATUS_CHECK_INTERVAL", 0.2)
         yield
+
+
+@pytest.fixture(autouse=True)
+def _no_module_is_left():
+    """Modules of a bundle are called as those of the next one."""
+    yield
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("project", "scripts")]:
+        del sys.modules[name]
 
 
 @pytest.fixture(autouse=True)

@@ -262,6 +262,7 @@ class TestNothing:
         metrics.update(MetricsAdapter(None, 1, 0), None, torch.ones(2), torch.ones(2))
         assert float(metrics.compute()["x"]) == 2
 
+    @pytest.mark.slow
     def test_an_adapter_that_passes_cases_over(self, tmp_path):
         system = classification(
             metrics={"val": {"acc": MulticlassAccuracy(3), "dice": DiceMetric()}},
@@ -273,6 +274,7 @@ class TestNothing:
 
 
 class TestLabels:
+    @pytest.mark.slow
     def test_classes_have_their_names_in_what_is_logged(self, tmp_path):
         data = [{"image": hot.float(), "label": each} for hot, each in zip(TestMonai.hot, TestMonai.maps, strict=True)]
         metrics = {

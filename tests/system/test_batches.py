@@ -174,6 +174,7 @@ class TestOneTarget:
 
     data = [{"image": (item["label"] > 0).float(), "label": item["label"]} for item in items(3, classes=3)]
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("mode", ["train", "val", "test"])
     @pytest.mark.parametrize("name", ADAPTERS)
     def test_loss_metrics_and_callbacks_see_what_the_adapter_gave(self, tmp_path, name, mode):
@@ -206,6 +207,7 @@ class TestOneTarget:
         assert [int(item["label"]) for item in made] == [1, 0]
         assert [item["identifier"] for item in made] == ["a", "b"]
 
+    @pytest.mark.slow
     def test_no_target_is_none_though_the_batch_has_a_label(self, tmp_path):
         seen = []
         system = System(
@@ -231,6 +233,7 @@ class TestOneTarget:
         assert float(made[0]["image"].max()) == 1
 
 
+@pytest.mark.slow
 class TestHeads:
     def test_each_case_gets_its_part_of_each_head(self, tmp_path):
         data = [{"image": torch.full((1, 4, 4), float(i))} for i in range(4)]
@@ -345,6 +348,7 @@ class TestHeads:
             trainer(tmp_path).test(system, verbose=False)
 
 
+@pytest.mark.slow
 def test_two_modalities_are_saved_with_the_geometry_and_name_of_their_source(tmp_path):
     affine = np.array([[-1.5, 0, 0, 30], [0, 1.2, 0, -20], [0, 0, 2, 5], [0, 0, 0, 1.0]])
     for name in ("t1", "t2"):

@@ -55,6 +55,7 @@ def weights(path):
     return torch.load(path, weights_only=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizers", [1, 2])
 def test_the_last_finite_weights_are_kept(tmp_path, cases, optimizers):
     trainer(tmp_path / "good").fit(segmentation(cases[:2], optimizers, "instance"))
@@ -69,6 +70,7 @@ def test_the_last_finite_weights_are_kept(tmp_path, cases, optimizers):
     assert not (tmp_path / "bad" / "models" / "model.pt").exists()
 
 
+@pytest.mark.slow
 def test_statistics_that_the_bad_batch_has_spoilt(tmp_path, cases):
     system = segmentation(cases)
     start = {name: value.clone() for name, value in system.model.state_dict().items()}
@@ -82,6 +84,7 @@ def test_statistics_that_the_bad_batch_has_spoilt(tmp_path, cases):
     assert not any(kept[name].equal(start[name]) for name in kept if name.endswith("conv.weight"))
 
 
+@pytest.mark.slow
 def test_the_best_weights_of_before_stay(tmp_path):
     class Late(nn.Module):
         def forward(self, pred, target):
@@ -95,6 +98,7 @@ def test_the_best_weights_of_before_stay(tmp_path):
     assert best["weight"].equal(last["weight"])
 
 
+@pytest.mark.slow
 def test_gradients_are_accumulated_up_to_the_bad_batch(tmp_path, cases):
     trainer(tmp_path / "good", accumulate_grad_batches=2).fit(segmentation(cases[:2], norm="instance"))
     with pytest.raises(NonFiniteError, match="batch 2"):
@@ -103,6 +107,7 @@ def test_gradients_are_accumulated_up_to_the_bad_batch(tmp_path, cases):
     assert all(value.equal(right[name]) for name, value in kept.items())
 
 
+@pytest.mark.slow
 def test_gradients_that_overflow_are_the_scalers(tmp_path):
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**24)
     system = classification()
@@ -129,6 +134,7 @@ def explode(pred, target):
     return Explodes.apply(nn.functional.cross_entropy(pred, target))
 
 
+@pytest.mark.slow
 def test_on_a_device_the_loss_is_judged_when_the_backward_pass_is_queued(tmp_path, monkeypatch):
     """The answer that is still on its way to the CPU when the step ends; here it has arrived."""
     order = []
@@ -152,6 +158,7 @@ def test_on_a_device_the_loss_is_judged_when_the_backward_pass_is_queued(tmp_pat
     assert system.model.weight.equal(before)
 
 
+@pytest.mark.slow
 def test_weights_that_are_not_finite_at_the_end(tmp_path):
     system = classification(train=2, criterion=explode)
     with pytest.raises(NonFiniteError, match="when the fit ended, bias, weight are not finite: not saved"):
@@ -159,6 +166,7 @@ def test_weights_that_are_not_finite_at_the_end(tmp_path):
     assert not list((tmp_path / "models").iterdir())
 
 
+@pytest.mark.slow
 def test_weights_that_are_not_finite_are_not_the_best(tmp_path):
     system = classification(train=2, criterion=lambda pred, target: explode(pred.nan_to_num(), target))
     with pytest.raises(NonFiniteError):
@@ -166,6 +174,7 @@ def test_weights_that_are_not_finite_are_not_the_best(tmp_path):
     assert not list((tmp_path / "models").iterdir())
 
 
+@pytest.mark.slow
 def test_a_buffer_that_is_infinite_on_purpose(tmp_path):
     class Masked(nn.Linear):
         def __init__(self):
@@ -176,6 +185,7 @@ def test_a_buffer_that_is_infinite_on_purpose(tmp_path):
     assert weights(tmp_path / "models" / "model.pt")["mask"] == -torch.inf
 
 
+@pytest.mark.slow
 def test_cases_of_an_evaluation_are_named(tmp_path, cases, caplog):
     loaders = {"val": DataLoader(Dataset(cases[1:3], LOAD), batch_size=2)}
     system = System(UNet(3, 1, 2, (4, 8), (2,)), loaders, criterion=DiceCELoss(to_onehot_y=True, softmax=True))

@@ -83,6 +83,7 @@ class Never(nn.Module):
         raise AssertionError("a case was predicted")
 
 
+@pytest.mark.slow
 class TestClashes:
     def test_one_base_name_is_told_before_the_first_case(self, tmp_path):
         first, second = two_subjects(tmp_path / "data")
@@ -173,6 +174,7 @@ class TestClashes:
         assert np.allclose(saved, last[0, 0].detach().numpy(), atol=1e-6)
 
 
+@pytest.mark.slow
 class TestEarlierRuns:
     def test_the_same_case_is_replaced(self, tmp_path):
         image = scan(tmp_path / "x.nii.gz")
@@ -212,6 +214,7 @@ class TestEarlierRuns:
         assert predict(tmp_path, [image]) == ["x_pred.nii.gz"]
 
 
+@pytest.mark.slow
 class TestInputs:
     @pytest.mark.parametrize("how", ["itself", "symlink", "hard link", "spelling", "folder link"])
     def test_are_never_written_over(self, tmp_path, how):
@@ -253,6 +256,7 @@ class TestInputs:
         assert predict(tmp_path, [image], out="data") == ["x.nii.gz", "x_pred.nii.gz"]
 
 
+@pytest.mark.slow
 class TestValues:
     def test_a_class_that_the_type_cannot_hold(self, tmp_path):
         image = scan(tmp_path / "x.nii.gz")
@@ -283,6 +287,7 @@ class TestValues:
         assert r"must be in [0, 1] to be scaled, got 0.0 to 3.0" in str(cause(raised))
 
 
+@pytest.mark.slow
 class TestGeometry:
     @pytest.mark.parametrize("affine", [SAGITTAL, CORONAL])
     @pytest.mark.parametrize("channels", [1, 2])
@@ -339,6 +344,7 @@ class TestGeometry:
         assert not [record for record in caplog.records if record.name.startswith("monai_lighter")]
 
 
+@pytest.mark.slow
 def test_a_writer_that_fails_leaves_nothing(tmp_path):
     image = scan(tmp_path / "x.nii.gz")
     with pytest.raises(RuntimeError):
@@ -346,6 +352,7 @@ def test_a_writer_that_fails_leaves_nothing(tmp_path):
     assert written(tmp_path) == ["x.nii.gz"]
 
 
+@pytest.mark.slow
 def test_where_it_was_saved_stands_in_the_metadata(tmp_path):
     saved = []
     image = scan(tmp_path / "x.nii.gz")
@@ -357,6 +364,7 @@ def test_where_it_was_saved_stands_in_the_metadata(tmp_path):
     assert saved == [str(tmp_path / "out" / "x" / "x_trans.nii.gz")]
 
 
+@pytest.mark.slow
 def test_images_without_names_are_numbered(tmp_path):
     def run():
         save = SaveImaged("pred", output_dir=tmp_path / "out", separate_folder=False, print_log=False)
