@@ -24,6 +24,7 @@ __all__ = [
     "SYSTEM_TARGET",
     "TOP_LEVEL",
     "TRAINER_TARGET",
+    "checks_data",
     "find_absent_run",
     "find_unknown_type",
     "is_native",
@@ -43,6 +44,11 @@ SYSTEM_KEYS = frozenset((*BY_MODE, "model", "criterion", "optimizer", "scheduler
 ADAPTERS = ("batch", "criterion", "metrics", "logging")
 SYSTEM_TARGET = "monai_lighter.System"
 TRAINER_TARGET = "lightning.pytorch.Trainer"
+
+
+def checks_data(config: dict) -> bool:
+    """Whether a config says ``data: check``; an item of that name with another value is the config's own."""
+    return config.get("data") == "check"
 
 
 def is_native(config: Any) -> bool:

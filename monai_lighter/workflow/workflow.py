@@ -15,16 +15,17 @@ from monai.utils import BundlePropertyConfig, ensure_tuple, optional_import, set
 from monai_lighter.config.files import bundle_folder, config_files, config_root, unreadable
 from monai_lighter.config.overrides import apply_overrides
 from monai_lighter.config.positions import Positions
-from monai_lighter.config.stages import STAGES, is_native
+from monai_lighter.config.resolver import LOCATOR, Resolver
+from monai_lighter.config.stages import MODES_OF_STAGE, STAGES, checks_data, is_native
+from monai_lighter.data.integrity import require_sound_cases
 from monai_lighter.errors import ConfigError, Finding, is_command, print_errors_briefly
 from monai_lighter.errors.cases import name_cases
 from monai_lighter.errors.context import explained, large_file_hints
 from monai_lighter.inspection.digest import log_digest
 from monai_lighter.system.profiler import PassThroughProfiler
 from monai_lighter.workflow.logging_conf import applied_for_monai
-from monai_lighter.workflow.prepare import LOCATOR, Asked, Prepared
+from monai_lighter.workflow.prepare import Asked, Prepared
 from monai_lighter.workflow.properties import PropertiesWorkflow, native_properties
-from monai_lighter.workflow.resolver import Resolver
 from monai_lighter.workflow.tracking import SETTINGS, SaveConfig, add_tracking, save_executed, tracking_settings
 
 __all__ = ["Workflow"]
@@ -54,18 +55,25 @@ class Workflow(PropertiesWorkflow):
     of the Trainer's methods, by stage). A relative ``bundle_root`` of a native config is relative to the bundle, wherever the
     command is run; one given as an override is relative to where it is run.
 
+    With ``data: check`` a native config has every case of training and validation read before a fit: what ``check --data``
+    finds wrong ends the run, notes are logged.
+
     Attributes:
         bundle_path: absolute path of the bundle: the folder above ``configs``, or the folder of the config.
 
     Args:
         config_file: path of the config, or several (a list, or joined by commas) merged in order.
-        meta_file, logging_file, init_id: as in ``ConfigWorkflow``.
-        run_id: a stage, or the id of an expression.
-        final_id: as in ``ConfigWorkflow``.
-        tracking: as in ``ConfigWorkflow``; on a native config ``mlflow`` adds Lightning's ``MLFlowLogger``.
-        workflow_type: as in ``ConfigWorkflow``.
-        properties_path: as in ``ConfigWorkflow``.
-        override: id-value pairs.
+        meta_file: path of the metadata, or several. Default: ``metadata.json`` beside the config.
+        logging_file: path of an ini file for Python's ``logging``; False for none. Default: ``logging.conf`` beside the config.
+        init_id: id of the expressions that `initialize` evaluates, before the run.
+        run_id: a stage (``fit``, ``validate``, ``test``, ``predict``), or the id of the expressions that `run` evaluates.
+        final_id: id of the expressions that ``finalize`` evaluates, after the run.
+        tracking: ``mlflow``, a file or a dict with settings of MONAI's experiment tracking; on a native config it adds Lightning's
+            ``MLFlowLogger``. None for no tracking.
+        workflow_type: ``train``, ``training``, ``infer``, ``inference``, ``eval``, ``evaluation``: MONAI's properties of the
+            workflow, and the stage where no run id is given and the config has no ``run``. None for the metadata's alone.
+        properties_path: JSON file of properties in place of MONAI's own.
+        override: id (``trainer::max_epochs``) to the value that takes the place of the config's.
 
     Raises:
         ConfigError: a config file that cannot be read; from `initialize`, all that is wrong in the config and the overrides.
@@ -170,7 +178,8 @@ class Workflow(PropertiesWorkflow):
         """Runs the stage, or the expressions of the run id, and gives their results.
 
         Raises:
-            ConfigError: the run id is neither a stage of this config nor one of its items.
+            ConfigError: the run id is neither a stage of this config nor one of its items; with ``data: check``, what is
+                wrong with its cases.
             ComponentError: what a part of the config raised when it was built.
             CaseError: what a case raised when it was read or transformed.
         """
@@ -179,11 +188,18 @@ class Workflow(PropertiesWorkflow):
         if self._absent is not None:
             raise ConfigError([self._absent])
         log_digest(self.bundle_path)
+        if self._checks_data():
+            require_sound_cases(self.parser.get(), MODES_OF_STAGE["fit"])
         with explained(self._parts, self._sources):
             if self.stage is None:
                 return self._run_expr(id=self.run_id)
             with large_file_hints(self.bundle_path):
                 return [self._run_stage(self.stage)]
+
+    def _checks_data(self) -> bool:
+        """Whether the config has its cases checked before the fit that this run is."""
+        fits = self.stage == "fit" or (self.stage is None and ".fit(" in str(self.parser.get(self.run_id)))
+        return self.native and fits and checks_data(self.parser.get())
 
     def _run_stage(self, stage: str) -> Any:
         system = self.parser.get_parsed_content("system")
