@@ -92,7 +92,7 @@ def test_the_wheel_says_who_it_is_and_loads_with_torch(wheel):
         "torch>=2.8",
         "monai<1.7,>=1.6.1",
         "lightning<2.7,>=2.6.6",
-        "torchmetrics<2,>=1.6",
+        "torchmetrics<2,>=1.8.2",
         "pyyaml",
         "fire",
         "nibabel",
