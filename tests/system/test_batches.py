@@ -234,6 +234,7 @@ class TestOneTarget:
         assert float(made[0]["image"].max()) == 1
 
 
+@pytest.mark.slow
 class TestHeads:
     @pytest.mark.slow
     def test_each_case_gets_its_part_of_each_head(self, tmp_path):

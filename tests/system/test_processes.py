@@ -110,7 +110,7 @@ class TestOwnItems:
         data, seen = list(range(count)), []
         for rank in range(replicas):
             sampler = DistributedSampler(data, replicas, rank, shuffle=False)
-            loader = DataLoader(data, batch_size, sampler=sampler, num_workers=0)
+            loader = DataLoader(data, batch_size=batch_size, sampler=sampler)
             for i, batch in enumerate(loader):
                 counts = count_own_items(loader, i)
                 own = batch if counts is None else take(batch, *counts)
