@@ -13,8 +13,6 @@ from difflib import get_close_matches
 from types import ModuleType
 from typing import Any
 
-from monai.bundle.reference_resolver import ReferenceResolver
-
 from monai_lighter.check.modules import (
     breaks_imports,
     close_name,
@@ -25,10 +23,10 @@ from monai_lighter.check.modules import (
 )
 from monai_lighter.config.items import REFERENCE, items, normalize
 from monai_lighter.errors import Finding
+from monai_lighter.internals import REFERENCES
 
 __all__ = ["Expressions", "copied_from"]
 
-REFERENCES = ReferenceResolver._vars
 UNKNOWN = object()
 SINGLE_QUOTED = re.compile(r"\b(f|rf|fr)'", re.IGNORECASE)
 GUARD = re.compile(r"hasattr|getattr|version|find_spec|\bdir\(")

@@ -23,6 +23,7 @@ import monai_lighter
 from monai_lighter.check.modules import missing_package
 from monai_lighter.config.items import is_text
 from monai_lighter.errors import Finding, Note, did_you_mean
+from monai_lighter.internals import get_component_names
 
 __all__ = [
     "Accepted",
@@ -287,10 +288,9 @@ def suggest_short(name: str, locator: ComponentLocator) -> str:
 
 
 def _paths(locator: ComponentLocator) -> dict[str, str]:
-    locator.get_component_module_name("")  # which makes the table
     paths = {last: f"{module}.{last}" for module in OTHERS for last in _classes(import_module(module))}
     paths |= {last: f"monai_lighter.{last}" for last in monai_lighter.__all__}
-    return paths | {last: last for last in locator._components_table or {}}
+    return paths | {last: last for last in get_component_names(locator)}
 
 
 def suggest_in_module(module: str, found: Any, last: str) -> str:

@@ -9,7 +9,7 @@ from monai.bundle.utils import ID_SEP_KEY
 from monai.utils import ensure_tuple
 
 from monai_lighter.check.walk import Built
-from monai_lighter.commands.report import Printed, report
+from monai_lighter.commands.output import Printed, format_report
 from monai_lighter.config.stages import MODES, MODES_OF_STAGE, STAGES
 from monai_lighter.data.findings import shortened, write_table
 from monai_lighter.data.integrity import DataCheck
@@ -73,42 +73,44 @@ def check(
     traces = [
         Trace(each.prepared, stage, case) if trace and each.prepared and not each.errors else None for each in checks
     ]
-    cases = [_cases(each.prepared, stage) if whole and each.prepared and not each.errors else None for each in checks]
+    cases = [
+        _check_cases(each.prepared, stage) if whole and each.prepared and not each.errors else None for each in checks
+    ]
     if csv is not None:
         write_table([finding for each in cases if each for finding in each.findings], csv)
     wrong = [*(each.errors for each in checks), *(each.errors for each in cases if each is not None)]
     found = 2 if any(wrong) or any(each and each.error for each in traces) else 0
     if json:
-        reports = [as_json(*each) for each in zip(checks, traces, cases, strict=True)]
+        reports = [_format_json(*each) for each in zip(checks, traces, cases, strict=True)]
         return Printed(dumps(reports[0] if len(reports) == 1 else reports, indent=2, default=str), found)
-    return Printed("\n\n".join(as_text(*each) for each in zip(checks, traces, cases, strict=True)), found)
+    return Printed("\n\n".join(_format_text(*each) for each in zip(checks, traces, cases, strict=True)), found)
 
 
-def _cases(prepared: Prepared, stage: str | None) -> DataCheck:
+def _check_cases(prepared: Prepared, stage: str | None) -> DataCheck:
     modes = MODES if stage is None else MODES_OF_STAGE[stage]
     built = [one.id for components in prepared.built.values() for one in components]
     return DataCheck(prepared.config, prepared.native, modes, built)
 
 
-def as_text(check: Check, trace: Trace | None = None, cases: DataCheck | None = None) -> str:
+def _format_text(check: Check, trace: Trace | None = None, cases: DataCheck | None = None) -> str:
     """Findings, one a line and with its place first, then what would be built."""
     lines = [f"{check.place(error)}: error: {error}" for error in check.errors]
     lines += [f"{check.place(note)}: note: {note}" for note in check.notes]
     summary = {"config": ", ".join(map(str, ensure_tuple(check.files))), **_counts(check)}
-    texts = [*lines, *([""] if lines else []), report(summary, _grouped(check))]
+    texts = [*lines, *([""] if lines else []), format_report(summary, _grouped(check))]
     if trace is not None:
         shown = [
             {**row._asdict(), "seconds": "" if row.seconds is None else f"{row.seconds:.3f}"} for row in trace.rows
         ]
         named = {f"step of {part}": f"{step['seconds']:.3f} s, {step['memory']}" for part, step in trace.steps.items()}
         outcome = {"error": trace.error} if trace.error else named
-        texts += ["", report({"trace": trace.stage, **outcome}, shown)]
+        texts += ["", format_report({"trace": trace.stage, **outcome}, shown)]
     if cases is not None:
-        texts += ["", *shortened(cases.findings), report(_case_counts(cases), summary_rows(cases.summary))]
+        texts += ["", *shortened(cases.findings), format_report(_case_counts(cases), summary_rows(cases.summary))]
     return "\n".join(texts)
 
 
-def as_json(check: Check, trace: Trace | None = None, cases: DataCheck | None = None) -> dict[str, Any]:
+def _format_json(check: Check, trace: Trace | None = None, cases: DataCheck | None = None) -> dict[str, Any]:
     """``rows`` are the findings, ``stages`` what would be built in each, ``trace`` the way of the case, ``data`` what is true
     of all cases."""
     rows = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from monai_lighter.commands.report import report
+from monai_lighter.commands.output import format_report
 from monai_lighter.share.packaging import package_bundle
 
 __all__ = ["package"]
@@ -45,4 +45,4 @@ def package(
         summary["changes"] = [str(change) for change in made.changes]
     else:
         summary.update({f"note {i}": change for i, change in enumerate(made.changes, 1)})
-    return report(summary, made.checks, json)
+    return format_report(summary, made.checks, json)

@@ -52,6 +52,7 @@ def test_inspect_ends_with_the_code_of_its_verdict(command, tmp_path):
     assert "os.system" in output
 
 
+@pytest.mark.slow
 def test_errors_are_brief_and_end_with_code_2(verb, tmp_path):
     done = verb("init", tmp_path / "b", "--task", "segmentatoin", code=2)
     assert done.stdout == ""

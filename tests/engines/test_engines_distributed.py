@@ -20,7 +20,7 @@ from test_trace_own_iteration import gan
 from torch.utils.data import IterableDataset, WeightedRandomSampler
 from zoo import clear, content, run_bundle, write_bundle
 
-from monai_lighter.engines.ranks import handler_owners, join
+from monai_lighter.engines.replicas import find_handler_owners, join
 
 VALIDATION = {"_target_": "ValidationHandler", "validator": "@validate#evaluator", "interval": 1}
 BOARD = {
@@ -123,6 +123,8 @@ def equal(one, two):
     return one.keys() == two.keys() and all(torch.equal(one[key], two[key]) for key in one)
 
 
+@pytest.mark.slow
+@pytest.mark.xdist_group("runs of engines")
 @pytest.mark.parametrize("name", ["torchrun", "devices"])
 class TestTwoProcesses:
     def test_weights_are_those_of_ignite_bit_for_bit(self, runs, name):
@@ -172,6 +174,8 @@ def written(root):
     return {key: value.replace(str(root), "") if isinstance(value, str) else value for key, value in found}
 
 
+@pytest.mark.slow
+@pytest.mark.xdist_group("runs of engines")
 def test_weights_are_one_and_the_same_in_all_processes(runs):
     for root in runs.values():
         first, second = (left(root, "trained", rank)[0] for rank in (0, 1))
@@ -268,7 +272,8 @@ def test_only_the_first_process_writes(rank, left):
     handlers = [StatsHandler(iteration_log=False), GarbageCollector()]
     engine = joined(rank, DataLoader(range(4)), handlers=handlers)
     assert (
-        len([owner for owner in handler_owners(engine) if isinstance(owner, (StatsHandler, GarbageCollector))]) == left
+        len([owner for owner in find_handler_owners(engine) if isinstance(owner, (StatsHandler, GarbageCollector))])
+        == left
     )
 
 
