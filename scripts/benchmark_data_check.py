@@ -29,7 +29,7 @@ import torch
 from monai.transforms import Compose, LoadImaged
 
 from monai_lighter.data.integrity import DataCheck
-from monai_lighter.trace.memory import measured
+from monai_lighter.trace.memory import measure_step
 
 SPLIT = {"train": 0.8, "val": 0.2}
 
@@ -122,7 +122,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.peak:
         content = json.loads(Path(arguments.content).read_text())
-        print(measured(lambda: SIDES[arguments.peak](content, arguments.workers), torch.device("cpu"))["memory"])
+        print(measure_step(lambda: SIDES[arguments.peak](content, arguments.workers), torch.device("cpu"))["memory"])
         return
     suffix = ".nii.gz" if arguments.compressed == "true" else ".nii"
     with tempfile.TemporaryDirectory() as name:
