@@ -37,7 +37,7 @@ def summarize(all_cases: Sequence[Cases], expected: Expected) -> dict[str, dict[
         mode = summary.setdefault(cases.mode, {"cases": 0, "images": {}, "labels": {}})
         mode["cases"] += len(cases.facts)
         for key, several in images.items():
-            if key in cases.labels and any(image.labels for image in several):
+            if key in cases.labels and any(image.labels and image.labels.is_map for image in several):
                 plain = judges(cases, expected, key) and not any(is_split(image, expected) for image in several)
                 mode["labels"][key] = _classes(several, expected.names if plain else {})
             else:
