@@ -191,7 +191,8 @@ def _names(facts: Sequence[CaseFacts]) -> list[str]:
 
 
 def _of_sources(sources: Sources) -> Iterator[CaseFinding]:
-    for id, mode, problem, hint in sources.failed:
+    failed = {(id, problem): (id, mode, problem, hint) for id, mode, problem, hint in reversed(sources.failed)}
+    for id, mode, problem, hint in reversed(failed.values()):
         told = hint or "Mend the data list, or what it is made of."
         yield CaseFinding(ERROR, "data list", mode, id, "", "", "", problem, told)
     for id, mode, reason in sources.unknown:
