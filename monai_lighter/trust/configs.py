@@ -15,13 +15,12 @@ from monai_lighter.trust.expressions import GLOBALS, UNKNOWN, Expression, import
 from monai_lighter.trust.listed import BY_NAME, FIXED
 from monai_lighter.trust.objects import Found, builtin, find, is_class, is_direct, is_function, is_value, texts_of
 
-__all__ = ["Code", "judge", "tree_of"]
+__all__ = ["MAX_ITEMS", "Code", "judge", "tree_of"]
 
 TARGET, MODE, PROJECT = "_target_", "_mode_", "project"
 MAX_ITEMS = 200_000
 """Of a config, each use of a YAML alias counted; the usual ones have some hundreds."""
 MAX_DEPTH = 60
-MAX_HOPS = 20
 
 
 class Code(NamedTuple):
@@ -41,7 +40,10 @@ class Code(NamedTuple):
 
 
 def judge(
-    documents: Mapping[str, Any], own: frozenset[str] = frozenset(), locator: ComponentLocator | None = None
+    documents: Mapping[str, Any],
+    own: frozenset[str] = frozenset(),
+    locator: ComponentLocator | None = None,
+    expanded: bool = False,
 ) -> list[Code]:
     """All code in configs that are used together, sorted by file and id; none where they are declarative.
 
@@ -51,8 +53,10 @@ def judge(
         documents: contents of configs by name: dictionaries, lists, texts and numbers.
         own: first parts of the names of the bundle's own modules.
         locator: of the parser that will build the components, so that a short name is judged as what it will lead to.
+        expanded: whether macros have been expanded, so that one that still stands there would change what was judged.
     """
-    return sorted(set(_Judge(documents, own, locator or ComponentLocator(excludes="monai_lighter")).code()))
+    locator = locator or ComponentLocator(excludes="monai_lighter")
+    return sorted(set(_Judge(documents, own, locator, expanded).code()))
 
 
 def tree_of(content: dict) -> dict:
@@ -64,8 +68,10 @@ def tree_of(content: dict) -> dict:
 
 
 class _Judge:
-    def __init__(self, documents: Mapping[str, Any], own: frozenset[str], locator: ComponentLocator) -> None:
-        self.documents, self.own, self.locator = documents, own, locator
+    def __init__(
+        self, documents: Mapping[str, Any], own: frozenset[str], locator: ComponentLocator, expanded: bool
+    ) -> None:
+        self.documents, self.own, self.locator, self.expanded = documents, own, locator, expanded
         self.names: dict[str, str] = {}
         self.found: list[Code] = []
         self.holders: set[str] = set()  # items that are modules, and all around them
@@ -185,22 +191,23 @@ class _Judge:
             expression = self._expression(value, id)
             return expression.makes_object(expression.node)
         if isinstance(value, str) and value.startswith((ID_REF_KEY, MACRO_KEY)):
-            followed = [*self._followed(value, id)]
-            return bool(followed) and all(
-                each != value and self._names_listed(each, texts, id) for each in followed if each is not value
-            )
+            followed = self._followed(value, id)
+            return bool(followed) and all(self._names_listed(each, texts, id) for each in followed)
         return is_one_of(value, texts)
 
-    def _followed(self, value: Any, id: str, hops: int = 0) -> Iterator[Any]:
-        """What a value is in the end where it refers to another item; itself where it does not."""
-        if not isinstance(value, str) or not value.startswith((ID_REF_KEY, MACRO_KEY)):
-            yield value
-            return
-        target = self._referred(value, id)
-        for content in self.documents.values() if target and hops < MAX_HOPS else ():
-            there = ConfigParser(content).get(target, UNKNOWN) if isinstance(content, dict) else UNKNOWN
-            if there is not UNKNOWN:
-                yield from self._followed(there, target, hops + 1)
+    def _followed(self, value: Any, id: str) -> list[Any]:
+        """What a value is in the end where it refers to another item; itself where it does not; none where it is lost."""
+        found, waiting, seen = [], [(value, id)], set()
+        while waiting:
+            value, id = waiting.pop()
+            if not isinstance(value, str) or not value.startswith((ID_REF_KEY, MACRO_KEY)):
+                found.append(value)
+                continue
+            target = self._referred(value, id)
+            if target and target not in seen:
+                seen.add(target)
+                waiting += [(there, target) for each in self.documents.values() for there in _at(each, target)]
+        return found
 
     def _referred(self, text: str, id: str) -> str:
         """The id in a reference or macro; empty where it cannot be told."""
@@ -218,7 +225,7 @@ class _Judge:
         elif key != TARGET and text.startswith(MACRO_KEY):
             path, _ = ConfigParser.split_path_id(text[1:])
             known = not path or path.removeprefix("./") in self.documents
-            if not known or not self._may_refer(self._referred(text, id)):
+            if self.expanded or not known or not self._may_refer(self._referred(text, id)):
                 self._add(id, text)
         elif key != TARGET and text.startswith(ID_REF_KEY):
             referred = self._referred(text, id)
@@ -248,6 +255,18 @@ class _Judge:
     def _may_refer(self, id: str) -> bool:
         """Whether no module is handed on by a reference to an item."""
         return bool(id) and id not in self.holders
+
+
+def _at(content: Any, id: str) -> Iterator[Any]:
+    """The item of a config with an id, if there is one."""
+    for key in id.split(ID_SEP_KEY):
+        if isinstance(content, list) and key.isdecimal() and int(key) < len(content):
+            content = content[int(key)]
+        elif isinstance(content, dict) and key in (named := {str(name): value for name, value in content.items()}):
+            content = named[key]
+        else:
+            return
+    yield content
 
 
 def _is_module(found: Found) -> bool:
