@@ -27,6 +27,7 @@ def check(
     final_id: str = "finalize",
     workflow_type: str | None = None,
     meta_file: str | None = None,
+    trust: str | None = None,
     json: bool = False,
     **override: Any,
 ) -> Printed:
@@ -50,12 +51,13 @@ def check(
         final_id: id of the expressions after it.
         workflow_type: train or infer, to require MONAI's properties of it.
         meta_file: default: metadata.json beside the config.
+        trust: declarative: code in the config is an error, and nothing of the bundle is imported; all; or sha256:NUMBER.
         json: print the report as JSON.
         override: items of the config, such as --max_epochs or --trainer::devices.
     """
     if not config:
         raise ConfigError([Finding("config", "must be a file, got none", "Name one: check configs/train.yaml.")])
-    checks = [Check(each, override, run_id, init_id, final_id, workflow_type, meta_file) for each in config]
+    checks = [Check(each, override, run_id, init_id, final_id, workflow_type, meta_file, trust) for each in config]
     traces = [
         Trace(each, run_id if run_id in STAGES else None, case) if trace and not each.errors else None
         for each in checks

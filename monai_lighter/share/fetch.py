@@ -13,9 +13,9 @@ from monai.bundle import ConfigParser
 from monai.utils import optional_import
 
 from monai_lighter.errors import Finding
-from monai_lighter.share.archives import extract_zip
 from monai_lighter.share.layout import CONFIG_SUFFIXES, SharingError
 from monai_lighter.share.versions import newest
+from monai_lighter.trust.archive import extract_zip
 
 __all__ = ["DEFAULT_REPO", "SOURCES", "fetch", "fetch_large_files", "only_bundle"]
 
@@ -53,7 +53,8 @@ def fetch(
         The bundle's directory, below ``directory``.
 
     Raises:
-        SharingError: it could not be downloaded or unpacked.
+        SharingError: it could not be downloaded.
+        ArchiveError: it could not be unpacked safely.
     """
     try:
         if url is None and source in ("ngc", "ngc_private", "huggingface_hub"):

@@ -18,11 +18,11 @@ from monai.utils import ensure_tuple
 
 from monai_lighter.config.items import items
 from monai_lighter.errors import BundleError, Finding
-from monai_lighter.share.archives import extract_zip
 from monai_lighter.share.layout import Bundle, SharingError
 from monai_lighter.share.load import load_bundle
 from monai_lighter.share.schema import metadata_findings
 from monai_lighter.share.synthetic import write_image
+from monai_lighter.trust.archive import extract_zip
 
 __all__ = ["prove", "prove_archive"]
 
@@ -101,6 +101,9 @@ def _static(bundle: Bundle, name: str) -> None:
 
 
 def _network(bundle: Bundle) -> None:
+    load_bundle(
+        bundle.root, workflow_type="infer"
+    )  # which refuses what it is not trusted with, as MONAI's check does not
     config = str(bundle.require("inference"))
     sys.path.insert(0, str(bundle.root))
     verify_net_in_out("network_def", meta_file=str(bundle.metadata_file), config_file=config, device="cpu")

@@ -15,7 +15,7 @@ from monai_lighter.trust.expressions import GLOBALS, UNKNOWN, Expression, import
 from monai_lighter.trust.listed import BY_NAME, FIXED
 from monai_lighter.trust.objects import Found, builtin, find, is_class, is_direct, is_function, is_value, texts_of
 
-__all__ = ["MAX_ITEMS", "Code", "judge", "tree_of"]
+__all__ = ["MAX_ITEMS", "Code", "judge", "texts", "tree_of"]
 
 TARGET, MODE, PROJECT = "_target_", "_mode_", "project"
 MAX_ITEMS = 200_000
@@ -65,6 +65,15 @@ def tree_of(content: dict) -> dict:
     for key, value in content.items():
         parser.set(value, str(key).removeprefix(MERGE_KEY))
     return parser.get()
+
+
+def texts(config: Any, depth: int = 0) -> Iterator[str]:
+    """All texts of a config, up to `MAX_DEPTH`."""
+    if isinstance(config, str):
+        yield config
+    elif isinstance(config, (dict, list)) and depth < MAX_DEPTH:
+        for value in config.values() if isinstance(config, dict) else config:
+            yield from texts(value, depth + 1)
 
 
 class _Judge:
@@ -117,7 +126,7 @@ class _Judge:
         known = GLOBALS.get(name) or getattr(builtin(name), "name", None)
         if self.names.setdefault(name, path) != path or (known is not None and known.removeprefix("builtins.") != path):
             self._add(id, text)  # one name for two things
-        elif path.split(".")[0] in self.own:
+        elif path.split(".", maxsplit=1)[0] in self.own:
             self._add(id, text, own=True)
         else:
             found = find(path)

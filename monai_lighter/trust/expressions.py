@@ -70,7 +70,7 @@ def import_of(text: str) -> tuple[str, str] | None:
     if not body or not isinstance(body[0], (ast.Import, ast.ImportFrom)):
         return None
     statement, alias = body[0], body[0].names[0]
-    if len(body) > 1 or len(statement.names) > 1 or getattr(statement, "level", 0):
+    if len(body) > 1 or len(statement.names) > 1 or (isinstance(statement, ast.ImportFrom) and statement.level):
         raise SyntaxError("no plain import")
     path = f"{statement.module}.{alias.name}" if isinstance(statement, ast.ImportFrom) else alias.name
     return alias.asname or alias.name, path

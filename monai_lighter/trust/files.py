@@ -7,7 +7,7 @@ import stat
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -102,26 +102,23 @@ def _weights(path: Path) -> str:
 
 def _arrays(path: Path) -> str:
     try:
-        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
-        if isinstance(loaded, np.lib.npyio.NpzFile):
-            with loaded:
-                for name in loaded.files:
-                    with loaded.zip.open(f"{name}.npy" if f"{name}.npy" in loaded.zip.namelist() else name) as member:
-                        if _holds_objects(member):
-                            return "an array of pickles"
+        if path.suffix.lower() == ".npy":
+            with path.open("rb") as stream:
+                return "an array of pickles" if _holds_objects(stream) else ""
+        with zipfile.ZipFile(path) as archive:
+            for member in archive.infolist():
+                with archive.open(member) as stream:
+                    if _holds_objects(stream):
+                        return "an array of pickles"
         return ""
-    except UNREADABLE as error:
-        return (
-            "an array of pickles"
-            if "pickle" in str(error).lower() or "object" in str(error).lower()
-            else "a broken array"
-        )
+    except UNREADABLE:
+        return "a broken array"
 
 
-def _holds_objects(member: object) -> bool:
-    version = np.lib.format.read_magic(member)  # type: ignore[arg-type]
+def _holds_objects(member: Any) -> bool:
+    version = np.lib.format.read_magic(member)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    return read(member)[2].hasobject  # type: ignore[arg-type]
+    return read(member)[2].hasobject
 
 
 def own_modules(bundle: Path) -> frozenset[str]:
@@ -129,8 +126,10 @@ def own_modules(bundle: Path) -> frozenset[str]:
     found = set()
     for path in bundle.iterdir() if bundle.is_dir() else ():
         name = path.name.split(".")[0]
-        if path.suffix in (".py", ".pyc", ".so", ".pyd") or (path / "__init__.py").exists():
-            found.add(name)
-        elif path.is_dir() and not is_module(name):
+        if (
+            path.suffix in (".py", ".pyc", ".so", ".pyd")
+            or (path / "__init__.py").exists()
+            or (path.is_dir() and not is_module(name))
+        ):
             found.add(name)
     return frozenset(found)

@@ -70,8 +70,7 @@ def _is_literal(text: str) -> bool:
     if isinstance(node, (ast.Tuple, ast.List)):
         values = node.elts
     elif isinstance(node, ast.Dict):
-        values = node.values
-        values += [key for key in node.keys if not isinstance(key, ast.Constant)]
+        values = [*node.values, *(key for key in node.keys if not isinstance(key, ast.Constant))]
     return all(_is_plain(value) for value in values)
 
 

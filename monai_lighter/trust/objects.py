@@ -130,7 +130,7 @@ def is_class(value: Any) -> bool:
     for base in KINDS:
         modules, beginnings = _homes(base)
         if module in modules or module.startswith(beginnings):
-            root = _base(base)
+            root: Any = _base(base)
             if root is not None and issubclass(value, root):
                 return True
     return False

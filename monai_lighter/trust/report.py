@@ -240,7 +240,8 @@ def _logging(bundle: Path) -> Iterator[Line]:
 def _writes(documents: dict[str, Any]) -> Iterator[Code]:
     for file, content in documents.items():
         for id, value in items(content):
-            if isinstance(value, str) and id.rpartition(ID_SEP_KEY)[2] in WRITTEN and not id.startswith("large_files"):
+            is_path = isinstance(value, str) and not value.startswith("@") and not id.startswith("large_files")
+            if is_path and id.rpartition(ID_SEP_KEY)[2] in WRITTEN:
                 yield Code(file, id, value)
 
 

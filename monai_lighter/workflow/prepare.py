@@ -20,7 +20,7 @@ from monai_lighter.check.native import check_walk
 from monai_lighter.check.paths import missing_paths
 from monai_lighter.check.walk import Built, Walk
 from monai_lighter.check.zoo import engine_findings, missing_packages
-from monai_lighter.config.files import config_files, config_root, unreadable
+from monai_lighter.config.files import bundle_of, config_files, config_root, files_of_run, unreadable
 from monai_lighter.config.items import items, locate, plain_config
 from monai_lighter.config.lighter import translated
 from monai_lighter.config.overrides import apply_overrides, expand_macros, unused_overrides
@@ -39,6 +39,7 @@ from monai_lighter.config.stages import (
     with_defaults,
 )
 from monai_lighter.errors import ConfigError, Finding, Note
+from monai_lighter.trust.enforce import Trust
 from monai_lighter.workflow.project import import_project, make_importable
 from monai_lighter.workflow.properties import missing_properties
 
@@ -62,6 +63,7 @@ class Check:
         workflow_type: ``train`` or ``infer``, whose properties must be there; with None, those of the type that the config
             seems to be are looked for, and what is missing is a note.
         meta_file: as in ``ConfigWorkflow``.
+        trust: as `Workflow` takes it. With ``declarative`` nothing of the bundle is imported.
 
     Attributes:
         errors: what is wrong, by place.
@@ -80,6 +82,7 @@ class Check:
         final_id: str = "finalize",
         workflow_type: str | None = None,
         meta_file: str | None = None,
+        trust: str | None = None,
     ) -> None:
         self.files = config_files(config_file)
         self.override, self.run_id, self.workflow_type = dict(override or {}), run_id, workflow_type
@@ -89,8 +92,8 @@ class Check:
         self.native = False
         self.locator = ComponentLocator(excludes="monai_lighter")
         self.positions = Positions(ensure_tuple(self.files), self.override)
-        folder = config_root(self.files)
-        self.bundle = (folder.parent if folder.name == "configs" else folder).resolve()
+        self.bundle = bundle_of(self.files)
+        self.trust = Trust(trust, self.bundle, files_of_run(self.files, meta_file))
         found = list(dict.fromkeys(self._findings(meta_file)))
         order = {finding: self._order(finding) for finding in found}
         found.sort(key=order.__getitem__)
@@ -117,7 +120,6 @@ class Check:
                 parser.read_meta(meta)
         except Exception as error:
             return self._unreadable(error)
-        make_importable(self.bundle)
         added = [id for id in self.override if id not in parser]
         found = [*self.positions.doubles(), *apply_overrides(parser, self.override)]
         given = plain_config(parser.get())
@@ -126,6 +128,14 @@ class Check:
             for finding in bad:
                 parser.set(None, finding.id)
             expand_macros(parser)
+        if is_native(parser.get()):
+            parser.set(translated(parser.get()))
+        try:
+            self.trust.require(parser, self.positions.place)
+        except ConfigError as error:
+            return [*found, *bad, *error.findings]
+        if self.trust.imports_bundle:
+            make_importable(self.bundle)
         config = parser.get()
         native = is_native(config)
         self.config, self.native = config, native

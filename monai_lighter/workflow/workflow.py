@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from contextlib import nullcontext
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +13,22 @@ from lightning.pytorch import LightningModule, Trainer, seed_everything
 from monai.bundle.config_item import ComponentLocator
 from monai.bundle.utils import ID_SEP_KEY
 from monai.config import PathLike
-from monai.utils import BundlePropertyConfig, optional_import, set_determinism
+from monai.utils import BundlePropertyConfig, ensure_tuple, optional_import, set_determinism
 
 from monai_lighter.check.native import check
 from monai_lighter.check.zoo import engine_findings, missing_packages
-from monai_lighter.config.files import config_files, config_root, unreadable
+from monai_lighter.config.files import bundle_of, config_files, config_root, files_of_run, unreadable
 from monai_lighter.config.items import plain_config
 from monai_lighter.config.lighter import translated
 from monai_lighter.config.overrides import apply_overrides, expand_macros, unused_overrides
+from monai_lighter.config.positions import Positions
 from monai_lighter.config.stages import STAGES, TOP_LEVEL, is_native, pruned, unknown_run_id, with_defaults
 from monai_lighter.errors import ConfigError, Finding, is_command, print_errors_briefly
 from monai_lighter.errors.cases import name_cases
 from monai_lighter.errors.context import explained, large_file_hints
-from monai_lighter.inspection.digest import log_digest
 from monai_lighter.system.profiler import PassThroughProfiler
+from monai_lighter.trust.digest import log_digest
+from monai_lighter.trust.enforce import Trust, refuse_trust_of_file
 from monai_lighter.workflow.logging_conf import applied_for_monai
 from monai_lighter.workflow.project import import_project, make_importable
 from monai_lighter.workflow.properties import PropertiesWorkflow, native_properties
@@ -68,6 +70,9 @@ class Workflow(PropertiesWorkflow):
         tracking: as in ``ConfigWorkflow``; on a native config ``mlflow`` adds Lightning's ``MLFlowLogger``.
         workflow_type: as in ``ConfigWorkflow``.
         properties_path: as in ``ConfigWorkflow``.
+        trust: what the run may do: ``all``, as in ``ConfigWorkflow``; ``declarative``, what the config names of the parts that
+            are listed and no code; ``sha256:NUMBER``, code too, of the bundle with this digest (``docs/security.md``). Default:
+            the environment's ``MONAI_LIGHTER_TRUST``, else ``all``.
         override: id-value pairs.
 
     Raises:
@@ -85,11 +90,14 @@ class Workflow(PropertiesWorkflow):
         tracking: str | dict | None = None,
         workflow_type: str | None = "train",
         properties_path: PathLike | None = None,
+        trust: str | None = None,
         **override: Any,
     ) -> None:
         if is_command():
             print_errors_briefly()
+            refuse_trust_of_file(trust)
         files = config_files(config_file)
+        granted = Trust(trust, bundle_of(files), files_of_run(files, meta_file, logging_file))
         try:
             with applied_for_monai(config_root(files), logging_file) as no_file:
                 super().__init__(
@@ -101,6 +109,7 @@ class Workflow(PropertiesWorkflow):
         self._added = [id for id in override if id not in self.parser]
         self._findings = apply_overrides(self.parser, override)
         self._overrides = override
+        self._trust, self._files = granted, files
         self._prepared = False
         self._parts: dict[str, Any] = {}
         self._sources: dict[str, Any] = {}
@@ -125,8 +134,7 @@ class Workflow(PropertiesWorkflow):
     @property
     def bundle_path(self) -> Path:
         """Absolute path of the bundle: the folder above ``configs``, or the folder of the config."""
-        root = self.config_root_path
-        return (root.parent if root.name == "configs" else root).resolve()
+        return bundle_of(self.config_root_path / "any")
 
     def initialize(self) -> Any:
         """Checks the config and evaluates its ``initialize`` expressions; builds nothing else. Once, until a property is set."""
@@ -135,6 +143,8 @@ class Workflow(PropertiesWorkflow):
         if not self._prepared:
             self._prepare()
             self._prepared = True
+        else:
+            self._require_trust()  # of what has been set since
         if self.native and self.parser.get("seed") is not None:
             self.parser.parse(reset=True)
             seed = int(self.parser.get_parsed_content("seed"))
@@ -142,10 +152,19 @@ class Workflow(PropertiesWorkflow):
             set_determinism(seed)
         return super().initialize()
 
+    @cached_property
+    def _positions(self) -> Positions:
+        return Positions(ensure_tuple(self._files), self._overrides)
+
+    def _require_trust(self) -> None:
+        self._trust.require(self.parser, lambda id: self._positions.place(id))
+        if self._trust.imports_bundle:
+            make_importable(self.bundle_path)
+
     def _prepare(self) -> None:
-        make_importable(self.bundle_path)
         findings = list(self._findings)
         if not self.native:
+            self._require_trust()
             findings += engine_findings(self.parser.get())
             if findings:
                 raise ConfigError(findings)
@@ -164,6 +183,7 @@ class Workflow(PropertiesWorkflow):
             config["bundle_root"] = self._absolute(config.get("bundle_root", "."))
         with_defaults(config, config["bundle_root"])
         self.parser.set(config)
+        self._require_trust()
         if config.get("project") is not None:
             inside = self._absolute(config["project"])
             findings += import_project(inside if Path(inside).is_dir() else config["project"])

@@ -4,8 +4,8 @@ import zipfile
 
 import pytest
 
-from monai_lighter.share.archives import Limits, extract_zip, write_zip
-from monai_lighter.share.layout import SharingError
+from monai_lighter.share.archives import write_zip
+from monai_lighter.trust.archive import ArchiveError, Limits, extract_zip
 
 
 def link(archive):
@@ -53,7 +53,7 @@ def test_hostile_archives_leave_nothing(fill, message, tmp_path):
     with zipfile.ZipFile(tmp_path / "x.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("b/configs/train.yaml", "a: 1")
         fill(archive)
-    with pytest.raises(SharingError, match=message):
+    with pytest.raises(ArchiveError, match=message):
         extract_zip(tmp_path / "x.zip", tmp_path / "to", LIMITS)
     assert [path.name for path in tmp_path.iterdir()] == ["x.zip"]
 
@@ -64,7 +64,7 @@ def test_an_archive_that_lies_about_its_sizes_stops_at_what_it_said(tmp_path):
         archive.writestr("zeros", bytes(5_000_000))
     data = file.read_bytes()
     file.write_bytes(data.replace(struct.pack("<L", 5_000_000), struct.pack("<L", 10)))
-    with pytest.raises(SharingError, match=r"x\.zip cannot be unpacked"):
+    with pytest.raises(ArchiveError, match=r"x\.zip cannot be unpacked"):
         extract_zip(file, tmp_path / "to")
     assert not (tmp_path / "to").exists()
 
@@ -76,7 +76,7 @@ def test_truncated_archives_leave_nothing(cut, tmp_path):
     write_zip(tmp_path / "b", tmp_path / "x.zip")
     data = (tmp_path / "x.zip").read_bytes()
     (tmp_path / "cut.zip").write_bytes(data[:cut])
-    with pytest.raises(SharingError, match=r"cut\.zip cannot be unpacked"):
+    with pytest.raises(ArchiveError, match=r"cut\.zip cannot be unpacked"):
         extract_zip(tmp_path / "cut.zip", tmp_path / "to")
     assert not (tmp_path / "to").exists()
 
@@ -89,7 +89,7 @@ def test_a_broken_byte_is_noticed_and_nothing_left(tmp_path):
     data = bytearray((tmp_path / "x.zip").read_bytes())
     data[100] ^= 255
     (tmp_path / "x.zip").write_bytes(data)
-    with pytest.raises(SharingError, match=r"x\.zip cannot be unpacked"):
+    with pytest.raises(ArchiveError, match=r"x\.zip cannot be unpacked"):
         extract_zip(tmp_path / "x.zip", tmp_path / "to")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["b", "x.zip"]
 
