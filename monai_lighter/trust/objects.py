@@ -130,8 +130,8 @@ def is_class(value: Any) -> bool:
     for base in KINDS:
         modules, beginnings = _homes(base)
         if module in modules or module.startswith(beginnings):
-            root: Any = _base(base)
-            if root is not None and issubclass(value, root):
+            root = _base(base)
+            if isinstance(root, type) and issubclass(value, root):
                 return True
     return False
 
