@@ -90,13 +90,13 @@ def _weights(path: Path) -> str:
     try:
         unsafe = sorted(get_unsafe_globals_in_checkpoint(str(path)))
         return f"a pickle of {', '.join(unsafe)}"[:200] if unsafe else ""
-    except UNREADABLE as error:
+    except Exception as error:  # torch raises whatever broken bytes lead to
         if "torchscript" in str(error).lower():
             return "TorchScript"
-    try:  # files of before torch 1.6, in which torch finds no names but by loading
+    try:  # files of before torch 1.6, of which torch names nothing
         torch.load(path, map_location="meta", weights_only=True)
         return ""
-    except Exception:  # torch raises whatever broken bytes lead to
+    except Exception:
         return "refused by torch.load(weights_only=True)"
 
 
