@@ -18,7 +18,7 @@ from monai_lighter.trust.objects import Found, builtin, find, is_class, is_direc
 __all__ = ["MAX_ITEMS", "Code", "judge", "texts", "tree_of"]
 
 TARGET, MODE, PROJECT = "_target_", "_mode_", "project"
-MAX_ITEMS = 200_000
+MAX_ITEMS = 50_000
 """Of a config, each use of a YAML alias counted; the usual ones have some hundreds."""
 MAX_DEPTH = 60
 

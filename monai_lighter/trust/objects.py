@@ -130,20 +130,19 @@ def is_class(value: Any) -> bool:
     for base in KINDS:
         modules, beginnings = _homes(base)
         if module in modules or module.startswith(beginnings):
-            root = _base(base)
-            if isinstance(root, type) and issubclass(value, root):
+            if issubclass(value, _base(base)):
                 return True
     return False
 
 
 @cache
-def _base(name: str) -> type | None:
-    """A base class by its name; None where its package is not installed."""
+def _base(name: str) -> tuple[type, ...]:
+    """A base class by its name; none where its package is not installed."""
     module, _, attribute = name.rpartition(".")
     try:
-        return getattr(import_module(module), attribute)
+        return (getattr(import_module(module), attribute),)
     except (ImportError, AttributeError):
-        return None
+        return ()
 
 
 def is_function(found: Found) -> bool:
