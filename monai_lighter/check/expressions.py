@@ -23,12 +23,12 @@ from monai_lighter.check.modules import (
     is_import,
     missing_attribute,
 )
-from monai_lighter.config.items import items
+from monai_lighter.config.items import REFERENCE, items, normalize
 from monai_lighter.errors import Finding
+from monai_lighter.internals import REFERENCES
 
 __all__ = ["Expressions", "copied_from"]
 
-REFERENCES = ReferenceResolver._vars
 UNKNOWN = object()
 SINGLE_QUOTED = re.compile(r"\b(f|rf|fr)'", re.IGNORECASE)
 GUARD = re.compile(r"hasattr|getattr|version|find_spec|\bdir\(")
@@ -37,8 +37,8 @@ GUARD = re.compile(r"hasattr|getattr|version|find_spec|\bdir\(")
 
 def _as_python(config: str) -> str:
     """The Python of an expression as MONAI evaluates it, which not every f-string takes."""
-    source = ReferenceResolver.normalize_id(config[1:].strip())
-    return ReferenceResolver.id_matcher.sub(lambda match: f"{REFERENCES}['{match.group()[1:]}']", source)
+    source = normalize(config[1:].strip())
+    return REFERENCE.sub(lambda match: f"{REFERENCES}['{match.group()[1:]}']", source)
 
 
 def copied_from(config: str) -> str | None:
@@ -156,7 +156,7 @@ class Expressions:
 
 
 def _invalid(id: str, config: str, error: SyntaxError) -> Finding:
-    if SINGLE_QUOTED.search(config) and ReferenceResolver.id_matcher.search(config):
+    if SINGLE_QUOTED.search(config) and REFERENCE.search(config):
         problem = f"has a reference in an f-string, where MONAI writes single quotes, in {config[:200]!r}"
         return Finding(id, problem, "Write the f-string in double quotes, or join texts with +.")
     return Finding(id, f"is not a valid expression ({error.msg}), got {config[:200]!r}", "Mend the Python in it.")

@@ -14,35 +14,19 @@ from typing import Any, Optional
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities.types import LRSchedulerConfig
-from monai.bundle.config_item import ComponentLocator, ConfigComponent
+from monai.bundle.config_item import ConfigComponent
 from monai.bundle.utils import ID_SEP_KEY
 
 from monai_lighter.check.modules import breaks_imports, close_name
 from monai_lighter.check.targets import instance_of, known_path, names_component, target_key
 from monai_lighter.check.walk import Walk
-from monai_lighter.config.items import items, locate, located
+from monai_lighter.config.items import is_computed, is_text, items, locate, located
 from monai_lighter.config.stages import ADAPTERS, BY_MODE, MODES, MODES_OF_STAGE, STAGES, SYSTEM_TARGET, TRAINER_TARGET
-from monai_lighter.errors import Finding, Note, did_you_mean
+from monai_lighter.errors import Finding, did_you_mean
 
-__all__ = ["arguments", "check", "check_walk", "checkpoint", "counts", "no_objects", "schedulers", "seed", "unbuilt"]
+__all__ = ["arguments", "check_walk", "checkpoint", "counts", "no_objects", "schedulers", "seed", "unbuilt"]
 
 KINDS = {"system": LightningModule, "trainer": Trainer}
-
-
-def check(
-    full: dict, needed: dict, stage: str | None, roots: Iterable[str], locator: ComponentLocator
-) -> list[Finding]:
-    """What keeps a native config from running; a package that is not installed does where a target is in it.
-
-    Args:
-        full: the config, macros expanded, defaults set.
-        needed: `pruned` for the stage; the same as ``full`` where the run is an expression.
-        stage: ``fit``, ``validate``, ``test``, ``predict``, or None.
-        roots: ids that will be resolved. Items that none of them leads to are left alone, as MONAI does.
-        locator: MONAI's map from short class names to modules.
-    """
-    findings = check_walk(Walk(full, needed, stage, locator), roots)
-    return [found for found in findings if not isinstance(found, Note) or found.id.endswith("::_target_")]
 
 
 def check_walk(walk: Walk, roots: Iterable[str]) -> list[Finding]:
@@ -66,7 +50,7 @@ def _kinds(walk: Walk) -> Iterator[Finding]:
     for id, wanted in KINDS.items():
         section = walk.needed.get(id)
         name = section.get("_target_") if id in walk.visited and isinstance(section, dict) else None
-        if isinstance(name, str) and not name.startswith(("$", "@")):
+        if isinstance(name, str) and is_text(name):
             finding = instance_of(id, name, wanted, walk.locator)
             if finding is not None:
                 yield finding
@@ -192,7 +176,7 @@ def _item(walk: Walk, id: str, depth: int) -> Iterator[Finding]:
         names = range(len(value)) if isinstance(value, list) else [SCHEDULER] if SCHEDULER in value else value
         for name in names:
             yield from _item(walk, f"{where}{ID_SEP_KEY}{name}", max(depth - 1, 0))
-    elif isinstance(value, (str, int, float)) and not str(value).startswith(("$", "@")):
+    elif isinstance(value, (str, int, float)) and not is_computed(value):
         kind = "text" if isinstance(value, str) else type(value).__name__
         yield Finding(where, f"must be an object, got the {kind} {value!r:.120}", _hint(str(value), walk))
 
@@ -227,13 +211,9 @@ def unbuilt(walk: Walk, key: str) -> Iterator[Finding]:
         yield Finding(f"{where}{ID_SEP_KEY}_mode_", f"{needs}, got 'callable'", "Remove it.")
 
 
-def _computed(value: Any) -> bool:
-    return isinstance(value, str) and value.startswith(("$", "@"))
-
-
 def seed(value: Any) -> Iterator[Finding]:
     """Lightning's ``seed_everything`` takes what fits into 32 bits."""
-    if value is not None and not _computed(value) and (not str(value).isdigit() or int(value) >= 2**32):
+    if value is not None and not is_computed(value) and (not str(value).isdigit() or int(value) >= 2**32):
         problem = f"must be a whole number from 0 to {2**32 - 1}, got {value!r}"
         yield Finding("seed", problem, "Give one, or leave it out.")
 
@@ -246,14 +226,14 @@ def counts(config: dict) -> Iterator[Finding]:
     parameters = inspect.signature(Trainer).parameters.values()
     for name in [p.name for p in parameters if p.annotation in (int, Optional[int])]:  # noqa: UP045
         where, value = located(config, f"trainer{ID_SEP_KEY}{name}")
-        is_text = isinstance(value, str) and not _computed(value)
+        is_text = isinstance(value, str) and not is_computed(value)
         if is_text or (isinstance(value, float) and not value.is_integer()):
             yield Finding(where, f"must be a whole number, got {value!r}", "Give one.")
 
 
 def checkpoint(id: str, path: Any) -> Iterator[Finding]:
     """A checkpoint that is given as a path; those that have a name instead Lightning finds itself."""
-    local = isinstance(path, str) and "://" not in path and not _computed(path)
+    local = isinstance(path, str) and "://" not in path and not is_computed(path)
     if local and path.endswith((".ckpt", ".pt", ".pth")) and not Path(path).exists():
         hint = "Mend the path; it is relative to where the command runs."
         yield Finding(id, f"there is no checkpoint {path!r}", hint)

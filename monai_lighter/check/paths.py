@@ -11,7 +11,7 @@ from typing import Any
 from monai.bundle import ConfigParser
 from monai.bundle.utils import ID_SEP_KEY
 
-from monai_lighter.config.items import items
+from monai_lighter.config.items import items, normalize, referenced
 from monai_lighter.errors import Note
 
 __all__ = ["missing_paths"]
@@ -52,7 +52,7 @@ def missing_paths(config: dict, bundle: Path) -> Iterator[Note]:
         key = id.rpartition(ID_SEP_KEY)[2] if not id.rpartition(ID_SEP_KEY)[2].isdigit() else ""
         if id in written or not _is_path(key, value) or _is_written(key, parent) or parent.get(DOWNLOADS) is True:
             continue
-        if any(re.search(rf"[+,]\s*@{re.escape(id)}(?!\w)", text.replace("#", ID_SEP_KEY)) for text in texts):
+        if any(re.search(rf"[+,]\s*@{re.escape(id)}(?!\w)", normalize(text)) for text in texts):
             continue  # a part of a path
         path = Path(value).expanduser()
         places = [path] if path.is_absolute() else [path, bundle / path]
@@ -97,8 +97,9 @@ def _is_written(key: str, parent: dict) -> bool:
 def _written(config: dict) -> Iterator[str]:
     """Ids of items that something written refers to."""
     for id, text, parent in _texts(config):
-        if text.startswith("@") and _is_written(id.rpartition(ID_SEP_KEY)[2], parent):
-            yield text[1:].replace("#", ID_SEP_KEY)
+        other = referenced(text)
+        if other is not None and _is_written(id.rpartition(ID_SEP_KEY)[2], parent):
+            yield other
 
 
 def _near(path: Path) -> list[str]:

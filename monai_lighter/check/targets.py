@@ -21,7 +21,9 @@ from monai.utils.enums import CompInitMode
 
 import monai_lighter
 from monai_lighter.check.modules import missing_package
+from monai_lighter.config.items import is_text
 from monai_lighter.errors import Finding, Note, did_you_mean
+from monai_lighter.internals import get_component_names
 
 __all__ = [
     "Accepted",
@@ -57,13 +59,13 @@ def component(
         config: with ``_target_``.
         name: the target; one that is an expression or a reference is left alone.
         locator: MONAI's map from short class names to modules.
-        written_for: the version of MONAI that the config is written for, where that is older than the one installed. An
-            argument unlike any that there is may then be one of that version: a `Note`.
+        written_for: the version of MONAI that the config is written for, where that is older than the one installed: what to
+            install for an argument unlike any that there is.
     """
     accepted = None
     if not isinstance(name, str):
         yield Finding(f"{id}::_target_", f"must be a class or function, got {name!r}", "Name one.")
-    elif not name.startswith(("$", "@")):
+    elif is_text(name):
         target, error = _import(_path(name, locator))
         old = written_for if getattr(target, "__module__", "").partition(".")[0] == "monai" else None
         if target is None:
@@ -112,7 +114,7 @@ def misspelt_target(id: str, section: dict, locator: ComponentLocator) -> Iterat
 
 def _special(id: str, config: dict, accepted: Accepted) -> Iterator[Finding]:
     mode = config.get("_mode_", CompInitMode.DEFAULT.value)
-    if not isinstance(mode, str) or (mode not in MODES and not mode.startswith(("$", "@"))):
+    if not isinstance(mode, str) or (mode not in MODES and is_text(mode)):
         yield Finding(f"{id}::_mode_", f"must be one of {', '.join(MODES)}, got {mode!r}", did_you_mean(mode, MODES))
     for key in config:
         meant = _meant(key, accepted)
@@ -137,14 +139,14 @@ def _missing(id: str, name: str, error: Exception | None, locator: ComponentLoca
         cause = getattr(error, "value", error)
         absent = isinstance(cause, ModuleNotFoundError) and missing_package(cause.name or "", id)
         if absent:
-            return type(absent)(id, f"{name!r} cannot be imported ({error})", absent.hint)
+            return Finding(id, f"{name!r} cannot be imported ({error})", absent.hint)
         return Finding(id, f"{name!r} cannot be imported ({error})", "Mend the module.")
     absent = missing_package(name, id) if "." in name else None
     if absent is None:
         return Finding(id, f"{name!r} cannot be found", _suggest(name, locator))
     if isinstance(absent, Note):
         package = name.partition(".")[0]
-        return absent._replace(problem=f"{name!r} needs the package {package!r}, which is not installed")
+        return Finding(id, f"{name!r} needs the package {package!r}, which is not installed", absent.hint)
     return absent._replace(problem=f"{name!r} cannot be found: {absent.problem}")
 
 
@@ -180,7 +182,7 @@ def _unknown(id: str, key: str, value: Any, name: str, accepted: Sequence[str], 
     if written_for is None or get_close_matches(key.lower(), [name.lower() for name in accepted], 1, 0.75):
         return Finding(id, f"{name} has no argument {key!r}, got {value!r:.80}", did_you_mean(key, accepted))
     problem = f"{name} of MONAI {monai.__version__} has no argument {key!r}, got {value!r:.80}"
-    return Note(id, problem, f"The config is written for MONAI {written_for}: install that, or remove the argument.")
+    return Finding(id, problem, f"The config is written for MONAI {written_for}: install that, or remove the argument.")
 
 
 def instance_of(id: str, name: str, wanted: type, locator: ComponentLocator) -> Finding | None:
@@ -286,10 +288,9 @@ def suggest_short(name: str, locator: ComponentLocator) -> str:
 
 
 def _paths(locator: ComponentLocator) -> dict[str, str]:
-    locator.get_component_module_name("")  # which makes the table
     paths = {last: f"{module}.{last}" for module in OTHERS for last in _classes(import_module(module))}
     paths |= {last: f"monai_lighter.{last}" for last in monai_lighter.__all__}
-    return paths | {last: last for last in locator._components_table or {}}
+    return paths | {last: last for last in get_component_names(locator)}
 
 
 def suggest_in_module(module: str, found: Any, last: str) -> str:

@@ -15,12 +15,11 @@ from monai.bundle.utils import ID_SEP_KEY
 
 from monai_lighter.check.expressions import Expressions, copied_from
 from monai_lighter.check.targets import component, misspelt_target, target_of
-from monai_lighter.config.items import at, items, locate, located
+from monai_lighter.config.items import REFERENCE, at, is_text, items, locate, located, normalize, referenced
 from monai_lighter.errors import Finding, Note, did_you_mean
 
 __all__ = ["Built", "Walk", "half_references"]
 
-REFERENCE = ReferenceResolver()
 GLOBALS = ConfigParser().globals
 """Modules that every expression knows."""
 
@@ -40,7 +39,7 @@ class Walk:
         needed: what of it a stage builds; the same as ``full`` where the run is an expression.
         stage: for messages.
         locator: MONAI's map from short class names to modules.
-        written_for: as for `component`.
+        written_for: the version of MONAI that the config is written for, where that is older than the one installed.
 
     Attributes:
         built: the components met, each after those that it is built from.
@@ -74,7 +73,7 @@ class Walk:
         elif isinstance(config, dict):
             yield from misspelt_target(id, config, self.locator)
         if isinstance(config, (dict, list)):
-            for _, sub_id, _ in REFERENCE.iter_subconfigs(id, config):
+            for _, sub_id, _ in ReferenceResolver.iter_subconfigs(id, config):
                 yield from self.item(sub_id, (*trail, id))
         if is_component:
             self.built.append(Built(id, str(self._target(config))))
@@ -83,7 +82,7 @@ class Walk:
         is_expression = ConfigExpression.is_expression(config)
         if is_expression:
             yield from self.expressions.findings(id, config)
-        references = REFERENCE.match_refs_pattern(config)
+        references = ReferenceResolver.match_refs_pattern(config)
         for reference in references:
             yield from self._reference(id, config, reference, trail)
         if not references and not is_expression:
@@ -92,10 +91,10 @@ class Walk:
     def _target(self, config: dict) -> Any:
         """The target of a component; where it refers to a text in the config, that text."""
         name = config["_target_"]
-        id = name[1:].replace("#", ID_SEP_KEY) if isinstance(name, str) and name.startswith("@") else None
+        id = referenced(name)
         where = None if id is None else locate(self.needed, id)
         value = name if where is None else at(self.needed, where)
-        return value if isinstance(value, str) and not value.startswith(("$", "@")) else name
+        return value if is_text(value) else name
 
     def _class_of(self, id: str, steps: int = 0) -> type | None:
         _, config = located(self.needed, id)
@@ -105,7 +104,7 @@ class Walk:
         if not ConfigComponent.is_instantiable(config) or config.get("_mode_", "default") != "default":
             return None
         name = self._target(config)
-        target = target_of(name, self.locator) if isinstance(name, str) and not name.startswith(("$", "@")) else None
+        target = target_of(name, self.locator) if is_text(name) else None
         return target if inspect.isclass(target) else None
 
     def _reference(self, id: str, config: str, reference: str, trail: tuple[str, ...]) -> Iterator[Finding]:
@@ -127,7 +126,8 @@ class Walk:
         yield from self.item(reference, trail)
 
 
-MENTION = re.compile(rf"(?<![\w.])@(\w+(?:{ID_SEP_KEY}\w+)*)")
+MENTION = re.compile(rf"(?<![\w.]){REFERENCE.pattern}")
+"""A reference that is no part of an address (``a@b.org``)."""
 GOES_ON = re.compile(r"\s*[.:/\\\[(+*%-]\S*")
 """After a reference at the beginning of a text: a path, an attribute, a call, something to compute."""
 DESCRIPTION = "_desc_"
@@ -139,11 +139,11 @@ def half_references(id: str, text: str, config: dict) -> Iterator[Finding]:
     It replaces references in ``$`` expressions and where they are the whole text. A text that begins with one is a finding;
     where it comes later, as it may in any text, a `Note`. Addresses (``a@b.org``) and names of no item are left alone.
     """
-    normal = ReferenceResolver.normalize_id(text)
-    mentions = [match for match in MENTION.finditer(normal) if locate(config, match[1]) is not None]
-    if not mentions or id.endswith(f"{ID_SEP_KEY}{DESCRIPTION}"):
+    normal = normalize(text)
+    known = [match for match in MENTION.finditer(normal) if locate(config, match[0][1:]) is not None]
+    if not known or id.endswith(f"{ID_SEP_KEY}{DESCRIPTION}"):
         return
-    first = mentions[0]
+    first = known[0]
     problem = f"MONAI replaces no `{first[0]}` inside a text without $, got {text[:120]!r}"
     if first.start() == 0 and GOES_ON.match(normal, first.end()):
         yield Finding(id, problem, _hint(normal, first[0], normal[first.end() :], config))

@@ -10,11 +10,10 @@ from importlib.util import find_spec
 from lightning.pytorch import Trainer
 from monai.bundle import ConfigParser
 from monai.bundle.config_item import ConfigComponent
-from monai.bundle.reference_resolver import ReferenceResolver
 from monai.bundle.utils import ID_SEP_KEY
 
-from monai_lighter.config.items import items, locate
-from monai_lighter.errors import Finding, did_you_mean
+from monai_lighter.config.items import items, locate, normalize
+from monai_lighter.errors import Finding, Note, did_you_mean
 
 __all__ = ["engine_findings", "missing_packages"]
 
@@ -29,7 +28,7 @@ def engine_findings(config: dict) -> Iterator[Finding]:
     section = ConfigParser(config).get(id)
     if isinstance(section, dict):
         components = [item for item, value in items(config) if isinstance(value, dict) and "_target_" in value]
-        yield from _keywords(id, "", section, [ReferenceResolver.normalize_id(component) for component in components])
+        yield from _keywords(id, "", section, [normalize(component) for component in components])
     elif section is not None and not isinstance(section, str):
         yield Finding(id, f"must be a section, got {section!r}", "Give it keywords of lightning.pytorch.Trainer.")
     for id, value in items(config):
@@ -52,19 +51,19 @@ def _keywords(id: str, engine: str, section: dict, components: Sequence[str]) ->
     """
     known = () if engine and engine not in components else (*inspect.signature(Trainer).parameters, *OWN_KEYWORDS)
     for key, value in section.items():
-        name = f"{engine}{ID_SEP_KEY if engine else ''}{ReferenceResolver.normalize_id(key)}"
+        name = f"{engine}{ID_SEP_KEY if engine else ''}{normalize(key)}"
         leads = any(f"{component}{ID_SEP_KEY}".startswith(f"{name}{ID_SEP_KEY}") for component in components)
         if key in known or (key in ConfigComponent.non_arg_keys and key != "_target_"):
             continue
         if leads and isinstance(value, dict):
             yield from _keywords(f"{id}{ID_SEP_KEY}{key}", name, value, components)
             continue
-        hint = did_you_mean(ReferenceResolver.normalize_id(key), [*known, *components])
+        hint = did_you_mean(normalize(key), [*known, *components])
         problem = f"lightning.pytorch.Trainer has no argument {key!r}, got {value!r:.80}"
         yield Finding(f"{id}{ID_SEP_KEY}{key}", problem, hint)
 
 
-def missing_packages(meta: dict) -> Iterator[Finding]:
+def missing_packages(meta: dict) -> Iterator[Note]:
     """Packages that a bundle's metadata asks for and that are not installed."""
     for name in ("required_packages_version", "optional_packages_version"):
         asked = meta.get(name)
@@ -72,7 +71,7 @@ def missing_packages(meta: dict) -> Iterator[Finding]:
             if not _is_installed(package):
                 problem = f"the bundle asks for {package} {version}, which is not installed"
                 hint = f"If the run needs it: pip install {package}=={version}."
-                yield Finding(f"_meta_{ID_SEP_KEY}{name}", problem, hint)
+                yield Note(f"_meta_{ID_SEP_KEY}{name}", problem, hint)
 
 
 def _is_installed(package: str) -> bool:

@@ -13,7 +13,7 @@ from monai_lighter.commands.report import Printed, report
 from monai_lighter.config.stages import STAGES
 from monai_lighter.errors import ConfigError, Finding
 from monai_lighter.trace.trace import Trace
-from monai_lighter.workflow.prepare import Check
+from monai_lighter.workflow.prepare import Asked, Check
 
 __all__ = ["check"]
 
@@ -37,8 +37,8 @@ def check(
 
         python -m monai_lighter check configs/train.yaml --max_epochs 300
 
-    Targets are looked for in their modules, which imports them, those of the bundle too: look at a stranger's bundle with
-    inspect first. Ends with 0 where nothing is wrong (notes are no errors), else with 2.
+    Targets are looked for in their modules, which imports them, those of the bundle too, unless --trust forbids it: look at a
+    stranger's bundle with inspect first. Ends with 0 where nothing is wrong (notes are no errors), else with 2.
 
     With --trace, a config without errors then sends one case on its way: see docs/check.md.
 
@@ -57,10 +57,11 @@ def check(
     """
     if not config:
         raise ConfigError([Finding("config", "must be a file, got none", "Name one: check configs/train.yaml.")])
-    checks = [Check(each, override, run_id, init_id, final_id, workflow_type, meta_file, trust) for each in config]
+    asked = Asked(run_id, init_id, final_id, workflow_type=workflow_type)
+    checks = [Check(each, override, asked, meta_file, trust) for each in config]
+    stage = run_id if run_id in STAGES else None
     traces = [
-        Trace(each, run_id if run_id in STAGES else None, case) if trace and not each.errors else None
-        for each in checks
+        Trace(each.prepared, stage, case) if trace and each.prepared and not each.errors else None for each in checks
     ]
     found = 2 if any(each.errors for each in checks) or any(each and each.error for each in traces) else 0
     if json:
@@ -94,7 +95,7 @@ def as_json(check: Check, trace: Trace | None = None) -> dict[str, Any]:
     ]
     stages = {
         stage: [{**built._asdict(), **check.place(built)._asdict()} for built in all_built]
-        for stage, all_built in check.stages.items()
+        for stage, all_built in check.built.items()
     }
     found = {"config": list(map(str, ensure_tuple(check.files))), **_counts(check), "rows": rows, "stages": stages}
     if trace is not None:
@@ -110,7 +111,7 @@ def _counts(check: Check) -> dict[str, int]:
 def _grouped(check: Check) -> list[dict[str, Any]]:
     """A row for each component, and one for all those in a list, with the stages that build them."""
     rows: dict[tuple[str, str], dict[str, Any]] = {}
-    for stage, all_built in check.stages.items():
+    for stage, all_built in check.built.items():
         groups: dict[str, list[Built]] = {}
         for built in all_built:
             parent, _, key = built.id.rpartition(ID_SEP_KEY)

@@ -16,7 +16,7 @@ from monai.utils import ensure_tuple
 from monai_lighter.config.items import items
 from monai_lighter.errors import ConfigError, ConfigFileError, Finding, did_you_mean
 
-__all__ = ["bundle_of", "config_files", "config_root", "files_of_run", "unreadable"]
+__all__ = ["bundle_folder", "config_files", "config_root", "files_of_run", "unreadable"]
 
 
 def config_files(config_file: Any) -> Any:
@@ -31,8 +31,8 @@ def config_root(files: Any) -> Path:
     return Path(ensure_tuple(files)[0]).parent if files is not None else Path("configs")
 
 
-def bundle_of(files: Any) -> Path:
-    """Absolute path of the bundle of some configs: the folder above ``configs``, or the folder of the first one."""
+def bundle_folder(files: Any) -> Path:
+    """Absolute path of the bundle that config files are in: the folder above ``configs``, or the folder of the first file."""
     root = config_root(files)
     return (root.parent if root.name == "configs" else root).resolve()
 

@@ -1,15 +1,57 @@
-"""The items of a config: every one with its id, where one really stands, and plain copies."""
+"""The items of a config: every one with its id, what refers to what, where an item really stands, and plain copies."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
 from monai.bundle import ConfigParser
 from monai.bundle.reference_resolver import ReferenceResolver
-from monai.bundle.utils import ID_REF_KEY, ID_SEP_KEY
+from monai.bundle.utils import EXPR_KEY, ID_REF_KEY, ID_SEP_KEY, MACRO_KEY
 
-__all__ = ["at", "items", "locate", "located", "plain_config"]
+__all__ = [
+    "REFERENCE",
+    "at",
+    "copied",
+    "is_computed",
+    "is_text",
+    "items",
+    "locate",
+    "located",
+    "mentions",
+    "normalize",
+    "plain_config",
+    "referenced",
+]
+
+REFERENCE = ReferenceResolver.id_matcher
+"""MONAI's pattern of a reference (``@section::item``) in a text with `normalize` ids."""
+
+normalize = ReferenceResolver.normalize_id
+"""An id, or a text with ids, in which ``#`` has become ``::``."""
+
+
+def is_computed(value: Any) -> bool:
+    """Whether an item is an expression (``$…``) or a reference (``@…``), so that what it will be is not known yet."""
+    return isinstance(value, str) and value.startswith((EXPR_KEY, ID_REF_KEY))
+
+
+def is_text(value: Any) -> bool:
+    """Whether an item is a text and will be that text."""
+    return isinstance(value, str) and not is_computed(value)
+
+
+def referenced(value: Any) -> str | None:
+    """The id that a whole-item reference (``@section::item``) leads to; None for anything else."""
+    if isinstance(value, str) and REFERENCE.fullmatch(normalize(value)):
+        return normalize(value)[len(ID_REF_KEY) :]
+    return None
+
+
+def mentions(text: str, id: str) -> bool:
+    """Whether a text refers to an item, or to one in it, by ``@`` or ``%``."""
+    return re.search(rf"[{ID_REF_KEY}{MACRO_KEY}]{re.escape(id)}(?!\w)", normalize(text)) is not None
 
 
 def at(config: Any, id: str) -> Any:
@@ -34,11 +76,11 @@ def located(config: Any, id: str) -> tuple[str, Any]:
     return (id, None) if where is None else (where, at(config, where))
 
 
-def _copied(config: Any) -> Any:
+def copied(config: Any) -> Any:
     """Dicts and lists are copied; what they hold (objects that properties were set to) is not."""
     if isinstance(config, dict):
-        return {key: _copied(value) for key, value in config.items()}
-    return [_copied(value) for value in config] if isinstance(config, list) else config
+        return {key: copied(value) for key, value in config.items()}
+    return [copied(value) for value in config] if isinstance(config, list) else config
 
 
 def plain_config(config: Any) -> Any:
@@ -60,11 +102,12 @@ def locate(config: Any, id: str) -> str | None:
     path: list[str] = []
     node, steps = config, 0
     while True:
-        if isinstance(node, str) and ReferenceResolver.id_matcher.fullmatch(node.replace("#", ID_SEP_KEY)):
+        other = referenced(node)
+        if other is not None:
             steps += 1
             if steps > 100:
                 return None
-            path, parts, node = [], node[len(ID_REF_KEY) :].replace("#", ID_SEP_KEY).split(ID_SEP_KEY) + parts, config
+            path, parts, node = [], other.split(ID_SEP_KEY) + parts, config
         elif not parts:
             return ID_SEP_KEY.join(path)
         else:

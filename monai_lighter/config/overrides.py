@@ -2,39 +2,48 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 from monai.bundle import ConfigParser
-from monai.bundle.reference_resolver import ReferenceResolver
-from monai.bundle.utils import ID_REF_KEY, ID_SEP_KEY, MACRO_KEY
+from monai.bundle.utils import ID_SEP_KEY, MACRO_KEY
 
-from monai_lighter.config.items import items
+from monai_lighter.config.items import items, mentions, normalize
 from monai_lighter.errors import Finding, did_you_mean
 
-__all__ = ["apply_overrides", "expand_macros", "unused_overrides"]
+__all__ = ["Overridden", "apply_overrides", "expand_macros", "find_unused_overrides"]
 
 CREATED = ("args", "lightning", "system", "trainer")
 """Sections that an override may begin."""
 
 
-def apply_overrides(parser: ConfigParser, overrides: Mapping[str, Any]) -> list[Finding]:
-    """Sets config items by id, in order, as ``ConfigParser.update`` does.
+class Overridden(NamedTuple):
+    """What overrides did to a config.
 
-    Returns:
-        A finding for each id whose parent does not exist. It is not set.
+    Attributes:
+        ids: of the items that were to be set, as they were given.
+        added: those of them that the config did not have.
+        findings: one for each id whose parent does not exist; it was not set.
     """
-    findings = []
+
+    ids: list[str]
+    added: list[str]
+    findings: list[Finding]
+
+
+def apply_overrides(parser: ConfigParser, overrides: Mapping[str, Any]) -> Overridden:
+    """Sets config items by id, in order, as ``ConfigParser.update`` does."""
+    added = [id for id in overrides if id not in parser]
+    findings: list[Finding] = []
     for given, value in overrides.items():
-        id = ReferenceResolver.normalize_id(given)
+        id = normalize(given)
         misplaced = list(_misplaced(parser, id))
         findings += misplaced
         if not misplaced:
             parser.set(value, id)
-    return findings
+    return Overridden(list(overrides), added, findings)
 
 
 def _misplaced(parser: ConfigParser, id: str) -> Iterator[Finding]:
@@ -67,7 +76,7 @@ def _creatable(parser: ConfigParser, id: str) -> bool:
     return all(node is None or isinstance(node, dict) for node in known)
 
 
-def unused_overrides(configs: Sequence[dict], added: Iterable[str], known: Collection[str]) -> Iterator[Finding]:
+def find_unused_overrides(configs: Sequence[dict], added: Iterable[str], known: Collection[str]) -> Iterator[Finding]:
     """Overrides that added a top-level item to which nothing refers.
 
     Args:
@@ -77,9 +86,8 @@ def unused_overrides(configs: Sequence[dict], added: Iterable[str], known: Colle
     """
     texts = [value for _, value in items(list(configs)) if isinstance(value, str)]
     for given in added:
-        id = ReferenceResolver.normalize_id(given)
-        mention = re.compile(rf"[{ID_REF_KEY}{MACRO_KEY}]{re.escape(id)}(?!\w)")
-        if ID_SEP_KEY in id or id in known or any(mention.search(text) for text in texts):
+        id = normalize(given)
+        if ID_SEP_KEY in id or id in known or any(mentions(text, id) for text in texts):
             continue
         inner = [known for known, _ in items(configs[-1]) if known.endswith(f"{ID_SEP_KEY}{id}")]
         hint = (
@@ -92,13 +100,14 @@ def expand_macros(parser: ConfigParser) -> list[Finding]:
     """Expands ``%`` macros and relative ids in place, as ``ConfigParser.resolve_macro_and_relative_ids``.
 
     Returns:
-        A finding for each macro that names no file or no item, and each relative id that leads out of the config. Nothing
-        is expanded then.
+        A finding for each macro that names no file or no item, and each relative id that leads out of the config. Such an item
+        becomes None, so that the rest can be looked at.
     """
     texts = [(id, value) for id, value in items(parser.get()) if isinstance(value, str)]
     findings = [finding for id, text in texts for finding in _bad_macro(parser, id, text)]
-    if not findings:
-        parser.resolve_macro_and_relative_ids()
+    for finding in findings:
+        parser.set(None, finding.id)
+    parser.resolve_macro_and_relative_ids()
     return findings
 
 

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import json
-import re
-from bisect import bisect
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
-from monai.bundle.reference_resolver import ReferenceResolver
 from monai.bundle.utils import ID_SEP_KEY, MERGE_KEY
 
+from monai_lighter.config.items import normalize
 from monai_lighter.errors import Finding
 
 __all__ = ["Place", "Positions"]
 
 COMMAND_LINE = "command line"
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class Place(NamedTuple):
@@ -56,7 +55,7 @@ class Positions:
         for file in self.files:
             self._add(file)
         for id in overrides:
-            self._set(ReferenceResolver.normalize_id(id), Node(Place(COMMAND_LINE), {}, False, []))
+            self._set(normalize(id), Node(Place(COMMAND_LINE), {}, False, []))
 
     def _add(self, file: str) -> None:
         try:
@@ -69,7 +68,7 @@ class Positions:
                 self._merge(key, node)
 
     def _merge(self, key: str, node: Node) -> None:
-        id = ReferenceResolver.normalize_id(key.removeprefix(MERGE_KEY))
+        id = normalize(key.removeprefix(MERGE_KEY))
         present = self._find(id) if key.startswith(MERGE_KEY) else None
         if present is None:
             self._set(id, node)
@@ -114,10 +113,11 @@ def _doubles(node: Node, id: str) -> Iterator[Finding]:
 
 
 def _read(file: str) -> Node | None:
-    text = Path(file).read_text(encoding="utf-8")
+    text = Path(file).read_text(encoding="utf-8-sig")
     if file.lower().endswith(".json"):
-        return _Json(file, text).value(0)[0]
-    node = yaml.compose(text, Loader=yaml.SafeLoader)
+        json.loads(text)
+        text = text.replace("\t", " ")  # which JSON has between its items alone, and YAML refuses there
+    node = yaml.compose(text, Loader=LOADER)
     return None if node is None else _yaml(file, node)
 
 
@@ -140,45 +140,3 @@ def _yaml(file: str, node: yaml.Node) -> Node:
             own[name] = child
         result.items.update(own)
     return result
-
-
-class _Json:
-    """Reads JSON text as Python's ``json`` does, for places alone."""
-
-    SPACE = re.compile(r"[ \t\n\r]*")
-
-    def __init__(self, file: str, text: str) -> None:
-        json.loads(text)  # else what follows would have to tell broken text from sound
-        self.file, self.text, self.decoder = file, text, json.JSONDecoder()
-        self.lines = [0, *(match.end() for match in re.finditer("\n", text))]
-
-    def place(self, at: int) -> Place:
-        return Place(self.file, bisect(self.lines, at))
-
-    def skip(self, at: int) -> int:
-        match = self.SPACE.match(self.text, at)
-        return match.end() if match else at
-
-    def value(self, at: int) -> tuple[Node, int]:
-        """The item that begins at a position, and the position after it."""
-        at = self.skip(at)
-        character = self.text[at]
-        node = Node(self.place(at), {}, character == "[", [])
-        if character not in "[{":
-            return node, self.decoder.raw_decode(self.text, at)[1]
-        at = self.skip(at + 1)
-        while self.text[at] not in "]}":
-            at = self._entry(node, at)
-        return node, at + 1
-
-    def _entry(self, node: Node, at: int) -> int:
-        key, place = str(len(node.items)), self.place(at)
-        if not node.is_list:
-            key, at = self.decoder.raw_decode(self.text, at)
-            at = self.skip(at) + 1  # the colon
-        child, at = self.value(at)
-        if key in node.items:
-            node.doubles.append((key, node.items[key].place, place))
-        node.items[key] = child._replace(place=place)
-        at = self.skip(at)
-        return self.skip(at + 1) if self.text[at] == "," else at

@@ -8,11 +8,10 @@ from typing import Any
 
 from monai.bundle import BundleWorkflow, ConfigParser
 from monai.bundle.config_item import ConfigComponent
-from monai.bundle.reference_resolver import ReferenceResolver
 from monai.bundle.utils import ID_REF_KEY, ID_SEP_KEY
 from monai.utils import ensure_tuple
 
-from monai_lighter.config.items import _copied, locate
+from monai_lighter.config.items import copied, locate, normalize
 from monai_lighter.errors import Finding, Note, did_you_mean
 
 __all__ = [
@@ -20,16 +19,16 @@ __all__ = [
     "BY_MODE",
     "MODES",
     "MODES_OF_STAGE",
+    "RUN_IDS",
     "STAGES",
     "SYSTEM_TARGET",
     "TOP_LEVEL",
     "TRAINER_TARGET",
+    "find_absent_run",
+    "find_unknown_type",
     "is_native",
-    "no_run",
     "other_run_ids",
     "pruned",
-    "unknown_run_id",
-    "unknown_type",
     "with_defaults",
 ]
 
@@ -38,6 +37,8 @@ MODES_OF_STAGE = {"fit": ("train", "val"), "validate": ("val",), "test": ("test"
 MODES = ("train", "val", "test", "predict")
 BY_MODE = ("dataloaders", "metrics", "adapters", "postprocessing")
 TOP_LEVEL = ("args", "bundle_root", "lightning", "project", "seed", "system", "trainer", "vars")
+RUN_IDS = ("run", "initialize", "finalize", "imports")
+"""Items of MONAI's configs that run something with nothing in the config referring to them."""
 SYSTEM_KEYS = frozenset((*BY_MODE, "model", "criterion", "optimizer", "scheduler", "inferer"))
 ADAPTERS = ("batch", "criterion", "metrics", "logging")
 SYSTEM_TARGET = "monai_lighter.System"
@@ -92,7 +93,7 @@ def pruned(config: dict, stage: str) -> dict:
     Kept are the modes of the stage (fit: train and val; validate: val; …), the arguments of that stage, the criterion for fit
     and validate, the optimizer and scheduler for fit. Follows ``lighter.engine.resolver.Resolver.get_stage_config``.
     """
-    config = _copied(config)
+    config = copied(config)
     modes = MODES_OF_STAGE[stage]
     system = config["system"]
     if isinstance(system, dict):
@@ -114,18 +115,29 @@ RUNS = re.compile(r"\$\s*@[\w#:]+\.run\(")
 TYPES = (*BundleWorkflow.supported_train_type, *BundleWorkflow.supported_infer_type)
 
 
-def unknown_run_id(run_id: str, config: dict) -> list[Finding]:
-    """A finding where a run id is neither a stage of the config nor one of its items."""
+def find_absent_run(run_id: str, config: dict, run_ids: Sequence[str] = ()) -> Finding | None:
+    """A finding where a run id is neither a stage of the config nor one of its items.
+
+    Args:
+        run_id: a stage, or the id of an item.
+        config: macros expanded.
+        run_ids: ids of items that would run something; with some, it is a `Note`.
+    """
     native = is_native(config)
-    if (native and run_id in STAGES) or locate(config, ReferenceResolver.normalize_id(run_id)) is not None:
-        return []
+    if (native and run_id in STAGES) or locate(config, normalize(run_id)) is not None:
+        return None
+    problem = f"run ID {run_id!r} doesn't exist in the config file"
+    if run_ids:
+        return Note("run_id", problem, f"It is run by: run {run_ids[0]} …, or --run_id {run_ids[0]}.")
     hint = did_you_mean(run_id, [*config, *(STAGES if native else ())])
     if run_id in STAGES:
         hint = "A stage needs a `system` section."
-    return [Finding("run_id", f"run ID {run_id!r} doesn't exist in the config file", hint)]
+    elif not native and not hint.startswith("Did"):
+        hint = "A file that is merged over others is given after them: train.json,multi_gpu_train.json."
+    return Finding("run_id", problem, hint)
 
 
-def unknown_type(workflow_type: str | None) -> list[Finding]:
+def find_unknown_type(workflow_type: str | None) -> list[Finding]:
     """A finding where a type of workflow is none of MONAI's."""
     if workflow_type is None or str(workflow_type).lower() in TYPES:
         return []
@@ -133,20 +145,7 @@ def unknown_type(workflow_type: str | None) -> list[Finding]:
     return [Finding("workflow_type", f"must be one of {', '.join(TYPES)}, got {workflow_type!r}", hint)]
 
 
-def other_run_ids(config: dict, run_id: str, taken: Collection[str]) -> list[str]:
-    """Top-level expressions that run an engine, where there is no ``run``."""
+def other_run_ids(config: dict, taken: Collection[str]) -> list[str]:
+    """Ids of the top-level expressions that run an engine, but for those ``taken``."""
     texts = {id: "".join(map(str, ensure_tuple(value))) for id, value in config.items()}
-    return [id for id, text in texts.items() if run_id == "run" and RUNS.match(text) and id not in taken]
-
-
-def no_run(run_id: str, config: dict, run_ids: Sequence[str]) -> Finding:
-    """A config of engines without the item that is to be run; a `Note` where there are others that run an engine."""
-    problem = f"the config has no item {run_id!r}"
-    if run_ids:
-        return Note(run_id, problem, f"It is run by: run {run_ids[0]} …, or --run_id {run_ids[0]}.")
-    hint = did_you_mean(run_id, config)
-    if run_id in STAGES:
-        hint = "A stage needs a `system` section."
-    elif not hint.startswith("Did"):
-        hint = "A file that is merged over others is given after them: train.json,multi_gpu_train.json."
-    return Finding(run_id, f"there is nothing to run: {problem}", hint)
+    return [id for id, text in texts.items() if RUNS.match(text) and id not in taken]

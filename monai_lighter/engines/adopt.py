@@ -4,18 +4,43 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from threading import Lock
 from typing import Any
 
 from ignite.engine import Engine
 from monai.bundle import ConfigParser
 
-from monai_lighter.engines.engine import LightningEngine, adopted
-from monai_lighter.engines.trainer import lightning_section
+from monai_lighter.engines.engine import LightningEngine
+from monai_lighter.engines.trainer import has_section, lightning_section
 from monai_lighter.errors import ConfigError, Finding
 
-__all__ = ["adopt_engines", "on_lightning"]
+__all__ = ["adopt", "adopt_engines", "on_lightning"]
+
+
+@cache
+def _make_class(cls: Any) -> Any:
+    """Makes the class of engines that are ``cls`` in everything but whose loop is Lightning's."""
+    if issubclass(cls, LightningEngine):
+        return cls
+    if cls is Engine:
+        return LightningEngine
+    return type(cls.__name__, (cls, LightningEngine), {"__module__": cls.__module__, "__doc__": cls.__doc__})
+
+
+def adopt(engine: Engine) -> Engine:
+    """Exchanges the class of an engine for one whose loop is Lightning's, and gives the same engine.
+
+    The object is kept, because handlers, metrics and other config items have been given it.
+
+    Raises:
+        TypeError: an engine whose class cannot be extended so.
+    """
+    try:
+        engine.__class__ = _make_class(type(engine))  # type: ignore[arg-type]
+    except TypeError as error:
+        raise TypeError(f"{type(engine).__name__} cannot be run by Lightning's Trainer: {error}") from None
+    return engine
 
 
 def adopt_engines(parser: ConfigParser, id: str, value: Any) -> None:
@@ -27,9 +52,9 @@ def adopt_engines(parser: ConfigParser, id: str, value: Any) -> None:
         value: what it was resolved to.
     """
     if isinstance(value, Engine):
-        engine: Any = adopted(value)
+        engine: Any = adopt(value)
         if not hasattr(engine, "config_id"):  # else this item is a reference to the one that it is
-            engine.config_id, engine.lightning_section = id, partial(section_of, parser)
+            engine.config_id, engine.lightning_section = id, partial(_read_section, parser)
     elif isinstance(value, (list, tuple)):
         for i, item in enumerate(value):
             adopt_engines(parser, f"{id}::{i}", item)
@@ -38,7 +63,7 @@ def adopt_engines(parser: ConfigParser, id: str, value: Any) -> None:
             adopt_engines(parser, f"{id}::{key}", item)
 
 
-def section_of(parser: ConfigParser) -> Mapping[str, Any]:
+def _read_section(parser: ConfigParser) -> Mapping[str, Any]:
     """The ``lightning`` section of a config; empty where it has none.
 
     Raises:
@@ -53,47 +78,50 @@ def section_of(parser: ConfigParser) -> Mapping[str, Any]:
 
 @contextmanager
 def on_lightning(parser: ConfigParser) -> Iterator[None]:
-    """Within it, the engines of a config and of its code run on Lightning, with the keywords of its ``lightning`` section."""
-    with engines_in_code(), lightning_section(partial(section_of, parser)):
+    """Within it, engines that no config item is, because a bundle's own code builds them, run on Lightning too.
+
+    Args:
+        parser: of the config, whose ``lightning`` section has their keywords.
+
+    This holds in the thread that is within it: two workflows in two threads have a section each. In any other thread, also one
+    that code of the bundle starts, an engine that no config item is runs by Ignite.
+    """
+    with EXCHANGED_RUN.exchange(), lightning_section(partial(_read_section, parser)):
         yield
 
 
-class _Exchange:
-    """``Engine.run`` while it is exchanged, by however many threads."""
+class _ExchangedRun:
+    """``ignite.engine.Engine.run`` while it is exchanged, by however many threads.
+
+    A class of the library is changed here because nothing less reaches an engine that a function of the bundle builds and runs
+    by itself: this method is what every such run comes to, whatever its class does around it. It is put back when the last
+    thread is done, and hands the engine to Ignite's own method in every thread that is not within `on_lightning`.
+    """
 
     def __init__(self) -> None:
         self.lock = Lock()
         self.users = 0
         self.original = Engine.run
 
-    def begin(self) -> None:
+    @contextmanager
+    def exchange(self) -> Iterator[None]:
         with self.lock:
             if not self.users:
                 self.original, Engine.run = Engine.run, _run  # type: ignore[method-assign]
             self.users += 1
+        try:
+            yield
+        finally:
+            with self.lock:
+                self.users -= 1
+                if not self.users:
+                    Engine.run = self.original  # type: ignore[method-assign]
 
-    def end(self) -> None:
-        with self.lock:
-            self.users -= 1
-            if not self.users:
-                Engine.run = self.original  # type: ignore[method-assign]
+
+EXCHANGED_RUN = _ExchangedRun()
 
 
 def _run(self: Engine, *args: Any, **kwargs: Any) -> Any:
-    return LightningEngine.run(adopted(self), *args, **kwargs)  # type: ignore[arg-type]
-
-
-EXCHANGE = _Exchange()
-
-
-@contextmanager
-def engines_in_code() -> Iterator[None]:
-    """Within it, engines that no config item is, because a bundle's own code builds them, run on Lightning too.
-
-    ``ignite.engine.Engine.run`` is exchanged for the time being, the one thing that every such run comes to, and put back after.
-    """
-    EXCHANGE.begin()
-    try:
-        yield
-    finally:
-        EXCHANGE.end()
+    if not has_section():
+        return EXCHANGED_RUN.original(self, *args, **kwargs)
+    return LightningEngine.run(adopt(self), *args, **kwargs)  # type: ignore[arg-type]

@@ -17,30 +17,36 @@ from monai.utils.enums import CommonKeys
 from torch import Tensor
 from torch.optim import Optimizer
 
-from monai_lighter.engines.module import EngineSystem
+from monai_lighter.engines.module import EngineModule
 from monai_lighter.engines.run import Run
+from monai_lighter.internals import get_iteration
 from monai_lighter.system.tensors import plain
 
-__all__ = ["AutomaticSystem", "is_automatic"]
+__all__ = ["AutomaticModule", "is_automatic"]
 
 
 def is_automatic(run: Run) -> bool:
-    """Whether an engine iterates as ``SupervisedTrainer`` does, with an optimizer that takes Lightning's closure."""
+    """Whether the step of an engine is that of ``SupervisedTrainer`` itself, with an optimizer that takes Lightning's closure.
+
+    Args:
+        run: of the engine. An ``iteration_update`` or ``_iteration`` of its own has an engine keep its step.
+    """
     engine: Any = run.engine
     if not isinstance(engine, SupervisedTrainer):
         return False
-    own = getattr(run.process, "__func__", None) is not SupervisedTrainer._iteration
+    own = getattr(run.process, "__func__", None) is not get_iteration(SupervisedTrainer)
     if own or not isinstance(engine.optimizer, Optimizer):
         return False
     unknown_length = engine.accumulation_steps > 1 and engine.state.epoch_length is None
     return not unknown_length and "closure" in inspect.signature(engine.optimizer.step).parameters
 
 
-class AutomaticSystem(EngineSystem):
-    """An `EngineSystem` whose optimizer is Lightning's to step.
+class AutomaticModule(EngineModule):
+    """An `EngineModule` whose optimizer is Lightning's to step.
 
     What ``SupervisedTrainer._iteration`` (MONAI 1.6.1) does between the batch and the loss is done here with the same parts and
-    events; the backward pass, the optimizer step, scaling, accumulation and clipping are Lightning's.
+    events; the backward pass, the optimizer step, scaling, accumulation and clipping are Lightning's. The loss is logged as
+    ``train/loss/step``. A test holds a hash of MONAI's source, so that the two cannot part unseen.
 
     Args:
         run: the run of the trainer.
@@ -81,27 +87,31 @@ class AutomaticSystem(EngineSystem):
 
     def training_step(self, batch: Any, batch_idx: int) -> Any:
         with self.runs[0].as_under_ignite():
-            loss = self._guarded(
-                self._loss, (self._progress.current.ready - 1) % self.trainer.accumulate_grad_batches == 0
+            loss = self._guard(
+                self._compute_loss, (self._progress.current.ready - 1) % self.trainer.accumulate_grad_batches == 0
             )
         self._log_loss(loss)
         return loss
 
+    def _log_loss(self, loss: Tensor) -> None:
+        if self._listened_to:
+            self.log("train/loss/step", loss.detach(), prog_bar=True, batch_size=1)
+
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
-        self._guarded(super().backward, loss, *args, **kwargs)
+        self._guard(super().backward, loss, *args, **kwargs)
 
     def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
         """As under Ignite, the optimizer steps when the backward pass is done, not around it."""
-        self._guarded(self._optimizer_step, epoch, batch_idx, optimizer, optimizer_closure)
+        self._guard(self._step_optimizer, epoch, batch_idx, optimizer, optimizer_closure)
 
-    def _optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, closure: Callable[[], Any]) -> None:
+    def _step_optimizer(self, epoch: int, batch_idx: int, optimizer: Any, closure: Callable[[], Any]) -> None:
         loss = closure()
         self._exchange_optimizer()
         exchanged: Any = self.optimizers()
-        with _step_as_under_ignite(self.optimizer):
+        with _without_closure(self.optimizer):
             super().optimizer_step(epoch, batch_idx, exchanged, lambda: loss)
 
-    def _guarded(self, function: Callable, *args: Any, **kwargs: Any) -> Any:
+    def _guard(self, function: Callable, *args: Any, **kwargs: Any) -> Any:
         """Calls a part of the iteration; an error goes to the engine's handlers, and the epoch ends if they keep it."""
         try:
             return function(*args, **kwargs)
@@ -111,7 +121,7 @@ class AutomaticSystem(EngineSystem):
             self._fail(error)
             raise _EndOfEpoch from error
 
-    def _loss(self, zero_grad: bool) -> Tensor:
+    def _compute_loss(self, zero_grad: bool) -> Tensor:
         engine = self.engine
         if engine.state.batch is None:
             raise ValueError("Must provide batch data for current iteration.")
@@ -124,7 +134,7 @@ class AutomaticSystem(EngineSystem):
         engine.network.train()
         if zero_grad:
             engine.optimizer.zero_grad(set_to_none=engine.optim_set_to_none)
-        with self._precision():
+        with self._make_autocast():
             engine.state.output[CommonKeys.PRED] = engine.inferer(inputs, engine.network, *args, **kwargs)
             engine.fire_event(IterationEvents.FORWARD_COMPLETED)
             loss = engine.loss_function(engine.state.output[CommonKeys.PRED], targets).mean()
@@ -132,7 +142,7 @@ class AutomaticSystem(EngineSystem):
             engine.fire_event(IterationEvents.LOSS_COMPLETED)
         return plain(engine.state.output[CommonKeys.LOSS])
 
-    def _precision(self) -> AbstractContextManager:
+    def _make_autocast(self) -> AbstractContextManager:
         engine = self.engine
         amp = self.autocast and engine.amp and engine.scaler is not None
         return torch.autocast("cuda", **engine.amp_kwargs) if amp else nullcontext()
@@ -172,10 +182,13 @@ def _needs_closure(cls: type[Optimizer]) -> bool:
 
 
 @contextmanager
-def _step_as_under_ignite(optimizer: Any) -> Iterator[None]:
-    """Within it, an optimizer whose step may be called with no closure is: it may do something else where it has one.
+def _without_closure(optimizer: Any) -> Iterator[None]:
+    """Within it, an optimizer whose step may be called with no closure is, as by an engine: it may do something else with one.
 
-    What Lightning does in the closure, gradient clipping among it, is done before.
+    Lightning's precision always calls ``optimizer.step(closure)``. What it does in the closure, gradient clipping among it, is
+    done before the step here. The method of the optimizer itself is replaced, for the one call, because a stand-in for the
+    optimizer would be what ``on_before_optimizer_step``, the gradient scaler and the strategy see. It is put back each time,
+    because a scheduler that a handler makes later wraps the method that it finds.
     """
     step, own = optimizer.step, "step" in vars(optimizer)
     if _needs_closure(type(optimizer)):  # type: ignore[arg-type]

@@ -1,29 +1,32 @@
-"""MONAI's engines, run by Lightning's Trainer."""
+"""An engine whose run is Lightning's, and MONAI's engines as such, for a config to name."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping
-from functools import cache
+import signal
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import monai.engines
+import torch
 from ignite.engine import Engine, State
 from monai.bundle.utils import ID_SEP_KEY
+from monai.engines import Evaluator
 
-from monai_lighter.engines.drive import drive
-from monai_lighter.engines.run import Run
-from monai_lighter.engines.state import random_numbers
-from monai_lighter.engines.trainer import epochs_for, keywords_for, known
+from monai_lighter.engines.automatic import AutomaticModule, is_automatic
+from monai_lighter.engines.module import EngineModule
+from monai_lighter.engines.replicas import refuse_processes
+from monai_lighter.engines.run import Batches, Run
+from monai_lighter.engines.state import collect_random_state
+from monai_lighter.engines.trainer import CHECKPOINT, check_keywords, collect_keywords, decide_epochs, make_trainer
+from monai_lighter.internals import drop_run_generator, get_data_iterator, get_run_generator, is_done, set_first_batch
 
-__all__ = [
-    "EnsembleEvaluator",
-    "LightningEngine",
-    "SupervisedEvaluator",
-    "SupervisedTrainer",
-    "adopted",
-    "lightning_class",
-]
+__all__ = ["UNDER_WAY", "EnsembleEvaluator", "LightningEngine", "SupervisedEvaluator", "SupervisedTrainer"]
+
+UNDER_WAY: ContextVar[EngineModule | None] = ContextVar("under_way", default=None)
+"""The fit or evaluation that began last in this thread and has not ended. A variable of the context: each thread has its own."""
 
 
 class LightningEngine(Engine):
@@ -43,32 +46,51 @@ class LightningEngine(Engine):
         max_iters: int | None = None,
         epoch_length: int | None = None,
     ) -> State:
-        """Runs the engine, as ``ignite.engine.Engine.run``."""
-        keywords = keywords_for(self)
-        max_epochs = epochs_for(self, keywords, max_epochs)
+        """Runs the engine on data, anew or from where it was interrupted, until its epochs or iterations are done.
+
+        Args:
+            data: batches, in any iterable; None where the engine needs none.
+            max_epochs: epochs to run, counted from the first. Default: 1 for a new run, else as before. The ``max_epochs`` of a
+                ``lightning`` section goes over it where the engine trains.
+            max_iters: iterations to run, in place of ``max_epochs``.
+            epoch_length: batches of an epoch. Default: the length of the data; of data with none, whatever it gives.
+
+        Returns:
+            ``state`` of the engine.
+
+        Raises:
+            TypeError, ValueError: arguments that Ignite's ``Engine.run`` refuses too.
+            ConfigError: keywords of the ``lightning`` section that are none, or that the engine cannot have.
+            ComponentError: no Trainer can be made of them.
+        """
+        keywords = collect_keywords(self)
+        max_epochs = decide_epochs(self, keywords, max_epochs)
         self._begin(data, max_epochs, max_iters, epoch_length)
         if self.lightning_run is None:
             self.lightning_run = Run(self)
         self.lightning_run.interrupted = False
         try:
-            drive(self.lightning_run, keywords)
+            _drive(self.lightning_run, keywords)
         finally:
             if not self.lightning_run.interrupted:
                 self.lightning_run = None
         return self.state
 
     def _begin(self, data: Any, max_epochs: int | None, max_iters: int | None, epoch_length: int | None) -> None:
-        """Sets the state for a new run or for going on, by the rules of ``ignite.engine.Engine.run``."""
+        """Sets the state for a new run or for going on, by the rules of ``ignite.engine.Engine.run`` (0.5.5), kept here again.
+
+        That method itself would go on to run Ignite's loop; a test holds a hash of its source.
+        """
         state = self.state
         self._check_arguments(data, max_epochs, max_iters)
         endless = state.max_epochs is None and state.max_iters is None
-        anew = endless or (self._is_done(state) and self._internal_run_generator is None)
-        length = self._length(data, epoch_length, anew)
+        anew = endless or (is_done(self) and get_run_generator(self) is None)
+        length = self._decide_length(data, epoch_length, anew)
         if anew:
             state.iteration = state.epoch = 0
             state.max_iters = max_iters
             state.max_epochs = None if max_iters is not None else max_epochs or 1
-            self._internal_run_generator = None
+            drop_run_generator(self)
         state.epoch_length = length
         by_epochs = state.max_iters is None
         if anew:
@@ -78,8 +100,8 @@ class LightningEngine(Engine):
             limit = f"{state.max_epochs} epochs" if by_epochs else f"{state.max_iters} iterations"
             self.logger.info(f"Engine run resuming from iteration {state.iteration}, epoch {state.epoch} until {limit}")
             if self.should_terminate:
-                self._init_iter = 0
-        if self._dataloader_iter is None:
+                set_first_batch(self, 0)
+        if get_data_iterator(self) is None:
             state.dataloader = data
 
     def _check_arguments(self, data: Any, max_epochs: int | None, max_iters: int | None) -> None:
@@ -103,7 +125,7 @@ class LightningEngine(Engine):
         if state.max_iters is not None:
             self._check_and_set_max_iters(max_iters)
 
-    def _length(self, data: Any, given: int | None, anew: bool) -> int | None:
+    def _decide_length(self, data: Any, given: int | None, anew: bool) -> int | None:
         """Batches of an epoch: as given, else of the data, else as before; a run that goes on cannot change them."""
         before = self.state.epoch_length
         if not anew and before is not None:
@@ -127,7 +149,7 @@ class LightningEngine(Engine):
         )
 
     def _setup_dataloader_iter(self) -> None:
-        self.data_begun = {"iteration": self.state.iteration, "random": random_numbers(self)}
+        self.data_begun = {"iteration": self.state.iteration, "random": collect_random_state(self)}
         super()._setup_dataloader_iter()
 
     def fire_event(self, event_name: Any) -> None:
@@ -144,44 +166,70 @@ class LightningEngine(Engine):
 
     def _fire_event(self, event_name: Any, *event_args: Any, **event_kwargs: Any) -> None:
         run = self.lightning_run
-        if run is not None and run.halts(event_name):
+        if run is not None and run.take_halt(event_name):
             return
         if run is not None:
-            run.fires(event_name)
+            run.convert_output(event_name)
         super()._fire_event(event_name, *event_args, **event_kwargs)
         if run is not None:
-            run.fired(event_name)
+            run.request_halt(event_name)
 
 
-@cache
-def lightning_class(cls: Any) -> Any:
-    """The class of engines that are ``cls`` in everything but whose loop is Lightning's."""
-    if issubclass(cls, LightningEngine):
-        return cls
-    if cls is Engine:
-        return LightningEngine
-    return type(cls.__name__, (cls, LightningEngine), {"__module__": cls.__module__, "__doc__": cls.__doc__})
+def _drive(run: Run, keywords: Mapping[str, Any]) -> None:
+    """Runs an engine: an evaluator by ``Trainer.validate``, any other by ``Trainer.fit``.
 
+    An evaluator that is run from a handler of a trainer runs as the validation loop of that trainer's fit.
 
-def adopted(engine: Engine) -> Engine:
-    """The same engine, with its class exchanged for its `lightning_class`.
-
-    Raises:
-        TypeError: an engine whose class cannot be extended so.
+    Args:
+        run: of the engine.
+        keywords: of Lightning's Trainer.
     """
+    outer = UNDER_WAY.get()
+    evaluates = isinstance(run.engine, Evaluator)
+    if evaluates and outer is not None and outer.trainer.training:
+        outer.validate(run)
+        return
+    automatic = is_automatic(run)
+    module = AutomaticModule(run, keywords) if automatic else EngineModule(run)
+    trainer = make_trainer(run.engine, automatic or evaluates, keywords)
+    if not automatic and not evaluates:
+        refuse_processes(run.engine, trainer.world_size)
+    token = UNDER_WAY.set(module)
     try:
-        engine.__class__ = lightning_class(type(engine))  # type: ignore[arg-type]
-    except TypeError as error:
-        raise TypeError(f"{type(engine).__name__} cannot be run by Lightning's Trainer: {error}") from None
-    return engine
+        with _interruptible():
+            if evaluates:
+                trainer.validate(module, dataloaders=Batches(run), verbose=False)
+            else:
+                fit: Any = trainer.fit
+                fit(module, train_dataloaders=Batches(run), ckpt_path=keywords.get(CHECKPOINT))
+    except BaseException as error:
+        run.abandon(error)
+        raise
+    finally:
+        UNDER_WAY.reset(token)
+        torch.set_grad_enabled(run.grad_enabled)
 
 
-def takes_keywords(cls: Any) -> Any:
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C is the ``KeyboardInterrupt`` that code around a run can catch; a Trainer exits, and ignores further signals."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as error:
+        if not isinstance(error.__context__, KeyboardInterrupt):
+            raise
+        signal.signal(signal.SIGINT, handler)
+        raise error.__context__ from None
+
+
+def _add_keywords_argument(cls: Any) -> Any:
     """Gives an engine's class the argument ``lightning`` beside its own: keywords of ``lightning.pytorch.Trainer``."""
     monai_init = cls.__init__
 
     def __init__(self: Any, *args: Any, lightning: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
-        self.lightning = known(lightning or {}, f"{cls.__name__}{ID_SEP_KEY}lightning")
+        self.lightning = lightning or {}
+        check_keywords(self.lightning, f"{cls.__name__}{ID_SEP_KEY}lightning")
         monai_init(self, *args, **kwargs)
 
     own = inspect.signature(monai_init)
@@ -191,7 +239,7 @@ def takes_keywords(cls: Any) -> Any:
     return cls
 
 
-@takes_keywords
+@_add_keywords_argument
 class SupervisedTrainer(monai.engines.SupervisedTrainer, LightningEngine):  # type: ignore[misc]
     """``monai.engines.SupervisedTrainer`` on Lightning, for a config to name: ``_target_: monai_lighter.SupervisedTrainer``.
 
@@ -204,11 +252,27 @@ class SupervisedTrainer(monai.engines.SupervisedTrainer, LightningEngine):  # ty
     """
 
 
-@takes_keywords
+@_add_keywords_argument
 class SupervisedEvaluator(monai.engines.SupervisedEvaluator, LightningEngine):  # type: ignore[misc]
-    """``monai.engines.SupervisedEvaluator`` on Lightning; ``lightning`` as in `SupervisedTrainer`."""
+    """``monai.engines.SupervisedEvaluator`` on Lightning, for a config to name: ``_target_: monai_lighter.SupervisedEvaluator``.
+
+    Args:
+        lightning: keywords of ``lightning.pytorch.Trainer``; those of the config's ``lightning`` section, which `Workflow`
+            alone reads, go over them. All other arguments are those of MONAI's engine.
+
+    Raises:
+        ConfigError: a keyword that the Trainer does not have.
+    """
 
 
-@takes_keywords
+@_add_keywords_argument
 class EnsembleEvaluator(monai.engines.EnsembleEvaluator, LightningEngine):  # type: ignore[misc]
-    """``monai.engines.EnsembleEvaluator`` on Lightning; ``lightning`` as in `SupervisedTrainer`."""
+    """``monai.engines.EnsembleEvaluator`` on Lightning, for a config to name: ``_target_: monai_lighter.EnsembleEvaluator``.
+
+    Args:
+        lightning: keywords of ``lightning.pytorch.Trainer``; those of the config's ``lightning`` section, which `Workflow`
+            alone reads, go over them. All other arguments are those of MONAI's engine.
+
+    Raises:
+        ConfigError: a keyword that the Trainer does not have.
+    """

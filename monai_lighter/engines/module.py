@@ -1,4 +1,4 @@
-"""What an engine holds and gives."""
+"""The LightningModule of an engine: the turns that Lightning's loop takes, and what of the engine it is told."""
 
 from __future__ import annotations
 
@@ -12,15 +12,21 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from monai_lighter.engines.ranks import join
-from monai_lighter.engines.run import Run
-from monai_lighter.engines.state import engine_state, restore_engine, restore_loop
-from monai_lighter.system.system import System
+from monai_lighter.engines.replicas import join
+from monai_lighter.engines.run import Batches, Run
+from monai_lighter.engines.state import collect_state, restore_engine, restore_loop
+from monai_lighter.internals import (
+    is_done,
+    lengthen_train_epoch,
+    logged_at_last_step,
+    reload_train_batches,
+    validation_on,
+)
 
-__all__ = ["UNKNOWN_LENGTH", "Batches", "EndIteration", "EngineSystem", "LoggedSystem", "held", "numbers"]
+__all__ = ["EndIteration", "EngineModule", "find_held", "pick_numbers"]
 
 
-def held(engine: Engine, kind: type) -> Iterator[Any]:
+def find_held(engine: Engine, kind: type) -> Iterator[Any]:
     """Things of a kind among the attributes of an engine and of its state, and in their lists and dicts, each once."""
     seen: set[int] = set()
     for value in chain(vars(engine).values(), vars(engine.state).values()):
@@ -33,8 +39,8 @@ def held(engine: Engine, kind: type) -> Iterator[Any]:
                 yield item
 
 
-def numbers(values: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    """The entries that are a single number."""
+def pick_numbers(values: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """Name and value of the entries that are a single number."""
     for name, value in values.items():
         if isinstance(value, (int, float)) or (isinstance(value, Tensor) and value.numel() == 1):
             yield str(name), float(value)
@@ -54,82 +60,34 @@ class EndIteration(Callback):
             progress.increment_completed()
 
 
-UNKNOWN_LENGTH = 2**31
-"""Stands for a length that is not known: a loader with a length is never read ahead by Lightning."""
-
-
-class Batches:
-    """The batches of one epoch of an engine's run, from the engine's own iterator.
-
-    Each is fetched by the engine itself, events included, when Lightning asks for it: no batch is drawn ahead, and no iterator
-    is begun anew at an epoch that Ignite would not begin anew.
-
-    Args:
-        run: the run whose batches are asked for.
-    """
-
-    def __init__(self, run: Run) -> None:
-        self.run = run
-
-    def __len__(self) -> int:
-        return self.run.engine.state.epoch_length or UNKNOWN_LENGTH
-
-    def __iter__(self) -> Iterator[Any]:
-        run = self.run
-        epoch = run.epochs
-        while run.epochs == epoch:
-            if run.position in (Events.EPOCH_STARTED, Events.ITERATION_COMPLETED):
-                run.advance()
-            if run.position is not Events.ITERATION_STARTED:
-                return
-            batch = run.engine.state.batch
-            yield () if batch is None else batch
-
-
-class LoggedSystem(System):
-    """A `System` that logs for an engine, where a logger or a callback wants to know.
-
-    Logged are ``train/loss/step`` (or ``train/NAME/step`` for each number in the output of an own iteration) and, at the end of
-    an epoch, ``MODE/metrics/NAME/epoch`` for each number in the metrics of the engine, with ``MODE`` train or val.
-    """
-
-    @property
-    def _listened_to(self) -> bool:
-        trainer: Any = self.trainer
-        return bool(trainer.loggers or any(not isinstance(each, EndIteration) for each in trainer.callbacks))
-
-    def _log_loss(self, loss: Tensor) -> None:
-        if self._listened_to:
-            self.log("train/loss/step", loss.detach(), prog_bar=True, batch_size=1)
-
-    def _log_output(self, output: Any) -> None:
-        if self._listened_to and isinstance(output, Mapping):
-            for name, value in numbers(output):
-                self.log(f"train/{name}/step", value, prog_bar=True, batch_size=1)
-
-    def _log_metrics(self, mode: str, engine: Engine) -> None:
-        if self._listened_to:
-            for name, value in numbers(engine.state.metrics):
-                self.log(f"{mode}/metrics/{name}/epoch", value, prog_bar=True, batch_size=1)
-
-
 ENGINE = "engine"
 """Key of Lightning's checkpoints for the state of an engine."""
 
 
-class EngineSystem(LoggedSystem):
-    """A `System` whose step is an engine's own iteration, under manual optimization.
+class EngineModule(LightningModule):
+    """A LightningModule whose step is an engine's own iteration, under manual optimization.
 
-    The hooks of this module take turns with the engine's `Run`: an epoch, a batch or a step of Lightning's loop begins and ends
-    where the engine's does. The networks and optimizers are those that the engine holds as attributes or in its state.
+    Its hooks take turns with the engine's `Run`: an epoch, a batch or a step of Lightning's loop begins and ends where the
+    engine's does. Networks stay where the engine's config put them, in the mode that the engine sets.
+
+    Where a logger or a callback wants to know, ``train/NAME/step`` is logged for each number in the output of an iteration
+    (``train/loss/step`` under `AutomaticModule`) and, at the end of an epoch, ``MODE/metrics/NAME/epoch`` for each number in
+    the metrics of the engine, with ``MODE`` train or val.
 
     Args:
         run: the run of the engine that the Trainer is called for.
+
+    Attributes:
+        model: the networks that the engine holds as attributes or in its state.
+        optimizer: the optimizers that it holds there.
+        runs: that of the engine the Trainer was called for; after it, during its fit, that of the evaluator it is running.
     """
 
     def __init__(self, run: Run) -> None:
+        super().__init__()
         engine = run.engine
-        super().__init__(model=nn.ModuleList(held(engine, nn.Module)), optimizer=list(held(engine, Optimizer)))
+        self.model: nn.Module = nn.ModuleList(find_held(engine, nn.Module))
+        self.optimizer: Any = list(find_held(engine, Optimizer))
         self.automatic_optimization = False
         self._checkpoint: dict[str, Any] | None = None
         self.runs = [run]
@@ -151,18 +109,15 @@ class EngineSystem(LoggedSystem):
         """Runs another engine as the validation loop of the fit that is under way."""
         trainer = self.trainer
         self._join(run)
-        loop = trainer.fit_loop.epoch_loop.val_loop
-        source, first_loop_iter = loop._data_source.instance, trainer._logger_connector._first_loop_iter
-        loop._data_source.instance, loop._combined_loader, loop.restarting = Batches(run), None, False
-        self.runs.append(run)
-        trainer.validating = True
-        try:
-            loop.run()
-        finally:
-            trainer.training = True
-            self.runs.pop()
-            loop._data_source.instance = source
-            trainer._logger_connector._first_loop_iter = first_loop_iter
+        with validation_on(trainer, Batches(run)) as loop:
+            loop.restarting = False
+            self.runs.append(run)
+            trainer.validating = True
+            try:
+                loop.run()
+            finally:
+                trainer.training = True
+                self.runs.pop()
         torch.set_grad_enabled(run.grad_enabled)
 
     def training_step(self, batch: Any, batch_idx: int) -> Any:
@@ -205,12 +160,10 @@ class EngineSystem(LoggedSystem):
     def _follow_engine(self) -> None:
         """Lightning counts the engine's epochs, which go on where a checkpoint or an earlier run left them."""
         state: Any = self.engine.state
-        loop = self.trainer.fit_loop
         if state.epoch_length != self._epoch_length:
             self._epoch_length = state.epoch_length
-            loop._combined_loader = None
-            loop.setup_data()
-        current: Any = loop.epoch_progress.current
+            reload_train_batches(self.trainer)
+        current: Any = self.trainer.fit_loop.epoch_progress.current
         current.ready, current.started = state.epoch, state.epoch - 1
         current.processed = current.completed = state.epoch - 1
 
@@ -233,12 +186,8 @@ class EngineSystem(LoggedSystem):
             self.runs[-1].advance()
 
     def on_train_epoch_end(self) -> None:
-        loop = self.trainer.fit_loop.epoch_loop
-        loop._batches_that_stepped -= (
-            1  # as in `_FitLoop.on_advance_end`: what is validated here was trained by that step
-        )
-        self._end_epoch()
-        loop._batches_that_stepped += 1
+        with logged_at_last_step(self.trainer):  # what is validated here was trained by that step
+            self._end_epoch()
         self._log_metrics("train", self.engine)
         self._stop_with_engine()
 
@@ -256,7 +205,7 @@ class EngineSystem(LoggedSystem):
     def on_train_end(self) -> None:
         run = self.runs[0]
         while not run.over and not run.interrupted:
-            if not run.engine._is_done(run.engine.state):
+            if not is_done(run.engine):
                 run.engine.terminate()
             if run.position is Events.ITERATION_STARTED:
                 run.output = None  # a callback of Lightning's has skipped the step
@@ -267,15 +216,11 @@ class EngineSystem(LoggedSystem):
         """Lightning's loop ends where the engine's does, also where a handler has moved that end."""
         run = self.runs[0]
         state: Any = self.engine.state
-        loop = self.trainer.fit_loop
-        loop.max_epochs = -1 if state.max_epochs is None else state.max_epochs
-        fetcher = loop._data_fetcher
-        longer = fetcher is not None and fetcher.length is not None and fetcher.length < (state.epoch_length or 0)
+        self.trainer.fit_loop.max_epochs = -1 if state.max_epochs is None else state.max_epochs
         limit = self.trainer.limit_train_batches
-        if longer and isinstance(limit, float) and limit == 1.0:
-            loop.max_batches = fetcher.length = state.epoch_length  # type: ignore[union-attr]
-            fetcher.done = False  # type: ignore[union-attr]
-        done = run.position is Events.EPOCH_COMPLETED and run.engine._is_done(run.engine.state)
+        if isinstance(limit, float) and limit == 1.0:
+            lengthen_train_epoch(self.trainer, state.epoch_length or 0)
+        done = run.position is Events.EPOCH_COMPLETED and is_done(run.engine)
         if run.over or run.interrupted or done:
             self.trainer.should_stop = True
 
@@ -310,7 +255,7 @@ class EngineSystem(LoggedSystem):
         return batch
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint[ENGINE] = engine_state(self.engine)
+        checkpoint[ENGINE] = collect_state(self.engine)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self._checkpoint = checkpoint
@@ -333,6 +278,21 @@ class EngineSystem(LoggedSystem):
     def configure_callbacks(self) -> list[Callback]:
         return [EndIteration()]
 
-    def cpu(self) -> EngineSystem:
+    def cpu(self) -> EngineModule:
         """Networks stay where they are when the Trainer is done with them: the config goes on to use them."""
         return self
+
+    @property
+    def _listened_to(self) -> bool:
+        trainer: Any = self.trainer
+        return bool(trainer.loggers or any(not isinstance(each, EndIteration) for each in trainer.callbacks))
+
+    def _log_output(self, output: Any) -> None:
+        if self._listened_to and isinstance(output, Mapping):
+            for name, value in pick_numbers(output):
+                self.log(f"train/{name}/step", value, prog_bar=True, batch_size=1)
+
+    def _log_metrics(self, mode: str, engine: Engine) -> None:
+        if self._listened_to:
+            for name, value in pick_numbers(engine.state.metrics):
+                self.log(f"{mode}/metrics/{name}/epoch", value, prog_bar=True, batch_size=1)

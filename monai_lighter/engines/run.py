@@ -1,4 +1,39 @@
-"""One run of an engine, step by step."""
+"""One run of an engine, and whose turn it is: Lightning's loop and Ignite's generator, step by step.
+
+Ignite writes the run of an engine as a generator (``Engine._internal_run_as_gen``) that yields where the engine has been
+interrupted. Its order of events, epochs, iterators, terminations and exceptions is kept by letting it do the whole run: a `Run`
+interrupts the engine after each event of `STOPS`, where Lightning has its turn, and `Run.advance` has the generator go on to the
+next one. All handlers run inside the generator::
+
+    Trainer.fit                                Run                        Ignite's generator
+    -----------------------------------------  -------------------------  -----------------------------------------
+    on_train_start                             advance() ---------------> STARTED
+                                               position = STARTED <------ yields (and so after each line below)
+    for each epoch
+        on_train_epoch_start                   advance() ---------------> EPOCH_STARTED
+        for each batch
+            next(iter(Batches))                advance() ---------------> GET_BATCH_STARTED, GET_BATCH_COMPLETED,
+                                                                          ITERATION_STARTED
+            on_train_batch_start               state.batch = the batch, as Lightning's precision has converted it
+            training_step, optimizer_step      output = ...               waits
+            EndIteration.on_train_batch_end    advance() ---------------> asks for the step, is given `output`;
+                                                                          ITERATION_COMPLETED
+        on_train_epoch_end                     advance() ---------------> EPOCH_COMPLETED
+    on_train_end                               advance() ---------------> COMPLETED, and its end: over = True
+
+``Trainer.validate`` takes the same turns in its ``on_validation_…`` hooks. An evaluator that a handler of a trainer runs has a
+`Run` of its own, all of which passes within one ``advance`` of the trainer's: the validation loop of the same fit
+(`EngineModule.validate`).
+
+What may come otherwise:
+
+- Lightning ends its loop early (``limit_train_batches``, ``max_time``, a callback): the next hook terminates the engine's epoch
+  or run, and advances.
+- The engine ends first (``terminate``, ``interrupt``, no more data): ``trainer.should_stop`` is set after the turn.
+- The step fails: `Run.fail` advances, and the generator raises the error in its own place, for handlers of ``EXCEPTION_RAISED``.
+- Lightning takes no step for a batch (in further epochs of an evaluator, after an interruption before it): the generator asks for
+  the step, and takes the engine's own.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +46,17 @@ from ignite.engine import Engine, Events
 from monai.engines.utils import IterationEvents
 from torch import Tensor
 
-__all__ = ["STOPS", "Run"]
+from monai_lighter.internals import (
+    begin_run_generator,
+    drop_run_generator,
+    get_data_iterator,
+    get_first_batch,
+    get_process_function,
+    get_run_generator,
+    set_process_function,
+)
+
+__all__ = ["STOPS", "Batches", "Run"]
 
 STOPS = frozenset(
     (
@@ -22,25 +67,27 @@ STOPS = frozenset(
         Events.EPOCH_COMPLETED,
     )
 )
+"""Events after which the engine waits for Lightning."""
 
 NOT_TAKEN = object()
 """Output of a step that Lightning has not taken."""
+
+UNKNOWN_LENGTH = 2**31
+"""Stands for a length that is not known: a loader with a length is never read ahead by Lightning."""
 
 
 class Run:
     """Ignite's own generator of an engine's run, halted where Lightning's loop has its turn.
 
-    Ignite writes the run of an engine as a generator that yields when the engine is interrupted
-    (``ignite.engine.Engine._internal_run_as_gen``). Its order of events, epochs, iterators, terminations and exceptions is thus
-    kept without being written again: a `LightningEngine` interrupts itself after each of `STOPS`, Lightning does its part, and
-    `advance` resumes the generator. At ``ITERATION_STARTED`` a batch waits in ``engine.state.batch``; when the generator then
-    asks for the step it is handed what Lightning's step made (`output`), or raised what it raised (`error`). A step that
-    Lightning did not take (in further epochs of an evaluator, after an interruption before it) is the engine's own.
+    Args:
+        engine: whose ``run`` has been called, with its state set for a new run or for going on.
 
     Attributes:
         position: the one of `STOPS` that was reached last; None before the first and when the run is over.
         over: the run has ended.
         epochs: how many epochs have begun.
+        output: what Lightning's step made of the batch, given to the engine when it asks for the step.
+        error: what Lightning's step raised, raised where the engine asks for the step.
         interrupted: the user interrupted the engine (``Engine.interrupt``): it may be run on later.
         bf16: Lightning's ``precision`` made the output of the step bfloat16.
         from_outside: the event that is being fired is not one of the generator's.
@@ -49,7 +96,7 @@ class Run:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self.process = engine._process_function
+        self.process = get_process_function(engine)
         self.output: Any = NOT_TAKEN
         self.error: BaseException | None = None
         self.position: Events | None = None
@@ -64,23 +111,21 @@ class Run:
 
     def advance(self) -> Events | None:
         """Runs the engine on to its next stop, and gives that stop."""
-        engine = self.engine
-        if engine._internal_run_generator is None:
-            engine._internal_run_generator = engine._internal_run_as_gen()
+        generator = begin_run_generator(self.engine)
         self.position = None
-        engine._process_function = self._finished_step
+        set_process_function(self.engine, self._give_output)
         try:
             with self.as_under_ignite():
-                next(engine._internal_run_generator)
+                next(generator)
             self.interrupted = self.position is None
         except StopIteration:
-            engine._internal_run_generator = None
+            drop_run_generator(self.engine)
             self.over = True
         except BaseException:
             self.over = True
             raise
         finally:
-            engine._process_function = self.process
+            set_process_function(self.engine, self.process)
         return self.position
 
     @contextmanager
@@ -93,7 +138,7 @@ class Run:
                 self.grad_enabled = torch.is_grad_enabled()
 
     def step(self) -> Any:
-        """The engine's own iteration on the batch that waits."""
+        """Takes the engine's own iteration on the batch that waits, and gives its output."""
         return self.process(self.engine, self.engine.state.batch)
 
     def fail(self, error: BaseException) -> None:
@@ -103,35 +148,44 @@ class Run:
 
     def abandon(self, error: BaseException) -> None:
         """Tells the engine of an error that ended Lightning's loop while the engine waited: Ctrl-C, a callback that failed."""
-        generator = self.engine._internal_run_generator
+        generator = get_run_generator(self.engine)
         if generator is None or self.over:
             return
         self.over = True
         with suppress(StopIteration):
             generator.throw(error)
 
-    def _finished_step(self, engine: Engine, batch: Any) -> Any:
+    def _give_output(self, engine: Engine, batch: Any) -> Any:
+        """The engine's step while the generator runs: what Lightning's came to, else the engine's own."""
         if self.error is not None:
             error, self.error = self.error, None
             raise error
         output, self.output = self.output, NOT_TAKEN
         return self.process(engine, batch) if output is NOT_TAKEN else output
 
-    def fires(self, event: Any) -> None:
-        """Makes bfloat16 in an output float32 before handlers see it: NumPy, which transforms use, has no such type."""
+    def convert_output(self, event: Any) -> None:
+        """Makes bfloat16 in an output float32 before handlers see it: NumPy, which transforms use, has no such type.
+
+        Args:
+            event: that is about to be fired. ``MODEL_COMPLETED`` is the one that postprocessing and metrics come after.
+        """
         output = self.engine.state.output
         if self.bf16 and event is IterationEvents.MODEL_COMPLETED and isinstance(output, dict):
             for key, value in output.items():
                 if isinstance(value, Tensor) and value.dtype is torch.bfloat16:
                     output[key] = value.float()
 
-    def fired(self, event: Any) -> None:
-        """Asks for a halt after an event of the generator, once the engine's handlers have seen it."""
+    def request_halt(self, event: Any) -> None:
+        """Interrupts the engine after an event of `STOPS`, unless it ends there anyway.
+
+        Args:
+            event: that the engine's handlers have just seen.
+        """
         if self.from_outside:
             return
         if event is Events.EPOCH_STARTED:
             self.epochs += 1
-            self._count = self._iterations_before()
+            self._count = self._count_iterations_before()
         elif event is Events.ITERATION_STARTED:
             self._count += 1
         engine = self.engine
@@ -140,18 +194,26 @@ class Run:
             self._requested = event
             engine.should_interrupt = True
 
-    def halts(self, event: Any) -> bool:
-        """Whether an ``INTERRUPT`` is a halt of this run, which handlers do not see."""
+    def take_halt(self, event: Any) -> bool:
+        """Takes an ``INTERRUPT`` that `request_halt` caused for the halt it is: `position` is reached.
+
+        Args:
+            event: that is about to be fired.
+
+        Returns:
+            Whether it was one; handlers do not see it then.
+        """
         if event is not Events.INTERRUPT or self._requested is None:
             return False
         self.position, self._requested = self._requested, None
         return True
 
-    def _iterations_before(self) -> int:
-        """Iterations of the epoch that an earlier run has done, as ``Engine._setup_engine`` counts them."""
+    def _count_iterations_before(self) -> int:
+        """Iterations of the epoch that an earlier run has done, by the rule of ``Engine._setup_engine``."""
         engine, length = self.engine, self.engine.state.epoch_length
-        if engine._init_iter is not None or engine._dataloader_iter is not None:
-            return engine._init_iter or 0
+        first = get_first_batch(engine)
+        if first is not None or get_data_iterator(engine) is not None:
+            return first or 0
         return engine.state.iteration % length if length else engine.state.iteration
 
     @property
@@ -165,3 +227,31 @@ class Run:
         """Batches that have been processed of an epoch that is under way; 0 where it is complete."""
         under_way = self.position in (Events.ITERATION_STARTED, Events.ITERATION_COMPLETED)
         return self._count if under_way and self._count != self.engine.state.epoch_length else 0
+
+
+class Batches:
+    """The batches of one epoch of an engine's run, from the engine's own iterator: what Lightning has for a loader.
+
+    Each is fetched by the engine itself, events included, when Lightning asks for it: no batch is drawn ahead, and no iterator
+    is begun anew at an epoch that Ignite would not begin anew.
+
+    Args:
+        run: the run whose batches are asked for.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+
+    def __len__(self) -> int:
+        return self.run.engine.state.epoch_length or UNKNOWN_LENGTH
+
+    def __iter__(self) -> Iterator[Any]:
+        run = self.run
+        epoch = run.epochs
+        while run.epochs == epoch:
+            if run.position in (Events.EPOCH_STARTED, Events.ITERATION_COMPLETED):
+                run.advance()
+            if run.position is not Events.ITERATION_STARTED:
+                return
+            batch = run.engine.state.batch
+            yield () if batch is None else batch

@@ -9,15 +9,15 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
 
 from monai_lighter.config.stages import MODES_OF_STAGE
-from monai_lighter.engines.module import numbers
+from monai_lighter.engines.module import pick_numbers
 from monai_lighter.system.system import System
 from monai_lighter.system.tensors import as_list
 
-__all__ = ["StageEvaluator", "StageTrainer", "stage_engine"]
+__all__ = ["StageEvaluator", "StageTrainer", "make_stage_engine"]
 
 
-def stage_engine(stage: str, trainer: Any, system: Any, arguments: dict[str, Any]) -> Any:
-    """The engine that a stage of a native config is.
+def make_stage_engine(stage: str, trainer: Any, system: Any, arguments: dict[str, Any]) -> Any:
+    """Makes the engine that a stage of a native config is.
 
     Args:
         stage: ``fit``, ``validate``, ``test`` or ``predict``.
@@ -52,7 +52,11 @@ class _OfTrainer:
         self.trainer.should_stop = True
 
     def terminate(self, skip_completed: bool = False) -> None:
-        """As `interrupt`."""
+        """Ends the stage after the batch that is under way.
+
+        Args:
+            skip_completed: of ``ignite.engine.Engine.terminate``; has no meaning for a Trainer.
+        """
         self.interrupt()
 
 
@@ -90,11 +94,14 @@ class StageTrainer(_OfTrainer, SupervisedTrainer):  # type: ignore[misc]
             self.trainer.fit(self.system, **self.arguments)
         finally:
             self.trainer.callbacks.remove(follow)  # type: ignore[attr-defined]
-        self.state.metrics = _logged(self.trainer)
+        self.state.metrics = _read_logged(self.trainer)
 
 
 class StageEvaluator(_OfTrainer, SupervisedEvaluator):  # type: ignore[misc]
-    """A ``monai.engines.SupervisedEvaluator`` whose ``run`` is a stage of a native config; see `StageTrainer`.
+    """A ``monai.engines.SupervisedEvaluator`` whose ``run`` is a stage of a native config.
+
+    Handlers see ``STARTED``, ``EPOCH_COMPLETED`` and ``COMPLETED``; ``state.metrics`` then holds the numbers that were logged, by
+    their names.
 
     Args:
         trainer: the Trainer of the config.
@@ -121,7 +128,7 @@ class StageEvaluator(_OfTrainer, SupervisedEvaluator):  # type: ignore[misc]
         self.state.max_epochs = self.state.epoch = global_epoch
         self.fire_event(Events.STARTED)
         getattr(self.trainer, self.stage)(self.system, **self.arguments)
-        self.state.metrics = _logged(self.trainer)
+        self.state.metrics = _read_logged(self.trainer)
         for event in (Events.EPOCH_COMPLETED, Events.COMPLETED):
             self.fire_event(event)
 
@@ -147,12 +154,12 @@ class _Follow(Callback):
         self.engine.fire_event(Events.ITERATION_COMPLETED)
 
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
-        self.engine.state.metrics = _logged(trainer)
+        self.engine.state.metrics = _read_logged(trainer)
         self.engine.fire_event(Events.EPOCH_COMPLETED)
 
     def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
         self.engine.fire_event(Events.COMPLETED)
 
 
-def _logged(trainer: Trainer) -> dict[str, float]:
-    return dict(numbers(trainer.callback_metrics))
+def _read_logged(trainer: Trainer) -> dict[str, float]:
+    return dict(pick_numbers(trainer.callback_metrics))

@@ -14,17 +14,18 @@ from monai.transforms import Randomizable, Transform
 from torch import nn
 from torch.optim import Optimizer
 
-from monai_lighter.engines.ranks import handler_owners
+from monai_lighter.engines.replicas import find_handler_owners
+from monai_lighter.internals import begin_data_iterator, get_data_iterator, set_first_batch
 
-__all__ = ["engine_state", "random_numbers", "restore_engine", "restore_loop"]
+__all__ = ["collect_random_state", "collect_state", "restore_engine", "restore_loop"]
 
 COUNTS = ("iteration", "epoch", "epoch_length", "max_epochs", "best_metric", "best_metric_epoch", "metrics")
 DATA = ("dataset", "datasets", "sampler", "batch_sampler", "transform", "transforms")
 """Attributes by which the parts of a data loader that draw random numbers hang together."""
 
 
-def engine_state(engine: Engine) -> dict[str, Any]:
-    """Plain values and tensors for all that a run depends on beside networks and optimizers.
+def collect_state(engine: Engine) -> dict[str, Any]:
+    """Collects, as plain values and tensors, all that a run depends on beside networks and optimizers.
 
     These are the counts of the engine and of the engines its handlers run, the state of its handlers and of what they hold
     (schedulers, early stopping), where all random numbers stand (torch, numpy, Python, the transforms of its data), and where
@@ -32,9 +33,9 @@ def engine_state(engine: Engine) -> dict[str, Any]:
     """
     run: Any = getattr(engine, "lightning_run", None)
     return {
-        "engines": [_counts(each) for each in _engines(engine)],
-        "handlers": [part.state_dict() for part in _stateful(engine)],
-        "random": random_numbers(engine),
+        "engines": [_collect_counts(each) for each in _find_engines(engine)],
+        "handlers": [part.state_dict() for part in _find_stateful(engine)],
+        "random": collect_random_state(engine),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         "begun": getattr(engine, "data_begun", None),
         "batches": 0 if run is None else run.batches_of_epoch,
@@ -42,7 +43,7 @@ def engine_state(engine: Engine) -> dict[str, Any]:
 
 
 def restore_engine(engine: Any, saved: dict[str, Any]) -> None:
-    """Puts back what `engine_state` gave; ``max_epochs`` stays, so that a run may go on for longer.
+    """Puts back what `collect_state` gave; ``max_epochs`` stays, so that a run may go on for longer.
 
     Where the iterator over the data had not come to its end, it is begun again with the random numbers of then, and the batches
     that it gave are drawn once more, to be left.
@@ -51,15 +52,15 @@ def restore_engine(engine: Any, saved: dict[str, Any]) -> None:
         engine: that has come to ``STARTED``.
         saved: from the same engine of the same config.
     """
-    for each, counts in zip(_engines(engine), saved["engines"], strict=False):
+    for each, counts in zip(_find_engines(engine), saved["engines"], strict=False):
         for name, value in counts.items():
             if name != "max_epochs":
                 setattr(each.state, name, value)
-    for part, state in zip(_stateful(engine), saved["handlers"], strict=False):
+    for part, state in zip(_find_stateful(engine), saved["handlers"], strict=False):
         part.load_state_dict(state)
     if saved["batches"]:
         engine.state.epoch -= 1  # it begins again, where it was left
-    engine._init_iter = saved["batches"]
+    set_first_batch(engine, saved["batches"])
     _draw_again(engine, saved["begun"])
     if len(saved["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(saved["cuda"])
@@ -76,57 +77,60 @@ def _draw_again(engine: Any, begun: dict[str, Any] | None) -> None:
     if begun is None:
         return
     drawn = engine.state.iteration - begun["iteration"]
-    if _known_length(engine.state.dataloader) == drawn:
+    if _get_length(engine.state.dataloader) == drawn:
         return
     _set_random_numbers(engine, begun["random"])
-    engine._setup_dataloader_iter()
+    begin_data_iterator(engine)
     engine.data_begun["iteration"] -= drawn
+    iterator: Any = get_data_iterator(engine)
     for _ in range(drawn):
-        next(engine._dataloader_iter, None)
+        next(iterator, None)
 
 
-def _known_length(data: Any) -> int | None:
+def _get_length(data: Any) -> int | None:
     try:
         return len(data)
     except (TypeError, AttributeError):
         return None
 
 
-def random_numbers(engine: Engine) -> dict[str, Any]:
+def collect_random_state(engine: Engine) -> dict[str, Any]:
     """Where the random numbers that the data of an engine depend on stand."""
     return {
         "torch": torch.get_rng_state(),
-        "numpy": _numpy_state(np.random.get_state()),
+        "numpy": _save_numpy_state(np.random.get_state()),
         "python": random.getstate(),
-        "transforms": [_numpy_state(source.R.get_state()) for source in _random_sources(_loader(engine))],
+        "transforms": [_save_numpy_state(source.R.get_state()) for source in _find_random_sources(_get_loader(engine))],
     }
 
 
 def _set_random_numbers(engine: Engine, numbers: dict[str, Any]) -> None:
     torch.set_rng_state(numbers["torch"])
-    np.random.set_state(_from_saved(numbers["numpy"]))
+    np.random.set_state(_load_numpy_state(numbers["numpy"]))
     version, internal, gauss = numbers["python"]
     random.setstate((version, tuple(internal), gauss))
-    for source, state in zip(_random_sources(_loader(engine)), numbers["transforms"], strict=False):
-        source.R.set_state(_from_saved(state))
+    for source, state in zip(_find_random_sources(_get_loader(engine)), numbers["transforms"], strict=False):
+        source.R.set_state(_load_numpy_state(state))
 
 
-def _counts(engine: Engine) -> dict[str, Any]:
+def _collect_counts(engine: Engine) -> dict[str, Any]:
     return {name: getattr(engine.state, name) for name in COUNTS if hasattr(engine.state, name)}
 
 
-def _engines(engine: Engine) -> list[Engine]:
+def _find_engines(engine: Engine) -> list[Engine]:
     """The engine, and those that its handlers hold."""
-    held = [value for owner in handler_owners(engine) for value in _attributes(owner) if isinstance(value, Engine)]
+    held = [
+        value for owner in find_handler_owners(engine) for value in _list_attributes(owner) if isinstance(value, Engine)
+    ]
     return list({id(each): each for each in (engine, *held)}.values())
 
 
-def _stateful(engine: Engine) -> list[Any]:
+def _find_stateful(engine: Engine) -> list[Any]:
     """What handlers are or hold that has a state of its own, in the order of the handlers, each once."""
     found: dict[int, Any] = {}
-    for each in _engines(engine):
-        for owner in handler_owners(each):
-            parts = [owner] if _has_state(owner) else [value for value in _attributes(owner) if _has_state(value)]
+    for each in _find_engines(engine):
+        for owner in find_handler_owners(each):
+            parts = [owner] if _has_state(owner) else [value for value in _list_attributes(owner) if _has_state(value)]
             found.update((id(part), part) for part in parts)
     return list(found.values())
 
@@ -137,15 +141,15 @@ def _has_state(value: Any) -> bool:
     return callable(getattr(value, "state_dict", None)) and callable(getattr(value, "load_state_dict", None))
 
 
-def _attributes(owner: Any) -> list[Any]:
+def _list_attributes(owner: Any) -> list[Any]:
     return list(getattr(owner, "__dict__", {}).values())
 
 
-def _loader(engine: Engine) -> Any:
+def _get_loader(engine: Engine) -> Any:
     return getattr(engine, "data_loader", engine.state.dataloader)
 
 
-def _random_sources(part: Any, seen: set[int] | None = None) -> Iterator[Any]:
+def _find_random_sources(part: Any, seen: set[int] | None = None) -> Iterator[Any]:
     """Everything of a data loader with a random state ``R`` of its own (``monai.transforms.Randomizable``), in a fixed order."""
     seen = set() if seen is None else seen
     if id(part) in seen:
@@ -154,24 +158,24 @@ def _random_sources(part: Any, seen: set[int] | None = None) -> Iterator[Any]:
     if isinstance(part, (list, tuple)):
         for item in part:
             if isinstance(item, Transform) or any(name in DATA for name in getattr(item, "__dict__", ())):
-                yield from _random_sources(item, seen)
+                yield from _find_random_sources(item, seen)
         return
     if isinstance(part, Randomizable):
         yield part
     if isinstance(part, Transform):
-        inner = [value for value in _attributes(part) if isinstance(value, (Transform, Randomizable, list, tuple))]
+        inner = [value for value in _list_attributes(part) if isinstance(value, (Transform, Randomizable, list, tuple))]
     else:
         own = getattr(part, "__dict__", {})  # a property of somebody's dataset may be anything but cheap
         inner = [own[name] for name in DATA if own.get(name) is not None]
     for value in inner:
-        yield from _random_sources(value, seen)
+        yield from _find_random_sources(value, seen)
 
 
-def _numpy_state(state: Any) -> list:
+def _save_numpy_state(state: Any) -> list:
     name, keys, position, has_gauss, gauss = state
     return [name, torch.from_numpy(keys.astype(np.int64)), int(position), int(has_gauss), float(gauss)]
 
 
-def _from_saved(state: list) -> tuple:
+def _load_numpy_state(state: list) -> tuple:
     name, keys, position, has_gauss, gauss = state
     return name, keys.numpy().astype(np.uint32), position, has_gauss, gauss

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
 from typing import Any
 
 import monai.engines
@@ -26,16 +27,18 @@ from monai.bundle.utils import ID_SEP_KEY
 
 from monai_lighter.errors import ComponentError, ConfigError, Finding, did_you_mean, in_short
 from monai_lighter.system.profiler import PassThroughProfiler
+from monai_lighter.system.tensors import as_list
 
 __all__ = [
     "CHECKPOINT",
     "EnginePrecision",
     "InPlaceStrategy",
-    "epochs_for",
-    "keywords_for",
-    "known",
+    "check_keywords",
+    "collect_keywords",
+    "decide_epochs",
+    "has_section",
     "lightning_section",
-    "trainer_for",
+    "make_trainer",
 ]
 
 CHECKPOINT = "ckpt_path"
@@ -47,43 +50,54 @@ ENDLESS = 2**31
 
 PLACEMENT = ("accelerator", "devices", "num_nodes", "strategy")
 Section = Callable[[], Mapping[str, Any]]
-SECTION: list[Section] = [dict]
+SECTION: ContextVar[Section | None] = ContextVar("lightning_section", default=None)
+"""The section for engines that no config item is. A variable of the context: each thread has its own."""
 
 
 @contextmanager
 def lightning_section(section: Section) -> Iterator[None]:
-    """Within it, every Trainer is made with these keywords.
+    """Within it, in this thread, every Trainer is made with these keywords.
 
     Args:
         section: gives keywords of ``lightning.pytorch.Trainer``. A mapping under the config id of an engine, in one key or
             nested, holds keywords for that engine alone. Called when the first engine runs, not before.
     """
-    SECTION.append(section)
+    token = SECTION.set(section)
     try:
         yield
     finally:
-        SECTION.remove(section)
+        SECTION.reset(token)
 
 
-def keywords_for(engine: Engine) -> dict[str, Any]:
+def has_section() -> bool:
+    """Whether this thread is within a `lightning_section`."""
+    return SECTION.get() is not None
+
+
+def collect_keywords(engine: Engine) -> dict[str, Any]:
     """Keywords for an engine: its own ``lightning``, over them those of the section for all, and those under its config id.
 
     Raises:
         ConfigError: a key that is neither a keyword nor on the way to an engine.
     """
-    section = getattr(engine, "lightning_section", SECTION[-1])()
-    entries = dict(_entries(section))
+    section = getattr(engine, "lightning_section", SECTION.get() or dict)()
+    entries = dict(_flatten_section(section))
     prefix = f"{getattr(engine, 'config_id', None)}{ID_SEP_KEY}"
     keywords = {id: value for id, value in entries.items() if ID_SEP_KEY not in id}
     keywords.update({id[len(prefix) :]: value for id, value in entries.items() if id.startswith(prefix)})
-    return {**getattr(engine, "lightning", {}), **known(keywords, "lightning")}
+    check_keywords(keywords, "lightning")
+    return {**getattr(engine, "lightning", {}), **keywords}
 
 
-def known(keywords: Mapping[str, Any], id: str) -> Mapping[str, Any]:
-    """The keywords themselves.
+def check_keywords(keywords: Mapping[str, Any], id: str) -> None:
+    """Refuses keywords that the Trainer does not have.
+
+    Args:
+        keywords: meant for ``lightning.pytorch.Trainer``, with `CHECKPOINT` among them perhaps.
+        id: config id of the section they stand in.
 
     Raises:
-        ConfigError: one that the Trainer does not have; ``id`` says where they stand.
+        ConfigError: all those that are no arguments of the Trainer.
     """
     problem = "lightning.pytorch.Trainer has no such argument, got"
     unknown = [
@@ -93,34 +107,44 @@ def known(keywords: Mapping[str, Any], id: str) -> Mapping[str, Any]:
     ]
     if unknown:
         raise ConfigError(unknown)
-    return keywords
 
 
-def _entries(section: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _flatten_section(section: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Keywords by id: those of all engines have their name for an id, those of one engine its config id before it."""
     for key, value in section.items():
         id = prefix + ReferenceResolver.normalize_id(str(key))
         if key in ConfigComponent.non_arg_keys:
             continue
         if isinstance(value, Mapping) and id.rpartition(ID_SEP_KEY)[2] not in KEYWORDS:
-            yield from _entries(value, f"{id}{ID_SEP_KEY}")
+            yield from _flatten_section(value, f"{id}{ID_SEP_KEY}")
         else:
             yield id, value
 
 
-def epochs_for(engine: Engine, keywords: Mapping[str, Any], own: int | None) -> int | None:
-    """Epochs that an engine runs: Lightning's ``max_epochs`` where it is given and the engine trains, else its own."""
+def decide_epochs(engine: Engine, keywords: Mapping[str, Any], own: int | None) -> int | None:
+    """Epochs that an engine runs: Lightning's ``max_epochs`` where it is given and the engine trains, else its own.
+
+    Args:
+        engine: that is to run.
+        keywords: of its Trainer.
+        own: the ``max_epochs`` that its ``run`` was called with.
+    """
     given = keywords.get("max_epochs")
     if given is None or not isinstance(engine, monai.engines.Trainer):
         return own
     return ENDLESS if given == -1 else given
 
 
-def trainer_for(engine: Engine, automatic: bool, keywords: Mapping[str, Any]) -> Trainer:
-    """A Trainer that runs an engine as Ignite would, but for the keywords given.
+def make_trainer(engine: Engine, automatic: bool, keywords: Mapping[str, Any]) -> Trainer:
+    """Makes a Trainer that runs an engine as Ignite would, but for the keywords given.
 
     One device, the engine's; precision from its ``amp``; no sanity validation, logger or checkpoint of its own; a progress bar
     where standard error is a terminal.
+
+    Args:
+        engine: with its state set for the run.
+        automatic: whether the Trainer steps the optimizer, or the engine only evaluates: else it steps its optimizers itself.
+        keywords: of ``lightning.pytorch.Trainer``, which go over all of that.
 
     Raises:
         ConfigError: keywords that a Trainer cannot apply to an engine with its own iteration.
@@ -134,16 +158,16 @@ def trainer_for(engine: Engine, automatic: bool, keywords: Mapping[str, Any]) ->
         "max_epochs": engine.state.max_epochs if engine.state.max_epochs is not None else -1,
         "accumulate_grad_batches": getattr(engine, "accumulation_steps", 1) if automatic else 1,
         "logger": False,
-        "enable_checkpointing": any(isinstance(callback, Checkpoint) for callback in _listed(given.get("callbacks"))),
+        "enable_checkpointing": any(isinstance(callback, Checkpoint) for callback in as_list(given.get("callbacks"))),
         "enable_model_summary": False,
         "enable_progress_bar": sys.stderr.isatty() and not (dist.is_initialized() and dist.get_rank()),
         "num_sanity_val_steps": 0,
         "detect_anomaly": torch.is_anomaly_enabled(),
         "inference_mode": False,
         "use_distributed_sampler": False,
-        **_placement(device, given),
+        **_choose_placement(device, given),
     }
-    plugins = _listed(given.pop("plugins", None))
+    plugins = as_list(given.pop("plugins", None))
     scaler = getattr(engine, "scaler", None)
     if automatic and scaler is not None and scaler.is_enabled() and "precision" not in given:
         plugins.append(EnginePrecision(scaler))
@@ -158,7 +182,7 @@ def trainer_for(engine: Engine, automatic: bool, keywords: Mapping[str, Any]) ->
     return trainer
 
 
-def _placement(device: torch.device, given: Mapping[str, Any]) -> dict[str, Any]:
+def _choose_placement(device: torch.device, given: Mapping[str, Any]) -> dict[str, Any]:
     accelerator = {"cuda": "gpu"}.get(device.type, device.type)
     devices = [device.index or 0] if device.type == "cuda" else 1
     if any(key in given for key in PLACEMENT if key != "devices") or given.get("devices", 1) not in (1, "1"):
@@ -179,10 +203,6 @@ def _refuse_automatic_keywords(engine: Engine, given: Mapping[str, Any]) -> None
     ]
     if findings:
         raise ConfigError(findings)
-
-
-def _listed(value: Any) -> list:
-    return [] if value is None else list(value) if isinstance(value, (list, tuple)) else [value]
 
 
 class InPlaceStrategy(SingleDeviceStrategy):

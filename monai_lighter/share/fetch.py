@@ -13,6 +13,7 @@ from monai.bundle import ConfigParser
 from monai.utils import optional_import
 
 from monai_lighter.errors import Finding
+from monai_lighter.internals import get_github_url, get_monaihosting_url, resolve_large_file
 from monai_lighter.share.layout import CONFIG_SUFFIXES, SharingError
 from monai_lighter.share.versions import newest
 from monai_lighter.trust.archive import extract_zip
@@ -92,13 +93,13 @@ def _download(
     if url is None and source == "github":
         owner, project, tag = (repo or DEFAULT_REPO).split("/")
         version = version or _latest(name, repo=f"{owner}/{project}", tag=tag)
-        url = monai_bundle._get_git_release_url(owner, project, tag, f"{name}_v{version}.zip")
+        url = get_github_url(owner, project, tag, f"{name}_v{version}.zip")
     if url is not None:
         _retrieve(url, archive, progress)
         return
     version = version or _latest(name)
     try:
-        _retrieve(monai_bundle._get_monaihosting_bundle_url(name, version), archive, progress)
+        _retrieve(get_monaihosting_url(name, version), archive, progress)
     except HTTPError:
         _retrieve(monai_bundle.get_bundle_info(name, version)["browser_download_url"], archive, progress)
 
@@ -135,7 +136,7 @@ def fetch_large_files(root: Path, progress: bool = True) -> None:
     try:
         for file in files:
             for entry in _listed(file):
-                target = Path(monai_bundle._safe_large_file_path(root, entry["path"]))
+                target = Path(resolve_large_file(root, entry["path"]))
                 if target.is_file():
                     continue
                 given = {key: entry[key] for key in ("hash_val", "hash_type") if entry.get(key)}

@@ -13,6 +13,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data.distributed import DistributedSampler
 
+from monai_lighter.internals import get_items, set_items
+
 __all__ = ["gathered", "own_items", "share_items", "take"]
 
 
@@ -73,9 +75,9 @@ def share_items(metric: Cumulative) -> None:
     """
     if not (dist.is_available() and dist.is_initialized()):
         return
-    parts = gathered([[row.cpu() for row in buffer] for buffer in metric._buffers or ()])
+    parts = gathered([[row.cpu() for row in buffer] for buffer in get_items(metric)])
     buffers = zip(*(part for part in parts if part), strict=True)
-    metric._synced_tensors = [
-        torch.stack([row for rows in zip_longest(*b) for row in rows if row is not None]) for b in buffers
-    ]
-    metric._synced = True
+    set_items(
+        metric,
+        [torch.stack([row for rows in zip_longest(*b) for row in rows if row is not None]) for b in buffers],
+    )

@@ -15,6 +15,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_only
 
 from monai_lighter.errors import ComponentError, in_short
+from monai_lighter.internals import COMPILED, get_compiled
 from monai_lighter.system.metrics import Metrics, lower_is_better
 from monai_lighter.system.tensors import plain
 
@@ -151,8 +152,9 @@ def _state(trainer: Trainer, module: LightningModule) -> dict[str, Any]:
     """State dict of the network: of its average where Lightning's ``WeightAveraging`` validates and saves that."""
     network = getattr(module, "model", module)
     prefix = "" if network is module else "model."
-    if hasattr(network, "_orig_mod"):  # as torch.compile wraps it
-        network, prefix = network._orig_mod, f"{prefix}_orig_mod."
+    compiled = get_compiled(network)
+    if compiled is not None:
+        network, prefix = compiled, f"{prefix}{COMPILED}."
     state = network.state_dict()
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, WeightAveraging):

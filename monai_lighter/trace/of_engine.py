@@ -13,7 +13,8 @@ from monai.bundle import ConfigParser
 from torch.nn import Module
 
 from monai_lighter.config.items import locate
-from monai_lighter.engines.module import held
+from monai_lighter.engines.module import find_held
+from monai_lighter.internals import get_process_function
 from monai_lighter.trace.memory import measured
 from monai_lighter.trace.pipeline import one_batch, watch
 from monai_lighter.trace.rows import Rows, TraceError, failure, wait
@@ -73,7 +74,7 @@ def _iterate(engine: Any, batch: Any, parts: _Parts, case: Any) -> Any:
     engine.state.iteration = engine.state.epoch = 1
     engine.state.batch = dict(batch) if isinstance(batch, Mapping) else batch
     try:
-        engine.state.output = engine._process_function(engine, engine.state.batch)
+        engine.state.output = get_process_function(engine)(engine, engine.state.batch)
     except Exception as error:
         raise failure(parts.current, error, case) from error
     return engine.state.output
@@ -87,7 +88,7 @@ class _Parts:
         self.seen: set[int] = set()
         self.handles: list[Any] = []
         loss = getattr(engine, "loss_function", None)
-        for module in held(engine, Module):
+        for module in find_held(engine, Module):
             name = f"{'loss' if module is loss else 'network'} {type(module).__name__}"
             self.handles.append(module.register_forward_pre_hook(self._before(name)))
             self.handles.append(module.register_forward_hook(self._after(name)))

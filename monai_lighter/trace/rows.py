@@ -16,6 +16,7 @@ from torch import Tensor
 
 from monai_lighter.errors import BundleError, in_short
 from monai_lighter.errors.cases import describe
+from monai_lighter.internals import get_version
 
 __all__ = ["Row", "Rows", "TraceError", "failure", "named", "wait"]
 
@@ -135,7 +136,7 @@ def _images(value: Any, key: str = "") -> Iterator[tuple[str, Any, int]]:
 def _mark(image: Any) -> tuple[int, int]:
     """Differs once an image is another, or has been changed in place."""
     try:
-        return id(image), image._version
+        return id(image), get_version(image)
     except (AttributeError, RuntimeError):  # numpy; a tensor of inference mode
         return id(image), 0
 

@@ -8,12 +8,12 @@ from monai.bundle import ConfigParser
 from monai.bundle.reference_resolver import ReferenceResolver
 from monai.utils import ensure_tuple, optional_import, set_determinism
 
-from monai_lighter.config.stages import STAGES, pruned
+from monai_lighter.config.stages import STAGES
 from monai_lighter.errors import BundleError
 from monai_lighter.trace.config import quiet_trainer, traced_config
 from monai_lighter.trace.of_system import trace_stage
 from monai_lighter.trace.rows import Rows, TraceError, failure
-from monai_lighter.workflow.prepare import Check
+from monai_lighter.workflow.prepare import LOCATOR, Prepared
 from monai_lighter.workflow.resolver import Resolver
 
 __all__ = ["Trace"]
@@ -31,7 +31,7 @@ class Trace:
     not used, so that each transform can be seen.
 
     Args:
-        check: of the config, without errors.
+        prepared: the config, without errors.
         stage: of a native config; by default ``fit``, else the first that it has.
         case: index of the case in the data of the stage.
 
@@ -42,22 +42,21 @@ class Trace:
         error: what went wrong, with the step and the case; then rows end before it.
     """
 
-    def __init__(self, check: Check, stage: str | None = None, case: int = 0) -> None:
-        stages = [name for name in check.stages if name in STAGES]
-        self.stage = stage or (stages[0] if check.native else next(iter(check.stages)))
+    def __init__(self, prepared: Prepared, stage: str | None = None, case: int = 0) -> None:
+        stages = [name for name in prepared.built if name in STAGES]
+        self.stage = stage or (stages[0] if prepared.native else next(iter(prepared.built)))
         self.rows, self.steps, self.error = Rows(), dict[str, Any](), ""
         try:
-            self.steps = self._run(check, case)
+            self.steps = self._run(prepared, case)
         except BundleError as error:
             self.error = str(error)
         except Exception as error:
             self.error = str(failure(self.stage, error))
 
-    def _run(self, check: Check, case: int) -> dict[str, Any]:
-        config: Any = pruned(check.config, self.stage) if check.native else check.config
-        parser = ConfigParser(traced_config(config, check.locator, case))
-        parser.locator, parser.ref_resolver = check.locator, Resolver()
-        if not check.native:
+    def _run(self, prepared: Prepared, case: int) -> dict[str, Any]:
+        parser = ConfigParser(traced_config(prepared.needed[self.stage], LOCATOR, case))
+        parser.locator, parser.ref_resolver = LOCATOR, Resolver()
+        if not prepared.native:
             texts = " ".join(map(str, ensure_tuple(parser.get(self.stage))))
             if not has_engines:
                 raise TraceError("a config of engines needs pytorch-ignite: pip install 'monai_lighter[zoo]'.")

@@ -73,6 +73,10 @@ class Trust:
             self._require_digest()
 
     @property
+    def is_all(self) -> bool:
+        return self.level == ALL
+
+    @property
     def imports_bundle(self) -> bool:
         """Whether modules of the bundle may be imported."""
         return self.level != DECLARATIVE
@@ -100,9 +104,17 @@ class Trust:
             if parser.get(PROJECT) is not None:
                 problem = f"is not counted by the digest, which counts {', '.join(RUN_FOLDERS)}"
                 raise ConfigError([Finding(PROJECT, problem, "Put its modules into scripts/.")])
-            self._require_counted([*_macro_files(parser.get())])
             self._require_digest()
             self._import_counted()
+
+    def require_counted_macros(self, config: Any) -> None:
+        """Refuses a config whose macros read what the digest does not count. Before they are expanded.
+
+        Raises:
+            ConfigError: there is such a macro.
+        """
+        if self.level.startswith(DIGEST):
+            self._require_counted([*_macro_files(config)])
 
     def _require_declarative(self, parser: ConfigParser, place: Callable[[str], Any]) -> None:
         for _ in range(MAX_MACROS):  # what a macro brings in may be a macro, which MONAI would expand later

@@ -12,6 +12,7 @@ from typing import Any
 
 from monai.bundle.reference_resolver import ReferenceResolver
 
+from monai_lighter.internals import REFERENCES
 from monai_lighter.trust.listed import ATTRIBUTES, DIRECT, FIXED, FLAG_HOLDERS, FLAGS, METHODS, STRICT_METHODS
 from monai_lighter.trust.objects import (
     Found,
@@ -26,7 +27,6 @@ from monai_lighter.trust.objects import (
 
 __all__ = ["GLOBALS", "Expression", "import_of", "parse", "permits"]
 
-REFERENCES = ReferenceResolver._vars
 GLOBALS = {"monai": "monai", "torch": "torch", "np": "numpy", "numpy": "numpy"}
 """Names that every expression of MONAI knows (``ConfigParser.globals``)."""
 UNKNOWN = object()

@@ -125,13 +125,13 @@ def is_class(value: Any) -> bool:
     if not inspect.isclass(value):
         return False
     module = value.__module__
-    if getattr(sys.modules.get(module), value.__qualname__, None) is not value:
+    defined: bool = getattr(sys.modules.get(module), value.__qualname__, None) is value
+    if not defined:
         return False
     for base in KINDS:
         modules, beginnings = _homes(base)
-        if module in modules or module.startswith(beginnings):
-            if issubclass(value, _base(base)):
-                return True
+        if (module in modules or module.startswith(beginnings)) and issubclass(value, _base(base)):
+            return True
     return False
 
 

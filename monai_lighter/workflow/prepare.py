@@ -1,13 +1,16 @@
-"""The static check of a config, native or of MONAI's engines: everything about it at once, with nothing built or run."""
+"""The one pipeline from config files to what a run resolves: read, override, expand, translate, defaults, check, prune.
+
+`Workflow` and ``python -m monai_lighter check`` both go through it, so that what one says of a config the other says too.
+"""
 
 from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import monai
 from monai.bundle import ConfigParser
@@ -20,171 +23,175 @@ from monai_lighter.check.native import check_walk
 from monai_lighter.check.paths import missing_paths
 from monai_lighter.check.walk import Built, Walk
 from monai_lighter.check.zoo import engine_findings, missing_packages
-from monai_lighter.config.files import bundle_of, config_files, config_root, files_of_run, unreadable
-from monai_lighter.config.items import items, locate, plain_config
+from monai_lighter.config.files import bundle_folder, config_files, config_root, files_of_run, unreadable
+from monai_lighter.config.items import copied, is_text, items, locate, mentions, plain_config
 from monai_lighter.config.lighter import translated
-from monai_lighter.config.overrides import apply_overrides, expand_macros, unused_overrides
+from monai_lighter.config.overrides import Overridden, apply_overrides, expand_macros, find_unused_overrides
 from monai_lighter.config.positions import Place, Positions
 from monai_lighter.config.stages import (
     MODES_OF_STAGE,
+    RUN_IDS,
     STAGES,
     SYSTEM_TARGET,
     TOP_LEVEL,
+    find_absent_run,
+    find_unknown_type,
     is_native,
-    no_run,
     other_run_ids,
     pruned,
-    unknown_run_id,
-    unknown_type,
     with_defaults,
 )
 from monai_lighter.errors import ConfigError, Finding, Note
 from monai_lighter.trust.enforce import Trust
 from monai_lighter.workflow.project import import_project, make_importable
-from monai_lighter.workflow.properties import missing_properties
+from monai_lighter.workflow.properties import find_missing_properties
 
-__all__ = ["Check"]
+__all__ = ["LOCATOR", "Asked", "Check", "Prepared"]
 
-RUN_IDS = ("run", "initialize", "finalize", "imports")
+LOCATOR = ComponentLocator(excludes="monai_lighter")
+"""Short names of classes are MONAI's alone."""
 
 
-class Check:
-    """What is wrong with a config, what is worth knowing about it, and what it would build.
-
-    Modules are imported as far as targets are looked for in them, those of the bundle among them: for a bundle of strangers
-    ``python -m monai_lighter inspect`` comes first. Nothing is built, and no expression is run.
-
-    Args:
-        config_file: path of the config, or several merged in order, as `Workflow` takes them.
-        override: id-value pairs.
-        run_id: a stage of a native config, or the id of an expression; with ``run``, all that the config allows.
-        init_id: as in ``ConfigWorkflow``.
-        final_id: as in ``ConfigWorkflow``.
-        workflow_type: ``train`` or ``infer``, whose properties must be there; with None, those of the type that the config
-            seems to be are looked for, and what is missing is a note.
-        meta_file: as in ``ConfigWorkflow``.
-        trust: as `Workflow` takes it. With ``declarative`` nothing of the bundle is imported.
+class Asked(NamedTuple):
+    """What is to be done with a config.
 
     Attributes:
-        errors: what is wrong, by place.
-        notes: what need not be wrong, by place.
-        stages: stage, or run id, to what it would build, in order.
-        config: with its macros expanded and defaults set; empty where it cannot be read.
+        run_id: a stage (``fit``, ``validate``, ``test``, ``predict``), or the id of an expression.
+        init_id: id of the expressions that come before it.
+        final_id: id of the expressions that come after it.
+        stages: the stages of a native config, None among them for an expression that is the run; by default all that the config
+            has data for where ``run_id`` is ``run``, else the one that it names.
+        known: top-level items that are used with nothing in the config referring to them, beside those that every config has.
+        workflow_type: ``train`` or ``infer``, whose properties must be there; with None, what is missing is a note.
+    """
+
+    run_id: str = "run"
+    init_id: str = "initialize"
+    final_id: str = "finalize"
+    stages: Sequence[str | None] | None = None
+    known: Collection[str] = ()
+    workflow_type: str | None = None
+
+
+class Prepared:
+    """A config as a run has it, and all that is wrong with it. Nothing of it is built, and no expression is run.
+
+    Modules are imported as far as targets are looked for in them, those of the bundle among them.
+
+    Args:
+        parser: with the files read and the overrides set; it is not changed.
+        overridden: what the overrides did.
+        bundle: absolute path of the bundle.
+        asked: what is to be done with the config.
+        doubles: findings about keys that stand twice in a file, of which MONAI takes the last.
+        trust: what the config may do.
+        place: file and line of an item, for what is not covered by the trust.
+
+    Raises:
+        ConfigError: the config is not covered by the trust. Nothing of the bundle has been imported then.
+
+    Attributes:
+        config: the whole of it, macros expanded; of a native config also translated and with defaults.
+        saved: a native config of plain values, as it is saved with a run: before the defaults.
         native: whether it has a ``system`` section.
+        needed: stage, or run id, to what of the config it resolves.
+        built: stage, or run id, to the components that it would build, in order.
+        absent: a finding where the run id is no item of the config.
+        errors: what keeps the config from running.
+        notes: what is worth knowing and need not be wrong.
+        warnings: those of the notes that a run says too: overrides that nothing refers to, packages that are not installed.
     """
 
     def __init__(
         self,
-        config_file: Any,
-        override: Mapping[str, Any] | None = None,
-        run_id: str = "run",
-        init_id: str = "initialize",
-        final_id: str = "finalize",
-        workflow_type: str | None = None,
-        meta_file: str | None = None,
-        trust: str | None = None,
+        parser: ConfigParser,
+        overridden: Overridden,
+        bundle: Path,
+        asked: Asked,
+        doubles: Iterable[Finding] = (),
+        trust: Trust | None = None,
+        place: Callable[[str], Any] = lambda id: "",
     ) -> None:
-        self.files = config_files(config_file)
-        self.override, self.run_id, self.workflow_type = dict(override or {}), run_id, workflow_type
-        self.others = [init_id, final_id, "imports"]
-        self.stages: dict[str, list[Built]] = {}
-        self.config: dict[str, Any] = {}
-        self.native = False
-        self.locator = ComponentLocator(excludes="monai_lighter")
-        self.positions = Positions(ensure_tuple(self.files), self.override)
-        self.bundle = bundle_of(self.files)
-        self.trust = Trust(trust, self.bundle, files_of_run(self.files, meta_file))
-        found = list(dict.fromkeys(self._findings(meta_file)))
-        order = {finding: self._order(finding) for finding in found}
-        found.sort(key=order.__getitem__)
+        self.bundle, self.asked, self.overridden = bundle, asked, overridden
+        self.saved: dict[str, Any] = {}
+        self.needed: dict[str, dict] = {}
+        self.built: dict[str, list[Built]] = {}
+        self.absent: Finding | None = None
+        trust = trust or Trust(None, bundle)
+        trust.require_counted_macros(parser.get())
+        working = ConfigParser(copied(parser.get()))
+        working.locator = LOCATOR
+        given = copied(working.get())
+        broken = expand_macros(working)
+        if is_native(working.get()):
+            working.set(translated(working.get()))
+        trust.require(working, place)
+        if trust.imports_bundle:
+            make_importable(bundle)
+        self.config: dict[str, Any] = working.get()
+        self.native = is_native(self.config)
+        found = [*overridden.findings, *broken, *self._without_consequences(broken)]
+        twice = [Finding(*one) if self.native else Note(*one) for one in doubles]  # Ignite runs such a config
+        meta = self.config.get(ConfigParser.meta_key) or {}
+        self.warnings = [one for one in twice if isinstance(one, Note)]
+        self.warnings += [*self._unused(given), *missing_packages(meta)]
+        found += [
+            *twice,
+            *self.warnings,
+            *self._misnamed(given),
+            *missing_paths(plain_config(given), bundle),
+            *self._properties(),
+        ]
+        found = list(dict.fromkeys(found))
         self.errors = [finding for finding in found if not isinstance(finding, Note)]
         self.notes = [finding for finding in found if isinstance(finding, Note)]
 
-    def place(self, finding: Finding | Built) -> Place:
-        """File and line of a finding or of a component."""
-        return self.positions.place(finding.id)
+    def _without_consequences(self, broken: list[Finding]) -> Iterator[Finding]:
+        """Findings of the check, but for references to items that a macro could not be expanded to."""
+        lost = [f"`@{finding.id}" for finding in broken]
+        for finding in self._native() if self.native else self._engines():
+            if not any(reference in finding.problem for reference in lost):
+                yield finding
 
-    def _order(self, finding: Finding) -> tuple:
-        place = self.place(finding)
-        files = self.positions.files
-        return files.index(place.file) if place.file in files else len(files), place.line or 0
-
-    def _findings(self, meta_file: str | None) -> Iterable[Finding]:
-        parser = ConfigParser()
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # keys that stand twice, which are told below
-                parser.read_config(self.files)
-            meta = meta_file or str(config_root(self.files) / "metadata.json")
-            if meta_file or Path(meta).is_file():
-                parser.read_meta(meta)
-        except Exception as error:
-            return self._unreadable(error)
-        added = [id for id in self.override if id not in parser]
-        found = [*self.positions.doubles(), *apply_overrides(parser, self.override)]
-        given = plain_config(parser.get())
-        bad = expand_macros(parser)
-        if bad:  # without them, so that the rest can be looked at
-            for finding in bad:
-                parser.set(None, finding.id)
-            expand_macros(parser)
-        if is_native(parser.get()):
-            parser.set(translated(parser.get()))
-        try:
-            self.trust.require(parser, self.positions.place)
-        except ConfigError as error:
-            return [*found, *bad, *error.findings]
-        if self.trust.imports_bundle:
-            make_importable(self.bundle)
-        config = parser.get()
-        native = is_native(config)
-        self.config, self.native = config, native
-        inner = self._native(config) if native else self._engines(config)
-        unknown = [f"`@{finding.id}" for finding in bad]
-        found += [*bad, *(one for one in inner if not any(reference in one.problem for reference in unknown))]
-        unused = unused_overrides([given, config], added, {*TOP_LEVEL, self.run_id, *self.others, *RUN_IDS})
-        found += [Note(*finding) for finding in unused]
-        found += [*self._misnamed(config, given, native), *missing_paths(given, self.bundle)]
-        packages = missing_packages(config.get(ConfigParser.meta_key) or {})
-        return [*found, *(Note(*finding) for finding in packages), *self._properties(config, native)]
-
-    def _unreadable(self, error: Exception) -> list[Finding]:
-        known = unreadable(self.files, error)
-        if isinstance(known, ConfigError):
-            return known.findings
-        hint = "A file that is merged over others is given after them: train.json,multi_gpu_train.json."
-        names = ", ".join(map(str, ensure_tuple(self.files)))
-        return [Finding("config_file", f"{names} cannot be read: {type(error).__name__}: {error}", hint)]
-
-    def _native(self, config: dict) -> list[Finding]:
-        config.update(translated(config))
-        root = config.get("bundle_root", ".")
-        if "bundle_root" not in self.override and isinstance(root, str) and not root.startswith(("$", "@")):
-            root = config["bundle_root"] = str(self.bundle / root)
-        with_defaults(config, root)
+    def _native(self) -> list[Finding]:
+        config: Any = self.config
+        self.saved = plain_config(config)
+        if "bundle_root" not in self.overridden.ids:
+            config["bundle_root"] = self._inside(config.get("bundle_root", "."))
+        with_defaults(config, config["bundle_root"])
         found: list[Finding] = []
         project = config.get("project")
-        if isinstance(project, str) and not project.startswith(("$", "@")):
-            inside = self.bundle / project
-            found += import_project(inside if inside.is_dir() else project)
-        stages = self._stages(config)
-        if None in stages:
-            found += unknown_run_id(self.run_id, config)
+        if is_text(project):
+            inside = self._inside(project)
+            found += import_project(inside if Path(inside).is_dir() else project)
+        stages = list(self.asked.stages or self._stages())
         for stage in stages:
             needed = config if stage is None else pruned(config, stage)
-            walk = Walk(config, needed, stage, self.locator, _written_for(config))
-            run = [self.run_id] if stage is None else ["system", "trainer", f"args{ID_SEP_KEY}{stage}"]
-            for finding in check_walk(walk, [*run, *self.others, "seed"]):
+            walk = Walk(config, needed, stage, LOCATOR, _written_for(config))
+            for finding in check_walk(walk, self._roots(stage)):
                 other = stage != stages[0] and finding.hint == f"Stage {stage!r} does not build it."
                 found.append(Note(*finding) if other else finding)
-            self.stages[stage or self.run_id] = walk.built
+            name = stage or self.asked.run_id
+            self.needed[name], self.built[name] = needed, walk.built
+        if None in stages:
+            self.absent = find_absent_run(self.asked.run_id, config)
         return found
 
-    def _stages(self, config: dict) -> list[str | None]:
+    def _inside(self, path: Any) -> Any:
+        """A relative path of a config is one in the bundle, wherever the command is run."""
+        return str(self.bundle / path) if is_text(path) and not Path(path).is_absolute() else path
+
+    def _roots(self, stage: str | None) -> list[str]:
+        """Ids that a run resolves."""
+        run = [self.asked.run_id] if stage is None else ["system", "trainer", f"args{ID_SEP_KEY}{stage}"]
+        return [*run, self.asked.init_id, self.asked.final_id, "imports", "seed"]
+
+    def _stages(self) -> list[str | None]:
         """Stages of a native config that have the data they need, and None for an expression that is the run."""
-        if self.run_id in STAGES:
-            return [self.run_id]
-        if self.run_id != "run":
+        config, run_id = self.config, self.asked.run_id
+        if run_id in STAGES:
+            return [run_id]
+        if run_id != "run":
             return [None]
         system, arguments = config["system"], config.get("args")
         own = isinstance(system, dict) and system.get("_target_") == SYSTEM_TARGET
@@ -194,52 +201,148 @@ class Check:
         able = [stage for stage in STAGES if MODES_OF_STAGE[stage][0] in modes or stage in named]
         return [*(able or ["fit"]), *([None] if "run" in config else [])]
 
-    def _engines(self, config: dict) -> list[Finding]:
+    def _engines(self) -> list[Finding]:
+        config, (run_id, *others) = self.config, self.asked[:3]
         found = list(engine_findings(config))
-        run_ids = [self.run_id] if self.run_id in config else other_run_ids(config, self.run_id, self.others)
-        found += [] if self.run_id in run_ids else [no_run(self.run_id, config, run_ids)]
-        for run_id in run_ids or [self.run_id]:
-            walk = Walk(config, config, None, self.locator, _written_for(config))
-            for root in (run_id, *self.others, "lightning"):
+        run_ids = [run_id]
+        if run_id not in config:
+            run_ids = other_run_ids(config, others) if run_id == "run" else []
+            self.absent = find_absent_run(run_id, config, run_ids)
+        for each in run_ids or [run_id]:
+            walk = Walk(config, config, None, LOCATOR, _written_for(config))
+            for root in (each, *others, "imports", "lightning"):
                 found += walk.item(root) if root in config else ()
-            self.stages[run_id] = walk.built
+            self.needed[each], self.built[each] = config, walk.built
         for id, value in items(config):  # every import statement counts, wherever it stands
             if id not in walk.visited and (is_import(value) or breaks_imports(value)):
                 found += walk.item(id)
         return found
 
-    def _misnamed(self, config: dict, given: dict, native: bool) -> list[Finding]:
+    def _unused(self, given: dict) -> list[Note]:
+        properties = find_missing_properties({}, self._trains, self._first_stage)
+        known = {*TOP_LEVEL, *RUN_IDS, *self.asked[:3], *self.asked.known, *(one.id for one in properties)}
+        unused = find_unused_overrides([given, self.config], self.overridden.added, known)
+        return [Note(*finding) for finding in unused]
+
+    def _misnamed(self, given: dict) -> Iterator[Finding]:
         """Items that nothing refers to and whose name is nearly one that is looked for."""
-        looked_for = [
-            *RUN_IDS,
-            *(("system", "trainer", "args", "seed", "project") if native else ("lightning", "system")),
-        ]
-        absent = [name for name in looked_for if name not in config or name not in given]
-        texts = [value for _, value in items([given, config]) if isinstance(value, str)]
-        found = []
+        sections = ("system", "trainer", "args", "seed", "project") if self.native else ("lightning", "system")
+        absent = [name for name in (*RUN_IDS, *sections) if name not in self.config or name not in given]
+        texts = [value for _, value in items([given, self.config]) if isinstance(value, str)]
         for key in given:
             close = get_close_matches(str(key), absent, 1, 0.8)
-            if close and key not in (*TOP_LEVEL, *RUN_IDS) and not any(f"@{key}" in t or f"%{key}" in t for t in texts):
-                found.append(Finding(str(key), "nothing refers to it", f"Did you mean {close[0]!r}?"))
-        return found
+            if close and key not in (*TOP_LEVEL, *RUN_IDS) and not any(mentions(text, str(key)) for text in texts):
+                yield Finding(str(key), "nothing refers to it", f"Did you mean {close[0]!r}?")
 
-    def _properties(self, config: dict, native: bool) -> list[Finding]:
-        unknown = unknown_type(self.workflow_type)
-        kind = self.workflow_type or self._kind(config, native)
-        if unknown or not kind:
-            return unknown
-        stage = next((stage for stage in self.stages if stage in STAGES), None) if native else None
-        level = Note if self.workflow_type is None else Finding
-        return [
-            level(id, f"the property {name!r} ({meaning}) is not there", "MONAI requires it of a bundle of this type.")
-            for name, id, meaning in missing_properties(config, kind.lower().startswith("train"), stage)
-        ]
+    @property
+    def _first_stage(self) -> str | None:
+        """The first of the stages; None for a config of MONAI's engines."""
+        return next((stage for stage in self.built if stage in STAGES), "fit") if self.native else None
 
-    def _kind(self, config: dict, native: bool) -> str | None:
-        if native:
-            return "train" if "fit" in self.stages else "infer"
-        trains = locate(config, f"train{ID_SEP_KEY}trainer") is not None
-        return "train" if trains else "infer" if "evaluator" in config and "trainer" not in config else None
+    @property
+    def _trains(self) -> bool | None:
+        """Whether it is a training workflow rather than an inference workflow; None where it is neither."""
+        if self.asked.workflow_type is not None:
+            return self.asked.workflow_type.lower().startswith("train")
+        if self.native:
+            return "fit" in self.built
+        if locate(self.config, f"train{ID_SEP_KEY}trainer") is not None:
+            return True
+        return False if "evaluator" in self.config and "trainer" not in self.config else None
+
+    def _properties(self) -> Iterator[Finding]:
+        unknown = find_unknown_type(self.asked.workflow_type)
+        yield from unknown
+        if unknown:
+            return
+        level = Note if self.asked.workflow_type is None else Finding
+        hint = "MONAI requires it of a bundle of this type."
+        for one in find_missing_properties(self.config, self._trains, self._first_stage):
+            if one.required:
+                yield level(one.id, f"the property {one.name!r} ({one.meaning}) is not there", hint)
+
+
+class Check:
+    """What is wrong with a config, what is worth knowing about it, and what it would build, each at its place in the files.
+
+    For a bundle of strangers ``python -m monai_lighter inspect`` comes first: modules are imported, unless ``trust`` forbids it.
+
+    Args:
+        config_file: path of the config, or several (a list, or joined by commas) merged in order.
+        override: id-value pairs.
+        asked: what is to be done with the config.
+        meta_file: path of the metadata. Default: ``metadata.json`` beside the config.
+        trust: as `Workflow` takes it. With ``declarative`` code is an error, and nothing of the bundle is imported.
+
+    Attributes:
+        files: paths of the config files.
+        errors: what is wrong, by place.
+        notes: what need not be wrong, by place.
+        prepared: the config as a run has it; None where it cannot be read.
+        built: stage, or run id, to the components that it would build, in order.
+    """
+
+    def __init__(
+        self,
+        config_file: Any,
+        override: Mapping[str, Any] | None = None,
+        asked: Asked | None = None,
+        meta_file: str | None = None,
+        trust: str | None = None,
+    ) -> None:
+        self.files = config_files(config_file)
+        override = dict(override or {})
+        self.positions = Positions(ensure_tuple(self.files), override)
+        self.prepared: Prepared | None = None
+        granted = Trust(trust, bundle_folder(self.files), files_of_run(self.files, meta_file))
+        found: list[Finding] = []
+        try:
+            parser = read_config(self.files, meta_file)
+        except Exception as error:
+            found = [*self.positions.doubles(), *_why_unreadable(self.files, error)]
+        else:
+            try:
+                found = self._prepare(parser, override, asked or Asked(), granted)
+            except ConfigError as error:  # not covered by the trust
+                found = error.findings
+        self.built: dict[str, list[Built]] = self.prepared.built if self.prepared else {}
+        found = sorted(dict.fromkeys(found), key=self._order)
+        self.errors = [finding for finding in found if not isinstance(finding, Note)]
+        self.notes = [finding for finding in found if isinstance(finding, Note)]
+
+    def _prepare(self, parser: ConfigParser, override: dict[str, Any], asked: Asked, trust: Trust) -> list[Finding]:
+        overridden, doubles = apply_overrides(parser, override), self.positions.doubles()
+        prepared = self.prepared = Prepared(parser, overridden, bundle_folder(self.files), asked, doubles, trust)
+        return [*prepared.errors, *prepared.notes, *([prepared.absent] if prepared.absent else [])]
+
+    def place(self, finding: Finding | Built) -> Place:
+        """File and line of a finding or of a component."""
+        return self.positions.place(finding.id)
+
+    def _order(self, finding: Finding) -> tuple[int, int]:
+        place, files = self.place(finding), self.positions.files
+        return files.index(place.file) if place.file in files else len(files), place.line or 0
+
+
+def read_config(files: Any, meta_file: str | None = None) -> ConfigParser:
+    """A parser with config files, merged in order, and the metadata where there are some, as ``ConfigWorkflow`` reads them."""
+    parser = ConfigParser()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # keys that stand twice, which `Positions` finds
+        parser.read_config(files)
+    meta = meta_file or str(config_root(files) / "metadata.json")
+    if meta_file or Path(meta).is_file():
+        parser.read_meta(meta)
+    return parser
+
+
+def _why_unreadable(files: Any, error: Exception) -> list[Finding]:
+    known = unreadable(files, error)
+    if isinstance(known, ConfigError):
+        return known.findings
+    hint = "A file that is merged over others is given after them: train.json,multi_gpu_train.json."
+    names = ", ".join(map(str, ensure_tuple(files)))
+    return [Finding("config_file", f"{names} cannot be read: {type(error).__name__}: {error}", hint)]
 
 
 def _written_for(config: dict) -> str | None:

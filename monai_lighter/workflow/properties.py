@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from copy import deepcopy
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
@@ -13,14 +13,15 @@ from monai.bundle.utils import ID_SEP_KEY
 from monai.inferers import SimpleInferer
 from monai.utils import BundleProperty, BundlePropertyConfig, optional_import
 
-from monai_lighter.config.items import locate, plain_config
+from monai_lighter.config.items import locate, normalize, plain_config
 from monai_lighter.config.stages import MODES, MODES_OF_STAGE
 
 __all__ = [
+    "MissingProperty",
     "MissingPropertyError",
     "PropertiesWorkflow",
+    "find_missing_properties",
     "implied",
-    "missing_properties",
     "native_properties",
     "set_item",
     "set_property",
@@ -92,24 +93,34 @@ def native_properties(properties: dict, config: dict, workflow_type: str | None,
     return native
 
 
-def missing_properties(config: dict, train: bool, stage: str | None) -> Iterator[tuple[str, str, str]]:
-    """Required properties that a config does not have: name, config id, meaning.
+class MissingProperty(NamedTuple):
+    """A property of MONAI's that a config does not have: its name, config id and meaning, and whether MONAI requires it."""
+
+    name: str
+    id: str
+    meaning: str
+    required: bool
+
+
+def find_missing_properties(config: dict, train: bool | None, stage: str | None) -> Iterator[MissingProperty]:
+    """Properties that a config does not have and need not imply.
 
     Args:
         config: macros expanded; properties of the metadata are looked for where it has some.
-        train: whether it is a training workflow; else an inference workflow.
+        train: whether it is a training workflow; else an inference workflow; None for one that is neither, with no properties.
         stage: of a native config; None for a config of MONAI's engines.
     """
-    wanted: dict[str, Any] = {**(TrainProperties if train else InferProperties)}
+    wanted: dict[str, Any] = {} if train is None else {**(TrainProperties if train else InferProperties)}
     if stage is not None:
         wanted = native_properties(wanted, config, "train" if train else "infer", stage)
         wanted = {name: entry for name, entry in wanted.items() if name not in IMPLIED}
-    if config.get(ConfigParser.meta_key):
+    if wanted and config.get(ConfigParser.meta_key):
         wanted.update(MetaProperties)
     for name, entry in wanted.items():
-        id = entry[BundlePropertyConfig.ID].replace("#", ID_SEP_KEY)
-        if entry.get(BundleProperty.REQUIRED, False) and locate(config, id) is None:
-            yield name, id, entry[BundleProperty.DESC].rstrip(".")
+        id = normalize(entry[BundlePropertyConfig.ID])
+        if locate(config, id) is None:
+            required = bool(entry.get(BundleProperty.REQUIRED, False))
+            yield MissingProperty(name, id, entry[BundleProperty.DESC].rstrip("."), required)
 
 
 def implied(parser: ConfigParser, name: str, id: str) -> Any:
@@ -188,7 +199,7 @@ class PropertiesWorkflow(ConfigWorkflow):
         if name not in known or known[name][0] is not trainer:
             stage = "fit" if name == "trainer" else "validate" if self.workflow_type == "train" else self._stage_of_type
             system = self.parser.get_parsed_content("system")
-            known[name] = (trainer, stages.stage_engine(stage, trainer, system, self._stage_arguments(stage)))
+            known[name] = (trainer, stages.make_stage_engine(stage, trainer, system, self._stage_arguments(stage)))
         return known[name][1]
 
     def _stage_arguments(self, stage: str) -> dict[str, Any]:

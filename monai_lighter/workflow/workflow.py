@@ -5,24 +5,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from contextlib import nullcontext
-from functools import cached_property, partial
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer, seed_everything
-from monai.bundle.config_item import ComponentLocator
-from monai.bundle.utils import ID_SEP_KEY
 from monai.config import PathLike
 from monai.utils import BundlePropertyConfig, ensure_tuple, optional_import, set_determinism
 
-from monai_lighter.check.native import check
-from monai_lighter.check.zoo import engine_findings, missing_packages
-from monai_lighter.config.files import bundle_of, config_files, config_root, files_of_run, unreadable
-from monai_lighter.config.items import plain_config
-from monai_lighter.config.lighter import translated
-from monai_lighter.config.overrides import apply_overrides, expand_macros, unused_overrides
+from monai_lighter.config.files import bundle_folder, config_files, config_root, files_of_run, unreadable
+from monai_lighter.config.overrides import apply_overrides
 from monai_lighter.config.positions import Positions
-from monai_lighter.config.stages import STAGES, TOP_LEVEL, is_native, pruned, unknown_run_id, with_defaults
+from monai_lighter.config.stages import STAGES, is_native
 from monai_lighter.errors import ConfigError, Finding, is_command, print_errors_briefly
 from monai_lighter.errors.cases import name_cases
 from monai_lighter.errors.context import explained, large_file_hints
@@ -30,7 +23,7 @@ from monai_lighter.system.profiler import PassThroughProfiler
 from monai_lighter.trust.digest import log_digest
 from monai_lighter.trust.enforce import Trust, refuse_trust_of_file
 from monai_lighter.workflow.logging_conf import applied_for_monai
-from monai_lighter.workflow.project import import_project, make_importable
+from monai_lighter.workflow.prepare import LOCATOR, Asked, Prepared
 from monai_lighter.workflow.properties import PropertiesWorkflow, native_properties
 from monai_lighter.workflow.resolver import Resolver
 from monai_lighter.workflow.tracking import SETTINGS, SaveConfig, add_tracking, save_executed, tracking_settings
@@ -61,6 +54,9 @@ class Workflow(PropertiesWorkflow):
     (a directory of custom modules, in the bundle or where the command is run, imported as ``project``) and ``args`` (keywords
     of the Trainer's methods, by stage). A relative ``bundle_root`` of a native config is relative to the bundle, wherever the
     command is run; one given as an override is relative to where it is run.
+
+    Attributes:
+        bundle_path: absolute path of the bundle: the folder above ``configs``, or the folder of the config.
 
     Args:
         config_file: path of the config, or several (a list, or joined by commas) merged in order.
@@ -97,7 +93,7 @@ class Workflow(PropertiesWorkflow):
             print_errors_briefly()
             refuse_trust_of_file(trust)
         files = config_files(config_file)
-        granted = Trust(trust, bundle_of(files), files_of_run(files, meta_file, logging_file))
+        granted = Trust(trust, bundle_folder(files), files_of_run(files, meta_file, logging_file))
         try:
             with applied_for_monai(config_root(files), logging_file) as no_file:
                 super().__init__(
@@ -105,11 +101,11 @@ class Workflow(PropertiesWorkflow):
                 )
         except Exception as error:
             raise unreadable(files, error) from error
-        self.parser.locator = ComponentLocator(excludes="monai_lighter")  # short names of classes are MONAI's alone
-        self._added = [id for id in override if id not in self.parser]
-        self._findings = apply_overrides(self.parser, override)
-        self._overrides = override
-        self._trust, self._files = granted, files
+        self.bundle_path = bundle_folder(files)
+        self.parser.locator = LOCATOR
+        self._overridden = apply_overrides(self.parser, override)
+        self._trust, self._positions = granted, Positions(ensure_tuple(files), override)
+        self._absent: Finding | None = None
         self._prepared = False
         self._parts: dict[str, Any] = {}
         self._sources: dict[str, Any] = {}
@@ -131,11 +127,6 @@ class Workflow(PropertiesWorkflow):
             built=self._built if self.native else partial(engines.adopt_engines, self.parser) if has_engines else None
         )
 
-    @property
-    def bundle_path(self) -> Path:
-        """Absolute path of the bundle: the folder above ``configs``, or the folder of the config."""
-        return bundle_of(self.config_root_path / "any")
-
     def initialize(self) -> Any:
         """Checks the config and evaluates its ``initialize`` expressions; builds nothing else. Once, until a property is set."""
         if self._is_initialized:
@@ -144,7 +135,7 @@ class Workflow(PropertiesWorkflow):
             self._prepare()
             self._prepared = True
         else:
-            self._require_trust()  # of what has been set since
+            self._trust.require(self.parser, self._positions.place)  # with what has been set since
         if self.native and self.parser.get("seed") is not None:
             self.parser.parse(reset=True)
             seed = int(self.parser.get_parsed_content("seed"))
@@ -152,61 +143,23 @@ class Workflow(PropertiesWorkflow):
             set_determinism(seed)
         return super().initialize()
 
-    @cached_property
-    def _positions(self) -> Positions:
-        return Positions(ensure_tuple(self._files), self._overrides)
-
-    def _require_trust(self) -> None:
-        self._trust.require(self.parser, lambda id: self._positions.place(id))
-        if self._trust.imports_bundle:
-            make_importable(self.bundle_path)
-
     def _prepare(self) -> None:
-        findings = list(self._findings)
-        if not self.native:
-            self._require_trust()
-            findings += engine_findings(self.parser.get())
-            if findings:
-                raise ConfigError(findings)
-            for finding in missing_packages(self.parser.get(self.parser.meta_key) or {}):
-                logger.warning(str(finding))
-            return
-        given = plain_config(self.parser.get())
-        bad_macros = expand_macros(self.parser)
-        if bad_macros:
-            raise ConfigError([*findings, *bad_macros])
-        config = translated(self.parser.get())
-        self.config = plain_config(config)
-        for finding in unused_overrides([given, config], self._added, self._known()):
-            logger.warning(str(finding))
-        if "bundle_root" not in self._overrides:
-            config["bundle_root"] = self._absolute(config.get("bundle_root", "."))
-        with_defaults(config, config["bundle_root"])
-        self.parser.set(config)
-        self._require_trust()
-        if config.get("project") is not None:
-            inside = self._absolute(config["project"])
-            findings += import_project(inside if Path(inside).is_dir() else config["project"])
-        needed = config if self.stage is None else pruned(config, self.stage)
-        findings += check(config, needed, self.stage, self._roots(), self.parser.locator)
-        if findings:
-            raise ConfigError(findings)
-        self.parser.set(needed)
-
-    def _absolute(self, path: Any) -> Any:
-        if not isinstance(path, str) or path.startswith(("$", "@")) or Path(path).is_absolute():
-            return path
-        return str(self.bundle_path / path)
-
-    def _roots(self) -> list[str]:
-        """Ids that a run resolves."""
-        run = [self.run_id] if self.stage is None else ["system", "trainer", f"args{ID_SEP_KEY}{self.stage}"]
-        return [*run, self.init_id, self.final_id, "imports", "seed"]
-
-    def _known(self) -> set[str]:
-        """Top-level items that are used with nothing in the config referring to them."""
-        properties = {entry.get(BundlePropertyConfig.ID, "") for entry in self.properties.values()}
-        return {*TOP_LEVEL, *self._roots(), *properties, *(SETTINGS if self._tracked else ())}
+        known = {entry.get(BundlePropertyConfig.ID, "") for entry in self.properties.values()}
+        known.update(SETTINGS if self._tracked else ())
+        stages = [self.stage] if self.native else None
+        asked = Asked(self.run_id, self.init_id, self.final_id, stages, known)
+        doubles, place = self._positions.doubles(), self._positions.place
+        prepared = Prepared(self.parser, self._overridden, self.bundle_path, asked, doubles, self._trust, place)
+        if prepared.errors:
+            raise ConfigError(prepared.errors)
+        for note in prepared.warnings:
+            logger.warning(str(note))
+        self._absent = prepared.absent
+        if self.native:
+            self.config = prepared.saved
+            self.parser.set(prepared.needed[self.stage or self.run_id])
+        elif not self._trust.is_all:
+            self.parser.set(prepared.config)  # what was judged, so that no macro is read again
 
     def _run_expr(self, id: str, **kwargs: Any) -> list[Any]:
         on_lightning = nullcontext() if self.native or not has_engines else engines.on_lightning(self.parser)
@@ -235,9 +188,8 @@ class Workflow(PropertiesWorkflow):
         """
         if not self._is_initialized:
             self.initialize()
-        unknown = [] if self.stage else unknown_run_id(self.run_id, self.parser.get())
-        if unknown:
-            raise ConfigError(unknown)
+        if self._absent is not None:
+            raise ConfigError([self._absent])
         log_digest(self.bundle_path)
         with explained(self._parts, self._sources):
             if self.stage is None:

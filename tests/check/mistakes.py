@@ -126,6 +126,7 @@ MISTAKES = [  # base, id, value (None: removed), id of the finding, words in it
         "validate::handlers::0::_target_",
         "'CheckpointSaver'",
     ),
+    ("native", "network_def::_target_", "nosuchpackage.Net", "network_def::_target_", "the package 'nosuchpackage'"),
     ("zoo", "network_def::_target_", "scirpts.nets.Net", "network_def::_target_", "cannot be found"),
     (
         "native",
@@ -261,7 +262,7 @@ MISTAKES = [  # base, id, value (None: removed), id of the finding, words in it
     ("native", "system::criterion", None, "system::criterion", "stage 'fit' needs it"),
     ("native", "system::dataloaders", None, "system::dataloaders::train", "needs a dataloader"),
     ("native", "project", "./no_such_folder", "project", "must be a directory with an __init__.py"),
-    ("zoo", "run", None, "run", "there is nothing to run"),
+    ("zoo", "run", None, "run_id", "run ID 'run' doesn't exist in the config file"),
     ("zoo", "finalise", ["$print(1)"], "finalise", "Did you mean 'finalize'?"),
     # references and macros
     ("native", "system::model", "@netwrok_def", "system::model", "Did you mean 'network_def'?"),
@@ -373,18 +374,11 @@ NOTES = [  # what need not be wrong
     ("native", "dataset_dir", "nowhere/data", "dataset_dir", "'nowhere/data' does not exist"),
     ("native", "image_root", "nowhere/images/", "image_root", "does not exist"),
     ("native", "prior_path", "nowhere/prior", "prior_path", "does not exist"),
-    (
-        "native",
-        "network_def",
-        {"_target_": "nosuchpackage.Net"},
-        "network_def::_target_",
-        "needs the package 'nosuchpackage'",
-    ),
     ("native", "imports::2", "$import nosuchpackage", "imports::2", "the package 'nosuchpackage' is not installed"),
     ("native", "trainer::max_epochs", None, "trainer::max_epochs", "the property 'max_epochs'"),
     ("zoo", "imports::2", "$import torch_tensorrt_or_so", "imports::2", "is not installed"),
     ("zoo", "imports::2", "$from os import path, sep", "imports::2", "the first of several names alone"),
-    ("zoo", "training", ["$@train#trainer.run()"], "run", "--run_id training"),
+    ("zoo", "training", ["$@train#trainer.run()"], "run_id", "--run_id training"),
 ]
 
 FINE = [  # nothing is to be said about

@@ -8,10 +8,12 @@ from mistakes import BASES, FINE, MISTAKES, NOTES
 from monai.bundle import ConfigParser
 from monai.bundle.config_item import ComponentLocator
 
-from monai_lighter.check.native import check
+from monai_lighter.check.native import check_walk
+from monai_lighter.check.walk import Walk
 from monai_lighter.config.stages import pruned, with_defaults
+from monai_lighter.errors import Note
 from monai_lighter.share.create import TASKS, create_bundle
-from monai_lighter.workflow.prepare import Check
+from monai_lighter.workflow.prepare import Asked, Check
 
 ROOT = Path(__file__).parents[2]
 
@@ -50,9 +52,9 @@ def messages(changes=None, stage="fit", config=GOOD, roots=None):
     needed = full if stage is None else pruned(full, stage)
     before = copy.deepcopy(full)
     roots = roots or ["system", "trainer", f"args::{stage}", "imports", "initialize"]
-    findings = check(full, needed, stage, roots, ComponentLocator())
+    findings = check_walk(Walk(full, needed, stage, ComponentLocator()), roots)
     assert full == before
-    return [str(finding) for finding in findings]
+    return [str(finding) for finding in findings if not isinstance(finding, Note)]
 
 
 @pytest.mark.parametrize("stage", ["fit", "validate", "predict", None])
@@ -330,7 +332,8 @@ def checked(folder, base, id=None, value=None, **keywords):
     (folder / "scripts" / "__init__.py").touch()
     file = folder / "configs" / "train.yaml"
     file.write_text(yaml.safe_dump(parser.get(), sort_keys=False))
-    return Check(str(file), **keywords)
+    override = keywords.pop("override", None)
+    return Check(str(file), override, Asked(**keywords))
 
 
 @pytest.fixture
@@ -394,19 +397,23 @@ def test_everything_is_found_at_once_also_beside_a_bad_macro(folder):
 
 def test_what_each_stage_would_build(folder):
     check = checked(folder, "native")
-    assert list(check.stages) == ["fit", "validate", "run"]
-    built = {stage: [one.id for one in components] for stage, components in check.stages.items()}
+    assert list(check.built) == ["fit", "validate", "run"]
+    built = {stage: [one.id for one in components] for stage, components in check.built.items()}
     assert "system::optimizer" in built["fit"]
     assert "system::optimizer" not in built["validate"]
     assert built["fit"].index("network_def") < built["fit"].index("system::optimizer") < built["fit"].index("system")
-    assert list(checked(folder, "native", run_id="validate").stages) == ["validate"]
-    assert [one.target for one in checked(folder, "zoo").stages["run"]][-1] == "SupervisedTrainer"
+    assert list(checked(folder, "native", run_id="validate").built) == ["validate"]
+    assert [one.target for one in checked(folder, "zoo").built["run"]][-1] == "SupervisedTrainer"
 
 
-def test_a_key_that_stands_twice_is_an_error(folder):
-    (folder / "a.yaml").write_text("run: $1\na:\n  lr: 1\n  lr: 2\n")
-    (error,) = Check("a.yaml").errors
-    assert str(error) == "a::lr: stands twice, at line 3 and line 4, of which the last counts. Remove one."
+def test_a_key_that_stands_twice_is_an_error_where_ignite_would_not_run_it(folder):
+    text = "run: $1\na:\n  lr: 1\n  lr: 2\n"
+    (folder / "a.yaml").write_text(text)
+    (folder / "b.yaml").write_text(text + "system: {model: $1}\n")
+    for file, native in (("a.yaml", False), ("b.yaml", True)):
+        check = Check(file)
+        (found,) = [one for one in (check.errors if native else check.notes) if one.id == "a::lr"]
+        assert str(found) == "a::lr: stands twice, at line 3 and line 4, of which the last counts. Remove one."
 
 
 def test_nothing_is_built_or_run(folder):
@@ -435,12 +442,12 @@ def test_a_run_id_and_a_type_that_there_are_not(folder):
         assert str(error).endswith("got 'trian'. Did you mean 'train'?")
 
 
-def test_an_argument_of_an_older_monai_is_a_note(folder):
+def test_an_argument_of_an_older_monai_says_what_to_install(folder):
     (folder / "configs").mkdir()
     (folder / "configs" / "metadata.json").write_text('{"version": "1", "monai_version": "1.0.0"}')
-    check = checked(folder, "zoo", "network_def::img_size", 96)
-    assert check.errors == []
-    assert any("written for MONAI 1.0.0" in str(note) and note.id == "network_def::img_size" for note in check.notes)
+    (error,) = checked(folder, "zoo", "network_def::img_size", 96).errors
+    assert error.id == "network_def::img_size"
+    assert "written for MONAI 1.0.0" in str(error)
     for id in ("network_def::out_channel", "train::trainer::Amp"):
         check = checked(folder, "zoo", id, 96)
         assert [error.id for error in check.errors] == [id]
@@ -449,9 +456,9 @@ def test_an_argument_of_an_older_monai_is_a_note(folder):
 def test_a_module_that_needs_a_package_that_is_not_installed(folder):
     (folder / "scripts").mkdir()
     (folder / "scripts" / "nets.py").write_text("import nosuchpackage\nclass Net: pass\n")
-    check = checked(folder, "zoo", "network_def", {"_target_": "scripts.nets.Net"})
-    assert check.errors == []
-    assert any("nosuchpackage" in note.problem and note.id == "network_def::_target_" for note in check.notes)
+    (error,) = checked(folder, "zoo", "network_def", {"_target_": "scripts.nets.Net"}).errors
+    assert "nosuchpackage" in error.problem
+    assert error.id == "network_def::_target_"
 
 
 def test_files_that_cannot_be_read_or_merged(folder):

@@ -1,7 +1,7 @@
 import pytest
 from monai.bundle import ConfigParser
 
-from monai_lighter.config.overrides import apply_overrides, expand_macros, unused_overrides
+from monai_lighter.config.overrides import apply_overrides, expand_macros, find_unused_overrides
 
 
 def parser():
@@ -26,7 +26,7 @@ def parser():
 )
 def test_overrides_set_items(id, value, where):
     config = parser()
-    assert apply_overrides(config, {id: value}) == []
+    assert apply_overrides(config, {id: value}).findings == []
     assert config[where] == value
 
 
@@ -54,13 +54,13 @@ MESSAGES = {
 
 def test_all_misplaced_overrides_are_reported_and_not_set():
     config = parser()
-    findings = apply_overrides(config, dict.fromkeys(MESSAGES, 1))
+    findings = apply_overrides(config, dict.fromkeys(MESSAGES, 1)).findings
     assert [str(finding) for finding in findings] == list(MESSAGES.values())
     assert config.get() == parser().get()
 
 
 def unused(config, *names):
-    return [str(finding) for finding in unused_overrides([config], names, ("seed", "args"))]
+    return [str(finding) for finding in find_unused_overrides([config], names, ("seed", "args"))]
 
 
 def test_an_override_that_nothing_refers_to_is_told():
@@ -78,7 +78,7 @@ def test_an_override_of_an_item_within_a_section_is_told_by_its_whole_id():
 
 def test_a_macro_and_what_it_brings_are_references():
     before, after = {"a": "%net", "net": "$@width", "width": 1}, {"a": "$@width", "net": "$@width", "width": 1}
-    assert list(unused_overrides([before, after], ["net", "width"], ())) == []
+    assert list(find_unused_overrides([before, after], ["net", "width"], ())) == []
 
 
 def test_a_longer_name_is_no_reference_to_a_shorter_one():

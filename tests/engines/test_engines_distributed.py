@@ -20,7 +20,7 @@ from test_trace_own_iteration import gan
 from torch.utils.data import IterableDataset, WeightedRandomSampler
 from zoo import clear, content, run_bundle, write_bundle
 
-from monai_lighter.engines.ranks import handler_owners, join
+from monai_lighter.engines.replicas import find_handler_owners, join
 
 VALIDATION = {"_target_": "ValidationHandler", "validator": "@validate#evaluator", "interval": 1}
 BOARD = {
@@ -268,7 +268,8 @@ def test_only_the_first_process_writes(rank, left):
     handlers = [StatsHandler(iteration_log=False), GarbageCollector()]
     engine = joined(rank, DataLoader(range(4)), handlers=handlers)
     assert (
-        len([owner for owner in handler_owners(engine) if isinstance(owner, (StatsHandler, GarbageCollector))]) == left
+        len([owner for owner in find_handler_owners(engine) if isinstance(owner, (StatsHandler, GarbageCollector))])
+        == left
     )
 
 

@@ -242,8 +242,8 @@ def test_strategy_and_the_place_of_logs(lightning, root, given):
     }
     imports = ["$import torch", "$import monai", "$import zoo_parts", "$from scripts.seen import strategy_of"]
     source = (
-        "from monai_lighter.engines.drive import UNDER_WAY\n\n"
-        "def strategy_of(engine):\n    return type(UNDER_WAY.systems[-1].trainer.strategy).__name__\n"
+        "from monai_lighter.engines.engine import UNDER_WAY\n\n"
+        "def strategy_of(engine):\n    return type(UNDER_WAY.get().trainer.strategy).__name__\n"
     )
     changes = {
         "names": "$list()",

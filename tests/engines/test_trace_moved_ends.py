@@ -4,14 +4,18 @@ import threading
 
 import pytest
 import torch
-from ignite.engine import Engine
+import yaml
+from ignite.engine import Engine, Events
+from monai.bundle import ConfigParser
 from monai.data import DataLoader, Dataset
-from monai.engines import SupervisedEvaluator
+from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from test_trace_stopping import at
 from test_trace_zoo_styles import TRAIN, VALIDATE, VALIDATION
 from zoo_parts import Net, items
 
-from monai_lighter.engines.adopt import engines_in_code
+from monai_lighter import Workflow
+from monai_lighter.engines.adopt import on_lightning
+from monai_lighter.engines.engine import LightningEngine
 
 
 @pytest.mark.parametrize("event", ["iteration_completed", "epoch_completed"])
@@ -172,7 +176,7 @@ def test_two_threads():
     def evaluate(name):
         loader = DataLoader(Dataset(items(3)))
         evaluator = SupervisedEvaluator(device="cpu", val_data_loader=loader, network=Net(), decollate=False)
-        with engines_in_code():
+        with on_lightning(ConfigParser({})):
             evaluator.run()
         states[name] = evaluator.state.iteration
 
@@ -183,3 +187,64 @@ def test_two_threads():
         thread.join()
     assert states == {"a": 3, "b": 3}
     assert Engine.run is run
+
+
+TOGETHER = threading.Barrier(2)
+
+
+def train_in_code():
+    """Builds a trainer and an evaluator that no config item is, and runs them while another thread does so too.
+
+    Returns:
+        epochs that the trainer ran, iterations that the evaluator ran in the last of them, and whether Lightning ran them.
+    """
+    loader, network = DataLoader(Dataset(items(3))), Net()
+    evaluator = SupervisedEvaluator(device="cpu", val_data_loader=loader, network=network, decollate=False)
+    trainer = SupervisedTrainer(
+        device="cpu",
+        max_epochs=1,
+        train_data_loader=loader,
+        network=network,
+        optimizer=torch.optim.SGD(network.parameters(), lr=0.1),
+        loss_function=torch.nn.functional.binary_cross_entropy_with_logits,
+        decollate=False,
+    )
+    trainer.add_event_handler(Events.STARTED, lambda: TOGETHER.wait(60))
+    trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda: evaluator.run(trainer.state.epoch))
+    TOGETHER.wait(60)
+    trainer.run()
+    TOGETHER.wait(60)
+    return trainer.state.epoch, evaluator.state.iteration, isinstance(trainer, LightningEngine)
+
+
+def in_threads(**functions):
+    found = {}
+    threads = [
+        threading.Thread(target=lambda name=name, function=function: found.update({name: function()}))
+        for name, function in functions.items()
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return found
+
+
+def workflow_of(folder, keywords):
+    folder.mkdir()
+    config = {"imports": ["$import test_trace_moved_ends as it"], "run": ["$it.train_in_code()"], "lightning": keywords}
+    (folder / "train.yaml").write_text(yaml.safe_dump(config))
+    return Workflow(str(folder / "train.yaml"))
+
+
+def test_two_workflows_in_two_threads_have_a_section_each(tmp_path):
+    long = workflow_of(tmp_path / "long", {"max_epochs": 3, "limit_val_batches": 2})
+    short = workflow_of(tmp_path / "short", {"max_epochs": 2, "limit_val_batches": 1})
+    found = in_threads(long=long.run, short=short.run)
+    assert found == {"long": [(3, 2, True)], "short": [(2, 1, True)]}
+
+
+def test_a_thread_beside_a_workflow_stays_with_ignite(tmp_path):
+    workflow = workflow_of(tmp_path / "bundle", {"max_epochs": 3, "limit_val_batches": 2})
+    found = in_threads(workflow=workflow.run, other=train_in_code)
+    assert found == {"workflow": [(3, 2, True)], "other": (1, 3, False)}

@@ -21,8 +21,9 @@ from torch.utils.data import BatchSampler, DataLoader, IterableDataset, RandomSa
 from torch.utils.data.distributed import DistributedSampler as TorchDistributedSampler
 
 from monai_lighter.errors import ConfigError, Finding
+from monai_lighter.internals import get_event_handlers, get_registered_handler
 
-__all__ = ["handler_owners", "join", "require_automatic"]
+__all__ = ["find_handler_owners", "join", "refuse_processes"]
 
 WRITERS = (StatsHandler, TensorBoardHandler, MLFlowHandler, LogfileHandler)
 """Handlers that write from every process they are attached in; the others (``CheckpointSaver``, …) know their rank."""
@@ -48,7 +49,7 @@ def join(engine: Engine, strategy: Strategy) -> None:
     if rank > 0:
         _remove_writers(engine)
     full = state.dataloader
-    loader = _share(full, rank, world_size, train=not isinstance(engine, Evaluator))
+    loader = _share_loader(full, rank, world_size, train=not isinstance(engine, Evaluator))
     if loader is full:
         return
     if state.epoch_length == len(full):
@@ -61,8 +62,12 @@ def join(engine: Engine, strategy: Strategy) -> None:
         engine.add_event_handler(Events.EPOCH_STARTED, lambda: sampler.set_epoch(state.epoch))
 
 
-def require_automatic(engine: Engine, world_size: int) -> None:
-    """Gradients of an engine's own iteration cannot be averaged from outside.
+def refuse_processes(engine: Engine, world_size: int) -> None:
+    """Refuses several processes for an engine with its own iteration, whose gradients cannot be averaged from outside.
+
+    Args:
+        engine: that steps its optimizers itself.
+        world_size: how many processes its Trainer has.
 
     Raises:
         ConfigError: more than one process.
@@ -79,7 +84,7 @@ def require_automatic(engine: Engine, world_size: int) -> None:
         )
 
 
-def _share(loader: Any, rank: int, world_size: int, train: bool) -> Any:
+def _share_loader(loader: Any, rank: int, world_size: int, train: bool) -> Any:
     """A copy of a loader whose sampler deals out one process's items; the loader itself where it is shared already, or endless.
 
     The loader is not built again: MONAI's draws a random number when it is.
@@ -105,20 +110,22 @@ def _share(loader: Any, rank: int, world_size: int, train: bool) -> Any:
 
 
 def _remove_writers(engine: Engine) -> None:
-    for event, handlers in engine._event_handlers.items():
-        engine._event_handlers[event] = [entry for entry in handlers if not isinstance(_owner(entry[0]), WRITERS)]
+    by_event = get_event_handlers(engine)
+    for event, handlers in by_event.items():
+        by_event[event] = [entry for entry in handlers if not isinstance(_find_owner(entry[0]), WRITERS)]
 
 
-def handler_owners(engine: Engine) -> list[Any]:
+def find_handler_owners(engine: Engine) -> list[Any]:
     """The objects whose methods, or which themselves, are an engine's event handlers, in their order, each once."""
-    owners = [_owner(handler) for handlers in list(engine._event_handlers.values()) for handler, *_ in handlers]
+    owners = [
+        _find_owner(handler) for handlers in list(get_event_handlers(engine).values()) for handler, *_ in handlers
+    ]
     return list({id(owner): owner for owner in owners if owner is not None}.values())
 
 
-def _owner(handler: Any) -> Any:
+def _find_owner(handler: Any) -> Any:
     """The object whose method, or which itself, an event handler is."""
-    parent = getattr(handler, "_parent", None)
-    handler = parent() if parent is not None else handler
+    handler = get_registered_handler(handler)
     while isinstance(handler, functools.partial):
         handler = handler.func
     return getattr(handler, "__self__", handler)

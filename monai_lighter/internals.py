@@ -1,0 +1,237 @@
+"""Every private name of Ignite, Lightning, MONAI and torch that this package uses: a function each, which says what for.
+
+A leaf of the house: it imports nothing of the package, and Ignite, which need not be installed, for its types alone. Names that a
+class of the package inherits, to override or to use as its own, are no calls that could stand here: `INHERITED` lists them.
+``tests/test_internals.py`` holds both to the installed versions, and the rest of the package to this module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from lightning.pytorch import Trainer
+from monai.bundle import scripts
+from monai.bundle.config_item import ComponentLocator
+from monai.bundle.reference_resolver import ReferenceResolver
+from monai.metrics import Cumulative
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from ignite.engine import Engine
+    from lightning.pytorch.loops.evaluation_loop import _EvaluationLoop
+
+INHERITED = {
+    "ignite.engine.Engine": {
+        "_internal_run": "overridden: Ignite's loop, which must never begin where Lightning's is to run",
+        "_setup_dataloader_iter": "overridden: notes the random numbers that an iterator over the data began with",
+        "_fire_event": "overridden: the order of events is Ignite's, and Lightning has its turn after some of them",
+        "_check_and_set_max_epochs": "the checks of Engine.run, with its own errors",
+        "_check_and_set_max_iters": "the checks of Engine.run, with its own errors",
+        "_get_data_length": "batches of an epoch, as Engine.run counts them",
+    },
+    "lightning.pytorch.LightningModule": {
+        "_trainer": "whether there is a Trainer: the public property raises where there is none",
+    },
+    "monai.bundle.ConfigWorkflow": {
+        "_run_expr": "overridden: the engines of the expressions run on Lightning",
+        "_get_prop_id": "overridden: where a property of a native config stands",
+        "_get_property": "overridden: what a property of a native config is",
+        "_set_property": "overridden: where a property of a native config is set",
+        "_is_initialized": "whether initialize() has run; a property that is set makes it run again",
+    },
+    "monai.bundle.reference_resolver.ReferenceResolver": {
+        "_resolve_one_item": "overridden: the one place that every item comes through when it is resolved",
+    },
+}
+"""Class to the private names that classes of this package override in it, or use as their own, and what for."""
+
+
+# Ignite's Engine. It has no public way to halt a run at an event and to go on from there.
+
+
+def get_process_function(engine: Engine) -> Callable[[Engine, Any], Any]:
+    """The function that an engine calls for each batch."""
+    return engine._process_function
+
+
+def set_process_function(engine: Engine, function: Callable[[Engine, Any], Any]) -> None:
+    """Has an engine call another function for each batch: one that gives what Lightning's step has made."""
+    engine._process_function = function
+
+
+def begin_run_generator(engine: Engine) -> Generator[Any, None, Any]:
+    """Ignite's generator of the run of an engine: the one that is under way, else a new one."""
+    if engine._internal_run_generator is None:
+        engine._internal_run_generator = engine._internal_run_as_gen()
+    return engine._internal_run_generator
+
+
+def get_run_generator(engine: Engine) -> Generator[Any, None, Any] | None:
+    """Ignite's generator of the run that is under way, or that was interrupted; None where there is none."""
+    return engine._internal_run_generator
+
+
+def drop_run_generator(engine: Engine) -> None:
+    """The next run of an engine begins anew: its generator has come to its end."""
+    engine._internal_run_generator = None
+
+
+def is_done(engine: Engine) -> bool:
+    """Whether an engine has come to the epochs or iterations that its state asks for."""
+    return engine._is_done(engine.state)
+
+
+def get_data_iterator(engine: Engine) -> Iterator[Any] | None:
+    """The iterator over the data that goes on from epoch to epoch; None before the first epoch of a run."""
+    return engine._dataloader_iter
+
+
+def begin_data_iterator(engine: Engine) -> None:
+    """Begins a new iterator over the data of an engine: a run that goes on from a checkpoint draws its batches again."""
+    engine._setup_dataloader_iter()
+
+
+def get_first_batch(engine: Engine) -> int | None:
+    """The batch, from 0, at which the next epoch begins; None where the engine counts it from its iteration."""
+    return engine._init_iter
+
+
+def set_first_batch(engine: Engine, batch: int) -> None:
+    """Has the next epoch begin within itself: after a checkpoint, or at 0 after a run that was terminated."""
+    engine._init_iter = batch
+
+
+def get_event_handlers(engine: Engine) -> dict[Any, list[tuple[Callable, tuple, dict]]]:
+    """Handlers by event, with their arguments: those of other processes are removed, the state of all is saved."""
+    return engine._event_handlers
+
+
+def get_registered_handler(handler: Any) -> Any:
+    """The handler itself, for one that Ignite wrapped because its event has a filter (``every=…``, ``once=…``)."""
+    parent = getattr(handler, "_parent", None)
+    return handler if parent is None else parent()
+
+
+# Lightning's loops. Their hooks cannot exchange the data of a loop, nor move its end.
+
+
+@contextmanager
+def validation_on(trainer: Trainer, batches: Any) -> Iterator[_EvaluationLoop]:
+    """Within it, the validation loop of the fit that is under way goes through ``batches``, and yields that loop.
+
+    Lightning's own ``val_check_interval`` decides otherwise when a fit validates and on what; an engine's handler decides here.
+    What the training step has logged so far is kept, as Lightning itself keeps it around a validation.
+    """
+    loop, connector = trainer.fit_loop.epoch_loop.val_loop, trainer._logger_connector
+    source, first_loop_iter = loop._data_source.instance, connector._first_loop_iter
+    loop._data_source.instance, loop._combined_loader = batches, None
+    try:
+        yield loop
+    finally:
+        loop._data_source.instance = source
+        connector._first_loop_iter = first_loop_iter
+
+
+def reload_train_batches(trainer: Trainer) -> None:
+    """Has the fit loop ask again how many batches an epoch has: an engine's ``epoch_length`` may change between two."""
+    trainer.fit_loop._combined_loader = None
+    trainer.fit_loop.setup_data()
+
+
+def lengthen_train_epoch(trainer: Trainer, batches: int) -> None:
+    """Has the epoch that is under way go on for more batches than its loader had when it began, if that had a length.
+
+    The fetcher asks for a batch while it is not done, and is done when it has fetched as many as it knew of.
+    """
+    fetcher = trainer.fit_loop._data_fetcher
+    if fetcher is not None and fetcher.length is not None and fetcher.length < batches:
+        trainer.fit_loop.max_batches = fetcher.length = batches
+        fetcher.done = False
+
+
+@contextmanager
+def logged_at_last_step(trainer: Trainer) -> Iterator[None]:
+    """Within it, what is logged belongs to the step just taken, not to the next: Lightning does so at the end of an epoch.
+
+    A validator that a handler runs at the end of an epoch is before that, in ``on_train_epoch_end``.
+    """
+    loop = trainer.fit_loop.epoch_loop
+    loop._batches_that_stepped -= 1
+    try:
+        yield
+    finally:
+        loop._batches_that_stepped += 1
+
+
+# MONAI
+
+
+def get_iteration(trainer_class: Any) -> Callable:
+    """The iteration of MONAI's ``SupervisedTrainer``: only a trainer with this one is Lightning's to optimize."""
+    return trainer_class._iteration
+
+
+def get_items(metric: Cumulative) -> list[list[Tensor]]:
+    """What a cumulative metric has gathered in this process: of each of its values a list of rows, one an item."""
+    return metric._buffers or []
+
+
+def set_items(metric: Cumulative, values: list[Tensor]) -> None:
+    """Gives a cumulative metric the rows of all processes, ``(N, …)`` for each of its values: it aggregates these.
+
+    It gathers no more itself, which would wait for ever for a process that has no item.
+    """
+    metric._synced_tensors = values  # type: ignore[assignment]
+    metric._synced = True
+
+
+REFERENCES: str = ReferenceResolver._vars
+"""The name of the dictionary that references are looked up in where an expression is evaluated."""
+
+
+def get_component_names(locator: ComponentLocator) -> dict[str, list]:
+    """MONAI's short names of classes and functions, with their modules."""
+    locator.get_component_module_name("")  # which makes the table
+    return locator._components_table or {}
+
+
+def get_github_url(owner: str, project: str, tag: str, file: str) -> str:
+    """Address of a file of a release, as ``monai.bundle.download`` puts it together."""
+    return scripts._get_git_release_url(owner, project, tag, file)
+
+
+def get_monaihosting_url(name: str, version: str) -> str:
+    """Address of a bundle of the model zoo, as ``monai.bundle.download`` puts it together."""
+    return scripts._get_monaihosting_bundle_url(name, version)
+
+
+def resolve_large_file(root: Any, path: str) -> str:
+    """Place of an entry of ``large_files.yml``, as ``monai.bundle.download_large_files`` decides.
+
+    Raises:
+        ValueError: it is not in the bundle.
+    """
+    return scripts._safe_large_file_path(root, path)
+
+
+# torch
+
+
+COMPILED = "_orig_mod"
+"""The attribute, and so the prefix in state dicts, that a network has for what ``torch.compile`` wraps."""
+
+
+def get_version(tensor: Tensor) -> int:
+    """A number that grows whenever a tensor is changed in place.
+
+    Raises:
+        AttributeError, RuntimeError: it is no tensor, or one of inference mode.
+    """
+    return tensor._version
+
+
+def get_compiled(network: nn.Module) -> Any:
+    """The network that ``torch.compile`` wrapped; None for one that is not compiled."""
+    return getattr(network, COMPILED, None)

@@ -1,0 +1,114 @@
+"""A run and ``check`` say the same of a config, since both prepare it in one way."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from mistakes import BASES, FINE, MISTAKES, NOTES
+from monai.bundle import ConfigParser
+
+from monai_lighter import Workflow
+from monai_lighter.config.files import config_files
+from monai_lighter.config.stages import other_run_ids
+from monai_lighter.errors import ConfigError
+from monai_lighter.workflow.prepare import Asked, Check, read_config
+
+ZOO = Path(os.environ.get("MONAI_LIGHTER_ZOO", Path(__file__).parents[3] / "shared" / "zoo" / "models"))
+"""Bundles of the Model Zoo, each with its ``configs``."""
+
+RUN_ID = {"native": "fit", "zoo": "run"}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    monkeypatch.chdir(tmp_path)
+    for name in ("configs", "data", "scripts"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "data" / "table.csv").touch()
+    (tmp_path / "scripts" / "__init__.py").touch()
+    return tmp_path
+
+
+def write(folder, base, id=None, value=None):
+    parser = ConfigParser(yaml.safe_load(BASES[base]))
+    if value is None and id is not None:
+        parent, _, key = id.rpartition("::")
+        del (parser.get(parent) if parent else parser.get())[key]
+    elif id is not None and id.endswith("::2"):
+        parser.get(id[:-3]).append(value)
+    elif id is not None:
+        parser.set(value, id)
+    file = folder / "configs" / "train.yaml"
+    file.write_text(yaml.safe_dump(parser.get(), sort_keys=False))
+    return str(file)
+
+
+def of_check(file, run_id, **override):
+    return {str(error) for error in Check(file, override, Asked(run_id=run_id)).errors}
+
+
+def of_run(file, run_id, **override):
+    """What a run says before anything of the config is built: ``initialize`` has nothing in it."""
+    try:
+        workflow = Workflow(file, run_id=run_id, logging_file=False, **override)
+        workflow.initialize()
+    except ConfigError as error:
+        return set(map(str, error.findings))
+    return set() if workflow.stage or workflow._absent is None else {str(workflow._absent)}
+
+
+@pytest.mark.parametrize(
+    ("base", "id", "value"), [*((base, id, value) for base, id, value, *_ in (*MISTAKES, *NOTES)), *FINE]
+)
+def test_a_run_says_what_check_says(folder, base, id, value):
+    if id == "imports::2":
+        return  # an import statement that fails is evaluated by MONAI when it parses
+    file = write(folder, base, id, value)
+    override = {} if str(id).startswith("initialize") else {"initialize": []}
+    assert of_run(file, RUN_ID[base], **override) == of_check(file, RUN_ID[base], **override)
+
+
+@pytest.mark.parametrize(
+    "override", [{"system::optimizer::lrr": 1}, {"trainer::max_epochs": "%none"}, {"nowhere::x": 1}]
+)
+def test_overrides_are_judged_alike(folder, override):
+    file = write(folder, "native")
+    found = of_run(file, "fit", **override)
+    assert found
+    assert found == of_check(file, "fit", **override)
+
+
+def test_an_argument_that_an_older_monai_had(folder):
+    (folder / "configs" / "metadata.json").write_text('{"version": "1", "monai_version": "1.0.0"}')
+    file = write(folder, "native", "network_def::img_size", 96)
+    (found,) = of_run(file, "fit")
+    assert "The config is written for MONAI 1.0.0" in found
+    assert of_check(file, "fit") == {found}
+
+
+@pytest.mark.skipif(not ZOO.is_dir(), reason="no bundles of the Model Zoo at MONAI_LIGHTER_ZOO")
+def test_nothing_keeps_a_bundle_of_the_zoo_from_running(monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    for configs in sorted(ZOO.glob("*/configs")):
+        (train,) = configs.glob("train.*")
+        for file in sorted(configs.glob("*.*")):
+            if file.suffix == ".conf" or file.stem in ("metadata", "inference_trt"):  # which needs torch_tensorrt
+                continue
+            below = [train] if file.stem == "evaluate" else []
+            if file.stem.startswith("multi_gpu_"):  # over the file that it is named after
+                below = [train, file.with_name(file.name.removeprefix("multi_gpu_"))]
+            files = ",".join(map(str, dict.fromkeys([*below, file])))
+            parser = read_config(config_files(files))
+            (run_id, *_) = ["run"] if "run" in parser else other_run_ids(parser.get(), ["initialize"]) or [None]
+            if run_id is None:
+                continue  # it is run by code that loads it
+            imports = [text for text in parser.get("initialize", []) if text.startswith("$import ")]
+            found = of_check(files, run_id, initialize=imports)
+            assert (files, found) == (files, of_run(files, run_id, initialize=imports))
+            found = {text for text in found if "The config is written for MONAI" not in text}
+            assert (files, found) == (files, set())
