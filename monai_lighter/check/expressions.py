@@ -13,8 +13,6 @@ from difflib import get_close_matches
 from types import ModuleType
 from typing import Any
 
-from monai.bundle.reference_resolver import ReferenceResolver
-
 from monai_lighter.check.modules import (
     breaks_imports,
     close_name,

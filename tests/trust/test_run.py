@@ -16,7 +16,7 @@ from escapes import touch, write, write_config
 from monai.fl.client import MonaiAlgo
 from monai.fl.utils.constants import ExtraItems
 
-from monai_lighter import ConfigError, Workflow, load_bundle
+from monai_lighter import ComponentError, ConfigError, Workflow, load_bundle
 from monai_lighter.trust.digest import run_digest
 from monai_lighter.trust.enforce import FORCE, VARIABLE, refuse_trust_of_file
 
@@ -116,12 +116,24 @@ def test_the_digest_lets_code_run_that_was_read_and_no_other(bundle, marker):
 
 
 def test_a_script_that_changes_between_the_judgement_and_its_import(bundle, marker):
-    digest = scripted(bundle, marker, "def made(): return 1\n")
-    run = Workflow(str(bundle / "configs/inference.json"), run_id="a", trust=digest)
+    scripted(bundle, marker, "def made():\n    from scripts import late\n    return late\n")
+    (bundle / "scripts/late.py").write_text("x = 1")
+    run = Workflow(
+        str(bundle / "configs/inference.json"), run_id="a", trust=f"sha256:{run_digest(bundle)}", logging_file=False
+    )
     run.initialize()
-    (bundle / "scripts/net.py").write_text(f"open({str(marker)!r}, 'w')\ndef made(): return 2\n")
-    with pytest.raises(Exception, match="not what the digest of --trust counts"):
+    (bundle / "scripts/late.py").write_text(f"open({str(marker)!r}, 'w')")
+    with pytest.raises(ComponentError, match="is not what the digest of --trust counts"):
         run.run()
+    assert not marker.exists()
+
+
+def test_a_bundle_that_changes_before_its_run_is_prepared(bundle, marker):
+    digest = scripted(bundle, marker)
+    run = Workflow(str(bundle / "configs/inference.json"), run_id="a", trust=digest, logging_file=False)
+    (bundle / "scripts/more.py").write_text("x = 1")
+    with pytest.raises(ConfigError, match="It is not what was read"):
+        run.initialize()
     assert not marker.exists()
 
 
