@@ -30,7 +30,8 @@ _HOME = {
     "System": "system.system",
     "TableWriter": "callbacks.writers",
     "Workflow": "workflow.workflow",
-    "load_bundle": "share.load",
+    "find_common_folder": "folders",
+    "load_bundle": "share.loading",
     "load_weights": "models",
 }
 
@@ -42,8 +43,9 @@ if TYPE_CHECKING:
     from monai_lighter.callbacks.writers import FileWriter, TableWriter
     from monai_lighter.engines.engine import EnsembleEvaluator, SupervisedEvaluator, SupervisedTrainer
     from monai_lighter.errors import BundleError, CaseError, ComponentError, ConfigError
+    from monai_lighter.folders import find_common_folder
     from monai_lighter.models import load_weights
-    from monai_lighter.share.load import load_bundle
+    from monai_lighter.share.loading import load_bundle
     from monai_lighter.system.adapters import BatchAdapter, CriterionAdapter, LoggingAdapter, MetricsAdapter
     from monai_lighter.system.system import System
     from monai_lighter.system.weights import ModelWeights

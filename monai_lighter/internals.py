@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch import Trainer
-from monai.bundle import scripts
 from monai.bundle.config_item import ComponentLocator
 from monai.bundle.reference_resolver import ReferenceResolver
 from monai.metrics import Cumulative
@@ -195,25 +194,6 @@ def get_component_names(locator: ComponentLocator) -> dict[str, list]:
     """MONAI's short names of classes and functions, with their modules."""
     locator.get_component_module_name("")  # which makes the table
     return locator._components_table or {}
-
-
-def get_github_url(owner: str, project: str, tag: str, file: str) -> str:
-    """Address of a file of a release, as ``monai.bundle.download`` puts it together."""
-    return scripts._get_git_release_url(owner, project, tag, file)
-
-
-def get_monaihosting_url(name: str, version: str) -> str:
-    """Address of a bundle of the model zoo, as ``monai.bundle.download`` puts it together."""
-    return scripts._get_monaihosting_bundle_url(name, version)
-
-
-def resolve_large_file(root: Any, path: str) -> str:
-    """Place of an entry of ``large_files.yml``, as ``monai.bundle.download_large_files`` decides.
-
-    Raises:
-        ValueError: it is not in the bundle.
-    """
-    return scripts._safe_large_file_path(root, path)
 
 
 # torch

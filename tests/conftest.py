@@ -1,5 +1,6 @@
 """A small native bundle on real NIfTI files, and MONAI's command line in a process of its own."""
 
+import functools
 import json
 import os
 import subprocess
@@ -7,9 +8,12 @@ import sys
 
 import nibabel
 import numpy as np
+import preloaded
 import pytest
 import torch
 import yaml
+
+pytest_plugins = ["tiers"]
 
 TRAIN = """
 bundle_root: .
@@ -133,12 +137,27 @@ def _no_seed_is_left():
 
 
 @pytest.fixture(scope="session")
-def monai_bundle():
-    """Runs ``python -m monai.bundle ARGUMENTS``, or another interpreter line, and gives the finished process."""
+def python_module():
+    """Runs ``python -m MODULE ARGUMENTS`` and gives the finished process.
 
-    def run(*arguments, line=("-m", "monai.bundle"), cwd=None, timeout=400, **variables):
+    It is forked from one that has imported MONAI and Lightning, see `preloaded`. ``fresh``: it is a new interpreter, where
+    that is what is tested; ``line`` are other words than ``-m MODULE``, for a new interpreter too.
+    """
+    server = preloaded.Server()
+
+    def run(module, *arguments, line=None, fresh=False, cwd=None, timeout=400, **variables):
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore", **variables}
-        command = [sys.executable, *line, *map(str, arguments)]
+        words = [*map(str, arguments)]
+        if not line and not fresh:
+            return server.run(module, words, cwd, environment, timeout)
+        command = [sys.executable, *(line or ("-m", module)), *words]
         return subprocess.run(command, cwd=cwd, env=environment, timeout=timeout, capture_output=True, text=True)
 
-    return run
+    yield run
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def monai_bundle(python_module):
+    """Runs ``python -m monai.bundle ARGUMENTS`` as `python_module` does."""
+    return functools.partial(python_module, "monai.bundle")

@@ -14,6 +14,8 @@ from torch.testing import assert_close
 
 from monai_lighter.share.exporting import FORMATS, export_bundle
 
+pytestmark = pytest.mark.xdist_group("bundles")
+
 BUNDLES = Path(__file__).parent.parent / "bundles"
 NAMES = ("brain_tissue_segmentation", "digits_classification")
 WORKFLOW = ("--workflow", "monai_lighter.Workflow")
@@ -47,6 +49,7 @@ def in_bundle(trained, monkeypatch):
     return enter
 
 
+@pytest.mark.slow
 def test_grey_and_white_matter_are_found_in_the_half_that_was_not_trained_on(trained):
     with (trained / NAMES[0] / "eval" / "dice.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -54,11 +57,13 @@ def test_grey_and_white_matter_are_found_in_the_half_that_was_not_trained_on(tra
     assert np.mean([float(row["value"]) for row in rows]) >= 0.90
 
 
+@pytest.mark.slow
 def test_digits_are_told_apart(trained):
     (line,) = [line for line in (trained / f"{NAMES[1]}.test").read_text().splitlines() if "accuracy/epoch" in line]
     assert float(line.split()[-1]) >= 0.95
 
 
+@pytest.mark.slow
 def test_label_maps_are_in_the_space_of_the_image(trained, monai_bundle):
     root = trained / NAMES[0]
     done = monai_bundle("run", "predict", *WORKFLOW, "--config_file", "configs/inference.yaml", cwd=root)
@@ -71,6 +76,7 @@ def test_label_maps_are_in_the_space_of_the_image(trained, monai_bundle):
     assert set(np.unique(predicted.dataobj)) == {0, 1, 2}
 
 
+@pytest.mark.slow
 def test_a_bundle_runs_with_no_flag(trained, monai_bundle):
     root = trained / NAMES[1]
     (root / "models" / "model.pt").rename(root / "models" / "kept.pt")
@@ -83,6 +89,7 @@ def test_a_bundle_runs_with_no_flag(trained, monai_bundle):
     assert len((root / "eval" / "predictions.csv").read_text().splitlines()) > 100
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_tools_of_monai_work_on_it(name, in_bundle):
     in_bundle(name)
@@ -95,6 +102,7 @@ def test_tools_of_monai_work_on_it(name, in_bundle):
     assert Path("models/exported.onnx").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize("name", NAMES)
 def test_exports_give_what_the_network_gives(name, format, in_bundle):

@@ -13,7 +13,6 @@ import pytest
 import torch
 from ignite.engine import Engine, Events
 from lightning.pytorch import LightningModule, Trainer
-from monai.bundle import scripts
 from monai.bundle.config_item import ComponentLocator
 from monai.bundle.reference_resolver import ReferenceResolver
 from monai.engines import SupervisedTrainer
@@ -105,7 +104,6 @@ def holders():
         "metric": DiceMetric(),
         "ReferenceResolver": ReferenceResolver,
         "locator": ComponentLocator(),
-        "scripts": scripts,
         "tensor": torch.zeros(1),
         "compiled network": torch.compile(torch.nn.Identity()),
     }
@@ -126,7 +124,6 @@ USED = {
     "metric": ("_buffers", "_synced", "_synced_tensors"),
     "ReferenceResolver": ("_vars",),
     "locator": ("_components_table",),
-    "scripts": ("_get_git_release_url", "_get_monaihosting_bundle_url", "_safe_large_file_path"),
     "tensor": ("_version",),
     "compiled network": ("_orig_mod",),
 }  # fmt: skip

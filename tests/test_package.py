@@ -12,6 +12,7 @@ import monai_lighter
 ROOT = Path(__file__).parent.parent
 
 
+@pytest.mark.slow
 def test_importing_the_package_costs_next_to_nothing():
     code = "import sys, monai_lighter; print(sorted({'torch', 'monai', 'lightning', 'numpy'} & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -29,6 +30,7 @@ def test_the_public_names():
         _ = monai_lighter.Sytem
 
 
+@pytest.mark.slow
 def test_programs_with_monai_look_up_classes_as_ever():
     """``torch`` loads this package with it, and MONAI scans every module whose name begins with ``monai``."""
     code = (
@@ -65,6 +67,8 @@ def wheel(tmp_path_factory):
         yield archive
 
 
+@pytest.mark.slow
+@pytest.mark.xdist_group("wheel")
 def test_the_wheel_holds_the_package_and_nothing_else(wheel):
     names = set(wheel.namelist())
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "monai_lighter").rglob("*.py")}
@@ -76,6 +80,8 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel):
     }
 
 
+@pytest.mark.slow
+@pytest.mark.xdist_group("wheel")
 def test_the_wheel_says_who_it_is_and_loads_with_torch(wheel):
     (information,) = {name.partition("/")[0] for name in wheel.namelist() if ".dist-info/" in name}
     entry_points = wheel.read(f"{information}/entry_points.txt").decode()

@@ -6,14 +6,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 from torchmetrics import Metric
 
 from monai_lighter.callbacks.writers import Table
 from monai_lighter.errors import did_you_mean
-from monai_lighter.system.tensors import item_count
+from monai_lighter.system.aggregates import name_classes
+from monai_lighter.system.batches import count_cases
+from monai_lighter.system.spacing import is_distance
 
 __all__ = ["CaseMetrics"]
 
@@ -21,10 +22,13 @@ __all__ = ["CaseMetrics"]
 class CaseMetrics(Callback):
     """Writes the values that MONAI's metrics have for each case to a csv: ``case, metric, class, value``.
 
-    What ``monai.handlers.MetricsSaver`` calls raw metrics, in one long table. ``class`` counts the columns of the metric's
-    ``(B, C)`` values from 0, or from 1 where the metric leaves the background out (``include_background=False``). Rows go to
-    disk as they come; several processes make one table. In a fit, each validation replaces the table of the one before; the
-    sanity check and ``fast_dev_run`` write none.
+    What ``monai.handlers.MetricsSaver`` calls raw metrics, in one long table. ``class`` is a name of ``system::labels``, else
+    it counts the columns of the metric's ``(B, C)`` values from 0, or from 1 where the metric leaves the background out
+    (``include_background=False``). A value that a case does not have is ``nan``. Where there are distances, a column ``unit``
+    says ``mm``, or ``voxels`` for cases of unknown spacing; where the mode has several loaders, a column ``loader`` has the
+    name, or the number from 0, of the one that the case is from; where the input or the prediction of a case is not finite, a
+    column ``note`` says so. Rows go to disk as they come; several processes make one table. In a fit, each validation replaces
+    the table of the one before; the sanity check and ``fast_dev_run`` write none.
 
     Args:
         path: csv file. Default: ``case_metrics_MODE.csv`` in the Trainer's ``log_dir`` (or ``default_root_dir``).
@@ -32,6 +36,7 @@ class CaseMetrics(Callback):
 
     Raises:
         ValueError: when an evaluation begins, a name that no metric of the mode has.
+        ConfigError: then, a path that another callback has, or at which a file is that is no such table.
     """
 
     def __init__(self, path: str | Path | None = None, metrics: list[str] | None = None) -> None:
@@ -51,29 +56,37 @@ class CaseMetrics(Callback):
             return
         directory = trainer.log_dir or trainer.default_root_dir
         path = self.path or Path(directory) / f"case_metrics_{pl_module.mode}.csv"
-        self._table = Table(path, ("case", "metric", "class", "value"), trainer)
-        self._count = trainer.global_rank
+        names = pl_module.loader_names(pl_module.mode)
+        self._loaders = [name or str(i) for i, name in enumerate(names)] if len(names) > 1 else []
+        metrics = pl_module.metrics[pl_module.mode]
+        self._has_unit = any(is_distance(metrics[name]) for name in self.metrics or present)
+        loader, unit = ["loader"] if self._loaders else [], ["unit"] if self._has_unit else []
+        self._table = Table(path, ("case", *loader, "metric", "class", "value", *unit), trainer, self)
+        self._counts = [trainer.global_rank] * max(1, len(names))
 
     def on_validation_batch_end(
         self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         if outputs is None or self._table is None:
             return
-        metrics = pl_module.metrics[pl_module.mode]
+        metrics, _ = pl_module.records[pl_module.mode].of_loader(dataloader_idx)
+        names, count = outputs["identifier"], count_cases(outputs["input"])
+        if names is None:
+            first = self._counts[dataloader_idx]
+            names = range(first, first + count * trainer.world_size, trainer.world_size)
+        self._counts[dataloader_idx] += count * trainer.world_size
+        loader = self._loaders[dataloader_idx : dataloader_idx + 1]
         for name, values in outputs["metrics"].items():
             if isinstance(metrics[name], Metric) or (self.metrics is not None and name not in self.metrics):
                 continue
-            if not isinstance(values, Tensor) or values.ndim != 2:
-                continue
-            first = 0 if getattr(metrics[name], "include_background", True) else 1
-            self._table.add(self._rows(trainer, outputs["identifier"], name, values, first))
-        self._count += trainer.world_size * item_count(outputs["input"])
-
-    def _rows(self, trainer: Trainer, names: Any, metric: str, values: Tensor, first: int) -> Iterator[tuple]:
-        for i, row in enumerate(torch.as_tensor(values).tolist()):
-            case = self._count + i * trainer.world_size if names is None else names[i]
-            for column, value in enumerate(row):
-                yield case, metric, first + column, value
+            if isinstance(values, Tensor) and values.ndim == 2:
+                unit = [metrics.unit(name)] if self._has_unit else []
+                classes = name_classes(metrics[name], values.shape[1], metrics.labels)
+                notes = [[note] if note else [] for note in outputs.get("notes") or [""] * len(values)]
+                for (case, row), note in zip(_rows(name, names, values), notes, strict=True):
+                    self._table.add(
+                        (case, *loader, name, *each, *unit, *note) for each in zip(classes, row, strict=True)
+                    )
 
     def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
         if self._table is not None:
@@ -82,3 +95,14 @@ class CaseMetrics(Callback):
     on_test_start = on_validation_start
     on_test_batch_end = on_validation_batch_end
     on_test_end = on_validation_end
+
+
+def _rows(metric: str, names: Any, values: Tensor) -> Iterator[tuple[Any, list[float]]]:
+    """Each case with its values ``(C,)``."""
+    names = names.tolist() if isinstance(names, Tensor) else names
+    if len(names) != len(values):
+        raise ValueError(
+            f"CaseMetrics: metric {metric!r} has values of {len(values)} cases for a batch of {len(names)}, which its adapter "
+            f"chose: give `metrics` the names of those that have a value for each case."
+        )
+    yield from zip(names, values.tolist(), strict=True)

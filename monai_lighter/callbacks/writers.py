@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import csv
-import logging
-import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from monai.data import MetaTensor
 from monai.data.image_writer import resolve_writer
+from monai.data.utils import create_file_basename, to_affine_nd
 from monai.transforms import DivisiblePad
-from monai.utils import optional_import
+from monai.utils import ImageMetaKey, MetaKeys, get_equivalent_dtype, optional_import
 from torch import Tensor
 
-from monai_lighter.errors import did_you_mean
+from monai_lighter.errors import CaseError, ConfigError, Finding, did_you_mean
+from monai_lighter.system.batches import split_outputs
+from monai_lighter.system.images import cast_exactly, find_smallest_dtype, keep_header_geometry
+from monai_lighter.system.ledger import Output
+from monai_lighter.system.outputs import Outputs
 from monai_lighter.system.tensors import plain
 
 __all__ = ["BaseWriter", "FileWriter", "Table", "TableWriter"]
-
-logger = logging.getLogger(__name__)
 
 
 class BaseWriter(Callback, ABC):
@@ -37,6 +39,9 @@ class BaseWriter(Callback, ABC):
     Args:
         path: where to write.
         writer: name of one of ``writers``, or a function.
+
+    Attributes:
+        note: on the case that is being written, such as that its input is not finite; empty where there is nothing to say.
 
     Raises:
         ValueError: a name that is not in ``writers``; in a run, another number of identifiers than of predictions.
@@ -52,6 +57,8 @@ class BaseWriter(Callback, ABC):
         self.path = Path(path)
         self.writer = self.writers[writer] if isinstance(writer, str) else writer
         self._count = 0
+        self._named = True
+        self.note = ""
 
     @property
     def directory(self) -> Path:
@@ -60,7 +67,12 @@ class BaseWriter(Callback, ABC):
 
     @abstractmethod
     def write(self, tensor: Any, identifier: Any) -> None:
-        """Writes one prediction ``(C, H, W[, D])`` or of any other shape, without batch dimension."""
+        """Writes one prediction ``(C, H, W[, D])`` or of any other shape, without batch dimension.
+
+        Args:
+            tensor: of one case; where the network has several heads, a tuple, list or dict with the case's part of each.
+            identifier: what names the case.
+        """
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if stage != "predict":
@@ -85,17 +97,18 @@ class BaseWriter(Callback, ABC):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        predictions, identifiers = outputs, None
-        if isinstance(outputs, Mapping):
-            predictions, identifiers = outputs["pred"], outputs.get("identifier")
+        predictions = split_outputs(outputs, batch)
+        identifiers = outputs.get("identifier") if isinstance(outputs, Mapping) else None
         if isinstance(identifiers, Tensor):
             identifiers = identifiers.tolist()
+        self._named = identifiers is not None
         if identifiers is None:
             identifiers = range(self._count, self._count + len(predictions) * trainer.world_size, trainer.world_size)
             self._count += len(predictions) * trainer.world_size
         if len(identifiers) != len(predictions):
             raise ValueError(f"{len(predictions)} predictions must have as many identifiers, got {len(identifiers)}.")
-        for prediction, identifier in zip(predictions, identifiers, strict=True):
+        notes = (outputs.get("notes") if isinstance(outputs, Mapping) else None) or [""] * len(predictions)
+        for prediction, identifier, self.note in zip(predictions, identifiers, notes, strict=True):
             self.write(prediction, identifier)
 
 
@@ -105,48 +118,90 @@ IMAGE_SUFFIXES = (
     ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp",
 )
 # fmt: on
+PHOTOS = (".png", ".jpg", ".jpeg", ".bmp")
+"""Suffixes of the files that MONAI reads by ``PILReader``, which swaps their two axes."""
 
 
 def write_tensor(path: Path, tensor: Tensor) -> None:
     """``.pt``: the tensor as ``torch.save`` writes it, without metadata."""
-    torch.save(plain(tensor).clone(), _with(path, ".pt"))
+    torch.save(plain(tensor).clone(), _add_suffix(path, ".pt"))
 
 
 def write_image(path: Path, tensor: Tensor) -> None:
-    """``.png``: ``(C, H, W)`` with one or three channels, uint8 or floats in [0, 1]; ``(C, D, H, W)``: slices in a column."""
+    """``.png``: ``(C, H, W)`` with one or three channels; ``(C, D, H, W)``: slices in a column.
+
+    Integers are kept as they are, with 8 bits or, one channel, 16; floats must be in [0, 1] and are scaled to 255. What was
+    read from a PNG or JPEG lies as it did there (MONAI reads it with its axes swapped).
+
+    Raises:
+        ValueError: values that the file cannot hold.
+    """
     image = plain(tensor)
-    image = image.reshape(image.shape[0], -1, image.shape[-1])
-    if image.is_floating_point():
-        image = (image.clamp(0, 1) * 255).round()
-    array = image.to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+    if isinstance(tensor, MetaTensor) and image.ndim == 3:
+        source = str(tensor.meta.get(ImageMetaKey.FILENAME_OR_OBJ, "")).lower()
+        image = image.mT if source.endswith(PHOTOS) else image
+    array = image.reshape(image.shape[0], -1, image.shape[-1]).permute(1, 2, 0).cpu().numpy()
+    if np.issubdtype(array.dtype, np.floating):
+        if array.size and not (array.min() >= -1e-4 and array.max() <= 1 + 1e-4):
+            raise ValueError(
+                f"floats must be in [0, 1] to become an image, got {array.min()} to {array.max()}; for label maps set "
+                "dtype: uint8"
+            )
+        array = (array.clip(0, 1) * 255).round()
+    wide = array.size and array.max() > 255 and array.shape[-1] == 1
+    array = cast_exactly(array, np.uint16 if wide else np.uint8)
     pil, _ = optional_import("PIL.Image")
-    pil.fromarray(array[..., 0] if array.shape[-1] == 1 else array).save(_with(path, ".png"))
+    pil.fromarray(array[..., 0] if array.shape[-1] == 1 else array).save(_add_suffix(path, ".png"))
 
 
 def write_video(path: Path, tensor: Tensor) -> None:
-    """``.mp4`` at 24 frames a second: ``(C, T, H, W)`` with one or three channels, floats in [0, 1]. Needs torchvision."""
+    """``.mp4`` at 24 frames a second: ``(C, T, H, W)`` with one or three channels, floats in [0, 1]. Needs torchvision.
+
+    Raises:
+        ValueError: values outside of [0, 1].
+    """
     frames = plain(DivisiblePad(k=(0, 2, 2), mode="minimum")(tensor)).permute(1, 2, 3, 0)
+    if frames.numel() and not (frames.min() >= -1e-4 and frames.max() <= 1 + 1e-4):
+        raise ValueError(f"values must be in [0, 1] to become a video, got {frames.min()} to {frames.max()}")
     if frames.shape[-1] == 1:
         frames = frames.repeat(1, 1, 1, 3)
     io, _ = optional_import("torchvision.io")
-    io.write_video(str(_with(path, ".mp4")), (frames * 255).to(torch.uint8), fps=24)
+    io.write_video(str(_add_suffix(path, ".mp4")), (frames.clamp(0, 1) * 255).round().to(torch.uint8), fps=24)
 
 
-def write_volume(path: Path, tensor: Tensor, suffix: str) -> None:
+def write_volume(path: Path, tensor: Tensor, suffix: str, dtype: np.dtype | None = None) -> None:
     """A medical image ``(C, H, W[, D])`` with the affine of its metadata, by the MONAI ``ImageWriter`` for the suffix.
+
+    Where the affine of a NIfTI source cannot be used, a NIfTI file on the grid of that source has its header's geometry.
+
+    Args:
+        path: without suffix.
+        tensor: with metadata.
+        suffix: of the format.
+        dtype: of the file; by default the smallest that holds the values exactly.
 
     Raises:
         TypeError: no MetaTensor.
     """
     if not isinstance(tensor, MetaTensor):
         raise TypeError(f"a prediction must be a MetaTensor to be written as {suffix}, got {type(tensor).__name__}.")
-    writer = resolve_writer(suffix)[0](output_dtype=None)
-    writer.set_data_array(tensor.as_tensor(), channel_dim=0)
-    writer.set_metadata(tensor.meta, resample=False)
-    writer.write(str(_with(path, suffix)))
+    values = tensor.as_tensor().cpu().numpy()
+    values = values.astype(dtype or find_smallest_dtype(values), copy=False)
+    affine = to_affine_nd(3, tensor.affine.cpu().numpy().astype(np.float64))
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine)) < 1e-12:
+        affine = np.eye(4)
+    writer = resolve_writer(suffix)[0](output_dtype=values.dtype)
+    writer.set_data_array(values, channel_dim=0)
+    writer.affine = affine  # not by set_metadata, which resamples, in float32 and in two dimensions for some
+    writer.write(str(_add_suffix(path, suffix)))
+    source = tensor.meta.get(ImageMetaKey.FILENAME_OR_OBJ)
+    if source is not None:
+        keep_header_geometry(
+            _add_suffix(path, suffix), str(source), tensor.affine, tensor.meta.get(MetaKeys.ORIGINAL_AFFINE)
+        )
 
 
-def _with(path: Path, suffix: str) -> Path:
+def _add_suffix(path: Path, suffix: str) -> Path:
     return path.with_name(path.name + suffix)
 
 
@@ -154,12 +209,25 @@ class FileWriter(BaseWriter):
     """Writes each prediction to a file of its own, named by its identifier.
 
     Follows ``lighter.callbacks.FileWriter``. Of an identifier that is a file name, only the name without folder and image
-    suffix counts: ``/data/x.nii.gz`` gives ``x``. Where two cases would share a file, the later one's gets a number.
+    suffix counts: ``/data/x.nii.gz`` gives ``x``. Files are complete when they appear under their names. Two cases with one
+    file are an error, before the first case where the names follow from the data (`Outputs`), and so is a file that a case is
+    read from. A file of an earlier run is replaced by the same case alone, as the run's ``.cases.jsonl`` in ``path`` has it.
 
     Args:
         path: directory.
         writer: ``tensor``, ``image``, ``video``, ``itk_nrrd``, ``itk_seg_nrrd``, ``itk_nifti``, or a function of
             ``(path, tensor)`` that adds its suffix to ``path`` and writes one item ``(C, H, W[, D])``.
+        postfix: added to names: ``seg`` gives ``x_seg.nii.gz`` (``output_postfix`` of MONAI's ``SaveImage``).
+        dtype: NumPy type of the values, which must be able to hold them. Default: for NRRD and NIfTI the smallest that holds
+            the values exactly (label maps uint8 or more, probabilities float32), for others as `writer` says.
+        data_root_dir: a folder above all cases; the folders between it and a case are kept below ``path``, as MONAI's
+            ``SaveImage`` does. Default: no folders.
+        separate_folder: whether each file gets a folder of its own, named as the case, as in MONAI's ``SaveImage``.
+        overwrite: whether files of earlier runs are replaced, of whichever case they are.
+
+    Raises:
+        ConfigError: when prediction begins, clashes that are known then.
+        CaseError: in a run, a clash, or a value that ``dtype`` or the format cannot hold.
     """
 
     writers = {
@@ -170,61 +238,113 @@ class FileWriter(BaseWriter):
         "itk_seg_nrrd": partial(write_volume, suffix=".seg.nrrd"),
         "itk_nifti": partial(write_volume, suffix=".nii.gz"),
     }
+    suffixes = {"tensor": ".pt", "image": ".png", "video": ".mp4"}
 
-    @property
-    def _claims(self) -> Path:
-        """Folder of the names that are taken, by whichever process; there during a run alone."""
-        return self.path / ".names"
+    def __init__(
+        self,
+        path: str | Path,
+        writer: str | Callable,
+        postfix: str = "",
+        dtype: Any = None,
+        data_root_dir: str | Path = "",
+        separate_folder: bool = False,
+        overwrite: bool = False,
+    ) -> None:
+        super().__init__(path, writer)
+        self.postfix, self.data_root_dir, self.separate_folder = postfix, data_root_dir, separate_folder
+        self.dtype = None if dtype is None else np.dtype(get_equivalent_dtype(dtype, np.ndarray))
+        self.overwrite = overwrite
+        self._suffix = self.suffixes.get(writer, "") if isinstance(writer, str) else ""
+        if isinstance(self.writer, partial) and self.writer.func is write_volume:
+            self._suffix = self.writer.keywords["suffix"]
+            self.writer = partial(self.writer, dtype=self.dtype)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         super().setup(trainer, pl_module, stage)
         if stage == "predict":
-            if trainer.is_global_zero:
-                shutil.rmtree(self._claims, ignore_errors=True)
-                self._claims.mkdir()
-            trainer.strategy.barrier()
+            self._outputs = Outputs.of(trainer)
+            self._outputs.add(self)
 
-    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        trainer.strategy.barrier()
-        if trainer.is_global_zero:
-            shutil.rmtree(self._claims)
+    def plan(self, identifier: str, label: str, named: bool = True) -> Output:
+        """The file of a case, without its suffix where a function adds that.
 
-    def write(self, tensor: Any, identifier: Any) -> None:
-        self.writer(self.path / self._name(str(identifier)), tensor)
-
-    def _name(self, identifier: str) -> str:
-        name = Path(identifier).name
+        Args:
+            identifier: names the case.
+            label: the case in words.
+            named: whether the identifier is the case's, rather than a number.
+        """
+        source = Path(identifier)
+        name = source.name
         for suffix in IMAGE_SUFFIXES:
             if name.lower().endswith(suffix):
                 name = name[: -len(suffix)]
                 break
-        unique, number = name, 1
-        while (owner := self._claim(unique, identifier)) != identifier:
-            logger.warning(f"{identifier} and {owner} share the name {unique}")
-            unique, number = f"{name}_{number}", number + 1
-        return unique
+        path = create_file_basename(
+            self.postfix,
+            source.parent / f"{name}.nii",  # create_file_basename cuts one suffix off, which may be part of the name
+            self.path,
+            self.data_root_dir if source.name != identifier else "",
+            self.separate_folder,
+            makedirs=False,
+        )
+        settings = (
+            "data_root_dir (a folder above all cases: folders that differ are kept), postfix or path of FileWriter"
+        )
+        writer = "trainer::callbacks (FileWriter)"
+        case = identifier if named else None
+        return Output(Path(path + self._suffix), self.path, case, label, writer, settings, self.overwrite)
 
-    def _claim(self, name: str, identifier: str) -> str:
-        """Identifier of the case that has a name: this one, unless another was first."""
-        try:
-            with open(self._claims / name, "x") as file:
-                file.write(identifier)
-        except FileExistsError:
-            return (self._claims / name).read_text()
-        return identifier
+    def write(self, tensor: Any, identifier: Any) -> None:
+        """Writes one prediction ``(C, H, W[, D])`` to its file.
+
+        Args:
+            tensor: the prediction.
+            identifier: what names the case.
+        """
+        label = f"case {identifier}"
+        output = self.plan(str(identifier), label, self._named)
+        with self._outputs.ledger.write(output) as path:
+            bare = path.with_name(path.name.removesuffix(self._suffix))
+            try:
+                self.writer(bare, tensor if self.dtype is None else self._cast(tensor))
+            except ValueError as error:
+                hint = "" if self.dtype is None else " Leave dtype out, or set one that holds the values."
+                raise CaseError(f"trainer::callbacks (FileWriter): {label}: {error}.{hint}") from error
+
+    def _cast(self, tensor: Tensor) -> Tensor:
+        cast_exactly(plain(tensor).cpu().numpy(), self.dtype)
+        return tensor.to(get_equivalent_dtype(self.dtype, torch.Tensor))
 
 
 class Table:
     """Rows go to disk as they come, each process to a part of its own; `close` makes one table of the parts.
 
+    A row may have one more cell than the header: a note, such as that the case is not finite. The table of a run in which there
+    was one has a last column ``note``.
+
     Args:
-        path: the csv file.
+        path: the csv file; one of an earlier run is replaced when the table is complete.
         header: names of the columns.
         trainer: whose processes write.
+        owner: the callback whose table it is.
+
+    Raises:
+        ConfigError: another callback's table goes to the file, or the file is there and is no such table.
     """
 
-    def __init__(self, path: Path, header: Sequence[str], trainer: Trainer) -> None:
+    def __init__(self, path: Path, header: Sequence[str], trainer: Trainer, owner: Callback) -> None:
         self.path, self.header, self.trainer = path, header, trainer
+        problem = ""
+        if Outputs.of(trainer).tables.setdefault(path.resolve(), owner) is not owner:
+            problem = "is the table of another callback too"
+        elif path.is_file() and path.stat().st_size:
+            with open(path, newline="", errors="replace") as file:
+                first = next(csv.reader(file), [])
+            if first[:1] != [header[0]]:
+                problem = f"is there and is no table with the column {header[0]!r} first, but begins with {first[:3]}"
+        if problem:
+            id = f"trainer::callbacks ({type(owner).__name__})"
+            raise ConfigError([Finding(id, f"{path} {problem}", "Give another path.")])
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = open(self._part(trainer.global_rank), "w", newline="")  # noqa: SIM115
         self._writer = csv.writer(self._file)
@@ -248,9 +368,11 @@ class Table:
                 with open(part, newline="") as file:
                     rows += csv.reader(file)
             rows.sort(key=lambda row: (0, float(row[0]), "") if _is_number(row[0]) else (1, 0.0, row[0]))
+            columns = len(self.header)
+            header = [*self.header, "note"] if any(len(row) > columns for row in rows) else self.header
             merged = self.path.with_name(f".{self.path.name}.merged")
             with open(merged, "w", newline="") as file:
-                csv.writer(file).writerows([self.header, *rows])
+                csv.writer(file).writerows([header, *(row + [""] * (len(header) - len(row)) for row in rows)])
             merged.replace(self.path)
             for part in parts:
                 part.unlink()
@@ -265,23 +387,32 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def as_number(tensor: Any) -> Any:
-    """A number for one element, nested lists for more."""
-    return tensor.item() if tensor.numel() == 1 else tensor.tolist()
+def convert_to_number(pred: Any) -> Any:
+    """A number for one element, nested lists for more; of several heads, a list or a dict of these."""
+    if isinstance(pred, Mapping):
+        return {key: convert_to_number(head) for key, head in pred.items()}
+    if isinstance(pred, (list, tuple)):
+        return [convert_to_number(head) for head in pred]
+    return pred if not isinstance(pred, Tensor) else pred.item() if pred.numel() == 1 else pred.tolist()
 
 
 class TableWriter(BaseWriter):
     """Writes all predictions of a predict run to one csv file with the columns ``identifier`` and ``pred``.
 
+    Where the input or the prediction of a case is not finite, a column ``note`` says so.
     Follows ``lighter.callbacks.TableWriter``. Rows go to disk as they come; several processes make one table, sorted by
     identifier.
 
     Args:
-        path: csv file.
-        writer: ``tensor`` (a number, or nested lists), or a function of a prediction that gives what stands in the table.
+        path: csv file. A table of an earlier run is replaced when the run is through, any other file is not.
+        writer: ``tensor`` (a number, or nested lists; of several heads a list or dict of these), or a function of a prediction
+            that gives what stands in the table.
+
+    Raises:
+        ConfigError: when prediction begins, a path that another callback has, or at which another kind of file is.
     """
 
-    writers = {"tensor": as_number}
+    writers = {"tensor": convert_to_number}
 
     def __init__(self, path: str | Path, writer: str | Callable = "tensor") -> None:
         super().__init__(path, writer)
@@ -291,10 +422,17 @@ class TableWriter(BaseWriter):
         return self.path.parent
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._table = Table(self.path, ("identifier", "pred"), trainer)
+        self._table = Table(self.path, ("identifier", "pred"), trainer, self)
 
     def write(self, tensor: Any, identifier: Any) -> None:
-        self._table.add([(identifier, self.writer(tensor))])
+        """Adds the row of one prediction.
+
+        Args:
+            tensor: of one case, of any shape; where the network has several heads, a tuple, list or dict of them.
+            identifier: what stands in the first column.
+        """
+        note = [self.note] if self.note else []
+        self._table.add([(identifier, self.writer(tensor), *note)])
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._table.close()

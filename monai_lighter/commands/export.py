@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from monai_lighter.commands.report import report
+from monai_lighter.commands.output import format_report
 from monai_lighter.share.exporting import FORMATS, export_bundle
 
 __all__ = ["export"]
@@ -49,4 +49,4 @@ def export(
                 "max output": f"{made.scale:.2e}",
             }
         )
-    return report({"bundle": str(bundle)}, rows, json)
+    return format_report({"bundle": str(bundle)}, rows, json)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from monai_lighter.commands.report import report
+from monai_lighter.commands.output import format_report
 from monai_lighter.share.create import create_bundle
 
 __all__ = ["init"]
@@ -44,4 +44,4 @@ def init(
         if synthetic
         else "put train.csv, val.csv and test.csv into data/, see docs/README.md"
     )
-    return report({"bundle": directory, "data": data, "next": f"cd {directory} && {train}"}, rows, json)
+    return format_report({"bundle": directory, "data": data, "next": f"cd {directory} && {train}"}, rows, json)

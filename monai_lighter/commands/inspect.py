@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from monai_lighter.commands.report import Printed
+from monai_lighter.commands.output import Printed
 from monai_lighter.errors import Finding
 from monai_lighter.share.layout import SharingError
 from monai_lighter.trust.report import inspect as inspect_bundle

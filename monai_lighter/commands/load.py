@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from monai_lighter.commands.report import report
+from monai_lighter.commands.output import format_report
 from monai_lighter.share.layout import Bundle
-from monai_lighter.share.load import find_bundle
+from monai_lighter.share.loading import find_bundle
 
 __all__ = ["load"]
 
@@ -40,4 +40,4 @@ def load(
         "version": metadata.get("version", "unknown"),
     }
     configs = sorted(path for path in (root / "configs").iterdir() if path.is_file())
-    return report(summary, [{"config": path.name, "bytes": path.stat().st_size} for path in configs], json)
+    return format_report(summary, [{"config": path.name, "bytes": path.stat().st_size} for path in configs], json)

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from monai_lighter.commands.report import report
+from monai_lighter.commands.output import format_report
 from monai_lighter.share.packaging import package_bundle
 from monai_lighter.trust.enforce import ALL, DECLARATIVE, VARIABLE, Trust
 
@@ -54,4 +54,4 @@ def package(
         summary["changes"] = [str(change) for change in made.changes]
     else:
         summary.update({f"note {i}": change for i, change in enumerate(made.changes, 1)})
-    return report(summary, made.checks, json)
+    return format_report(summary, made.checks, json)

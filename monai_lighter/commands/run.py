@@ -6,7 +6,7 @@ from typing import Any
 
 from monai_lighter.errors import Finding, did_you_mean
 from monai_lighter.share.layout import SharingError
-from monai_lighter.share.load import load_bundle
+from monai_lighter.share.loading import load_bundle
 
 __all__ = ["run"]
 

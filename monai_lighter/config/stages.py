@@ -11,7 +11,7 @@ from monai.bundle.config_item import ConfigComponent
 from monai.bundle.utils import ID_REF_KEY, ID_SEP_KEY
 from monai.utils import ensure_tuple
 
-from monai_lighter.config.items import copied, locate, normalize
+from monai_lighter.config.items import at, copied, locate, normalize
 from monai_lighter.errors import Finding, Note, did_you_mean
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "SYSTEM_TARGET",
     "TOP_LEVEL",
     "TRAINER_TARGET",
+    "checks_data",
     "find_absent_run",
     "find_unknown_type",
     "is_native",
@@ -45,6 +46,11 @@ SYSTEM_TARGET = "monai_lighter.System"
 TRAINER_TARGET = "lightning.pytorch.Trainer"
 
 
+def checks_data(config: dict) -> bool:
+    """Whether a config says ``data: check``; an item of that name with another value is the config's own."""
+    return config.get("data") == "check"
+
+
 def is_native(config: Any) -> bool:
     """Whether a config has a ``system`` section, and not something of its own under that name, as a bundle of engines may."""
     if not isinstance(config, dict) or "system" not in config:
@@ -54,7 +60,8 @@ def is_native(config: Any) -> bool:
 
 
 def with_defaults(config: dict, bundle_root: str) -> None:
-    """In place: ``_target_`` of ``system`` and ``trainer``, and the bundle as the Trainer's ``default_root_dir``.
+    """In place: ``_target_`` of ``system`` and ``trainer``, the bundle as the Trainer's ``default_root_dir``, and the names of
+    the classes (``labels`` of the config, or ``channel_def`` of the metadata) as those of the system.
 
     Where one of the sections that stages are pruned in is a reference to another, it becomes a section of references, one to
     each item of the other, so that a stage can leave some of them alone.
@@ -71,9 +78,37 @@ def with_defaults(config: dict, bundle_root: str) -> None:
         config["system"].setdefault("_target_", SYSTEM_TARGET)
         for key in (*BY_MODE, "inferer"):
             _open(config, config["system"], key, "system")
+        if config["system"]["_target_"] == SYSTEM_TARGET and "labels" not in config["system"]:
+            labels = _find_labels(config)
+            config["system"].update({"labels": labels} if labels else {})
     if isinstance(config["trainer"], dict):
         config["trainer"].setdefault("_target_", TRAINER_TARGET)
         config["trainer"].setdefault("default_root_dir", bundle_root)
+
+
+PLACEHOLDER = re.compile(r"(channel|class)[ _]?\d+", re.IGNORECASE)
+"""Stands in metadata for a name that nobody has given."""
+
+
+def _find_labels(config: dict) -> Any:
+    """Names of the classes: the config's own ``labels``, else the ``channel_def`` of the prediction in its metadata."""
+    own = config.get("labels")
+    if _names_classes(own):
+        return f"{ID_REF_KEY}labels"
+    meta = config.get(ConfigParser.meta_key) or {}
+    where = f"network_data_format{ID_SEP_KEY}outputs{ID_SEP_KEY}pred{ID_SEP_KEY}channel_def"
+    named: Any = at(meta, where) if locate(meta, where) == where else None
+    if not _names_classes(named) or all(PLACEHOLDER.fullmatch(name.strip()) for name in named.values()):
+        return None
+    return dict(named) if len({*named.values()}) == len(named) else None
+
+
+def _names_classes(value: Any) -> bool:
+    """Whether a section has whole numbers as keys and texts as values, none of which is an expression or a reference."""
+    if not isinstance(value, dict) or not value or not all(str(key).isdecimal() for key in value):
+        return False
+    names = value.values()
+    return all(isinstance(name, str) and name.strip() and name[0] not in "$@%" for name in names)
 
 
 def _open(config: dict, parent: dict, key: str, above: str = "") -> None:

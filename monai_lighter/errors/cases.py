@@ -2,100 +2,222 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from types import TracebackType
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from lightning.fabric.utilities.seed import pl_worker_init_function
 from monai.data import Dataset as MonaiDataset
 from monai.data import MetaTensor
 from monai.data.utils import worker_init_fn
+from monai.transforms import apply_transform
 from monai.utils import ImageMetaKey
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
 
 from monai_lighter.errors.errors import CaseError, in_short
+from monai_lighter.errors.marks import find_owner, passed_through, walk_causes, walk_frames
 
-__all__ = ["case_error", "case_in", "frames", "loaders", "name_cases"]
+__all__ = ["describe", "describe_batch", "find_case", "list_entries", "make_case_error", "name_cases"]
+
+MOST_CASES = 8
+"""Cases of a batch that are named; of more, these and their number."""
 
 
-def case_in(error: BaseException) -> str | None:
+def find_case(error: BaseException) -> str | None:
     """The data item that a transform was working on when it raised: the file it came from, or its values as given.
 
-    It stands in the frames of MONAI's ``apply_transform``, innermost last. For another dataset, ``item N`` by its index; None
-    where the error came from no dataset.
+    It is the argument ``data`` of ``monai.transforms.apply_transform``, innermost last. The index that a dataset was asked for
+    would not do: ``SmartCacheDataset`` and ``PatchDataset`` have other items there than their ``data``, and a
+    ``CacheDataset`` that is filled is asked for none. For another dataset, ``item N`` by its index; None where the error came
+    from no dataset.
     """
     item = index = None
-    for frame in frames(error):
-        values = frame.f_locals
-        if frame.f_code.co_name == "apply_transform" and "data" in values:
-            item = describe(values["data"]) or item
-        elif frame.f_code.co_name == "__getitem__" and isinstance(values.get("self"), Dataset):
-            index = values.get(frame.f_code.co_varnames[1])
+    for frame in walk_frames(error):
+        code = frame.f_code
+        if code is apply_transform.__code__:
+            item = describe(frame.f_locals.get("data")) or item
+        elif code.co_name == "__getitem__" and code.co_argcount > 1 and isinstance(find_owner(frame), Dataset):
+            index = frame.f_locals.get(code.co_varnames[1])
     return item or (None if index is None else f"item {index}")
 
 
-def frames(error: BaseException | None) -> Iterator[Any]:
-    while error is not None:
-        trace: TracebackType | None = error.__traceback__
-        while trace is not None:
-            yield trace.tb_frame
-            trace = trace.tb_next
-        error = error.__cause__
-
-
 def describe(item: Any) -> str | None:
-    """A data item in a few words: ``image=/data/case_7.nii.gz``."""
+    """A data item in a few words: ``image=/data/case_7.nii.gz, label=1``; of several modalities the list of their files.
+
+    Returns:
+        None for what has no name: an array, a tensor that came from no file.
+    """
     if isinstance(item, Mapping):
-        parts = [f"{key}={text}" for key, text in ((key, describe(value)) for key, value in item.items()) if text]
-        return ", ".join(parts) or None
-    if isinstance(item, MetaTensor):
-        name = item.meta.get(ImageMetaKey.FILENAME_OR_OBJ)
+        texts = {key: "None" if value is None else _describe_value(value) for key, value in item.items()}
+        return ", ".join(f"{key}={text}" for key, text in texts.items() if text) or None
+    return _describe_value(item)
+
+
+def _describe_value(value: Any) -> str | None:
+    if isinstance(value, MetaTensor):
+        name = value.meta.get(ImageMetaKey.FILENAME_OR_OBJ)
         return None if name is None else str(name)
-    return str(item)[:300] if isinstance(item, (str, int, float)) or hasattr(item, "__fspath__") else None
+    if isinstance(value, (list, tuple)):
+        texts = [_describe_value(each) for each in value[:MOST_CASES]]
+        return f"[{', '.join(text for text in texts if text)}]" if value and all(texts) else None
+    if isinstance(value, (str, int, float, np.number, os.PathLike)):
+        return str(value)[:300]
+    return None
+
+
+def describe_batch(batch: Any) -> list[str]:
+    """The cases of a collated batch, each as `describe` has it: files of its `MetaTensor`, texts, and numbers ``(B,)``.
+
+    Args:
+        batch: a dict, or a tensor, list or tuple of such, as loaders give them.
+
+    Returns:
+        As many as the batch has items; none where nothing in it has a name.
+    """
+    entries = (
+        batch if isinstance(batch, Mapping) else dict(enumerate(batch if isinstance(batch, (list, tuple)) else [batch]))
+    )
+    names = {str(key): _row_names(value) for key, value in entries.items()}
+    named = {key: rows for key, rows in names.items() if rows}
+    files = [key for key, rows in named.items() if not all(_is_number(row) for row in rows)]
+    count = max((len(named[key]) for key in files), default=0)
+    with_keys = isinstance(batch, Mapping)
+    rows = [{key: each[i] for key, each in named.items() if len(each) == count} for i in range(count)]
+    return [", ".join(f"{key}={text}" if with_keys else text for key, text in row.items()) for row in rows]
+
+
+def _row_names(value: Any) -> list[str]:
+    """What names the rows of one entry of a batch."""
+    if isinstance(value, MetaTensor):
+        names = value.meta.get(ImageMetaKey.FILENAME_OR_OBJ)
+        return [] if names is None else [names] if isinstance(names, str) else [str(name) for name in names]
+    if isinstance(value, Tensor):
+        return [str(number) for number in value.tolist()] if value.ndim == 1 and len(value) <= MOST_CASES else []
+    if isinstance(value, (list, tuple)) and value and all(isinstance(each, (str, int, float)) for each in value):
+        return [str(each)[:300] for each in value]
+    return []
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def name_cases(system: Any) -> dict[str, Any]:
-    """Makes errors in the workers of a system's dataloaders name the case they are about.
+    """Makes errors in the dataloaders of a system name the case, or the cases of the batch, that they are about.
 
-    A worker hands an exception on as text, so the case must be named where it happens.
+    What collates a batch is put into `Collate`. A worker hands an exception on as text, so the case must be named where it
+    happens: `WorkerInit`.
 
     Args:
-        system: with ``dataloaders`` (mode to DataLoader, or to a list or dict of them) and ``postprocessing`` (mode to
-            transform), as `System` has them; either may be missing.
+        system: with ``dataloaders`` (mode to DataLoader, or to a list or dict of them), as `System` has them; may be missing.
 
     Returns:
-        config id to what works on cases there: datasets and transforms.
+        config id to the dataset there.
     """
     sources: dict[str, Any] = {}
     for mode, given in getattr(system, "dataloaders", {}).items():
-        for place, loader in loaders(given):
+        for place, loader in list_entries(given):
             id = f"system::dataloaders::{mode}{place}"
             if not isinstance(loader, DataLoader):
                 continue
             sources[id] = loader.dataset
+            if not isinstance(loader.collate_fn, Collate):
+                loader.collate_fn = Collate(loader.collate_fn, id)
             if loader.num_workers and not isinstance(loader.worker_init_fn, WorkerInit):
-                loader.worker_init_fn = WorkerInit(loader.worker_init_fn or _seeding(loader.dataset), id)
-    for mode, transform in getattr(system, "postprocessing", {}).items():
-        sources[f"system::postprocessing::{mode}"] = transform
+                loader.worker_init_fn = WorkerInit(loader.worker_init_fn or _choose_seeding(loader.dataset), id)
     return sources
 
 
-def loaders(given: Any) -> Iterator[tuple[str, Any]]:
+def list_entries(given: Any) -> Iterator[tuple[str, Any]]:
+    """One thing, or the things of a list or dict, each with the end of its config id: ``""``, ``::0`` or ``::name``."""
     if isinstance(given, (Mapping, list, tuple)):
-        for key, loader in given.items() if isinstance(given, Mapping) else enumerate(given):
-            yield f"::{key}", loader
+        for key, entry in given.items() if isinstance(given, Mapping) else enumerate(given):
+            yield f"::{key}", entry
     else:
         yield "", given
 
 
-def _seeding(dataset: Any) -> Callable[[int], None]:
+def _choose_seeding(dataset: Any) -> Callable[[int], None]:
     """What ``monai.data.DataLoader`` does in a worker, so that random transforms differ between workers and epochs; for other
     datasets what Lightning does, which leaves loaders that have a ``worker_init_fn`` alone."""
     return worker_init_fn if isinstance(dataset, MonaiDataset) else pl_worker_init_function
 
 
+class Collate:
+    """``collate_fn`` that names the cases of a batch that could not be made, and in what they differ.
+
+    Args:
+        inner: the loader's own ``collate_fn``.
+        id: config id of the loader.
+    """
+
+    def __init__(self, inner: Callable[[Any], Any], id: str) -> None:
+        self.inner, self.id = inner, id
+
+    def __call__(self, items: Any) -> Any:
+        try:
+            return self.inner(items)
+        except Exception as error:
+            lines = [f"{self.id}: a batch failed: {_shorten_last(error)}", *_compare(items)]
+            raise CaseError("\n".join(lines)) from error
+
+
+def _compare(items: Any) -> list[str]:
+    """Of the items of a batch, each entry in which they differ by shape or type, or else their names."""
+    if not isinstance(items, Sequence):
+        return []
+    flat = [each for item in items for each in (item if isinstance(item, list) and _are_mappings(item) else [item])]
+    if not _are_mappings(flat):
+        flat = [dict(enumerate(item)) if isinstance(item, tuple) else {"": item} for item in flat]
+    names = [_describe_named(item) or f"item {i} of the batch" for i, item in enumerate(flat)]
+    lines = []
+    for key in dict.fromkeys(key for item in flat for key in item):
+        kinds: dict[str, list[str]] = {}
+        for name, item in zip(names, flat, strict=True):
+            value = item.get(key)
+            own = _describe_value(value) if isinstance(value, MetaTensor) else name
+            kinds.setdefault(_describe_kind(value) if key in item else "missing", []).append(own or name)
+        if len(kinds) > 1:
+            told = "; ".join(f"{kind} of {join_names(cases, ' and ')}" for kind, cases in kinds.items())
+            lines.append(f"{key}: {told}" if key != "" else told)
+    return lines or [f"cases: {join_names(names, '; ')}"]
+
+
+def _describe_named(item: Mapping) -> str | None:
+    """`describe`, unless all that is known are numbers."""
+    return (
+        None
+        if all(_describe_value(v) is None or isinstance(v, (int, float)) for v in item.values())
+        else describe(item)
+    )
+
+
+def _are_mappings(values: Iterable[Any]) -> bool:
+    return all(isinstance(value, Mapping) for value in values)
+
+
+def _describe_kind(value: Any) -> str:
+    return f"{tuple(value.shape)}" if hasattr(value, "shape") else "None" if value is None else type(value).__name__
+
+
+def join_names(names: list[str], separator: str) -> str:
+    """Names of cases as one text; of many, the first and how many more."""
+    more = len(names) - MOST_CASES
+    return separator.join([*names[:MOST_CASES], *([f"{more} more"] if more > 0 else [])])
+
+
 class WorkerInit:
     """``worker_init_fn`` that gives the dataset, inside the worker process, a subclass of its class that names the case.
+
+    The class of the dataset is exchanged because nothing else stands between torch's fetcher and any dataset: the fetcher
+    has the object already, looks ``__getitem__`` and ``__iter__`` up on its class, and passes an exception on as text. It is
+    done to the worker's own copy, which nobody else sees.
 
     Args:
         inner: the loader's own ``worker_init_fn``, called first.
@@ -115,12 +237,12 @@ class WorkerInit:
 def _name_cases_of(dataset: Dataset, id: str) -> None:
     kind = type(dataset)
 
-    def named(method: Callable) -> Callable:
+    def name_case(method: Callable) -> Callable:
         def call(self: Any, *arguments: Any) -> Any:
             try:
                 return method(self, *arguments)
             except Exception as error:
-                raise CaseError(f"{id}: {_sentence(error)}") from error
+                raise CaseError(_make_sentence(id, error)) from error
 
         return call
 
@@ -128,30 +250,31 @@ def _name_cases_of(dataset: Dataset, id: str) -> None:
         try:
             yield from kind.__iter__(self)  # type: ignore[attr-defined]
         except Exception as error:
-            raise CaseError(f"{id}: {_sentence(error)}") from error
+            raise CaseError(_make_sentence(id, error)) from error
 
-    methods = {name: named(getattr(kind, name)) for name in ("__getitem__", "__getitems__") if hasattr(kind, name)}
+    methods = {name: name_case(getattr(kind, name)) for name in ("__getitem__", "__getitems__") if hasattr(kind, name)}
     if isinstance(dataset, IterableDataset):
         methods = {"__iter__": iterate}
     dataset.__class__ = type(kind.__name__, (kind,), methods)
 
 
-def case_error(error: Exception, sources: Mapping[str, Any]) -> CaseError | None:
-    """`CaseError` for an error in one of the datasets or transforms of `name_cases`: config id, case and cause.
+def make_case_error(error: BaseException, sources: Mapping[str, Any]) -> CaseError | None:
+    """`CaseError` for an error in one of the datasets of `name_cases`: config id, case and cause.
 
     Returns:
         None where the error is not about a case of one of them.
     """
-    objects = [value for frame in frames(error) for value in (frame.f_locals.get("self"),) if value is not None]
     for id, source in sources.items():
-        if any(source is value for value in objects):
-            return CaseError(f"{id}: {_sentence(error)}") if case_in(error) is not None else None
+        if passed_through(error, source):
+            return None if find_case(error) is None else CaseError(_make_sentence(id, error))
     return None
 
 
-def _sentence(error: Exception) -> str:
-    cause: BaseException = error
-    while cause.__cause__ is not None:
-        cause = cause.__cause__
-    case = case_in(error)
-    return f"{'a case' if case is None else f'case {case}'} failed: {in_short(cause)}"
+def _make_sentence(id: str, error: BaseException) -> str:
+    case = find_case(error)
+    return f"{id}: {'a case' if case is None else f'case {case}'} failed: {_shorten_last(error)}"
+
+
+def _shorten_last(error: BaseException) -> str:
+    *_, cause = walk_causes(error)
+    return in_short(cause)

@@ -1,4 +1,4 @@
-"""What a run that failed says: which part of the config it was, where in the user's code, and on which tensors."""
+"""What a run that failed says: which part of the config it was, on which cases, where in the user's code, on which tensors."""
 
 from __future__ import annotations
 
@@ -12,23 +12,20 @@ from typing import Any
 import yaml
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from monai.bundle import ConfigParser
-from torch import Tensor
 
-from monai_lighter.errors.cases import case_error, frames, loaders
-from monai_lighter.errors.errors import BundleError, CaseError, explain, in_short
-from monai_lighter.system.tensors import as_list
+from monai_lighter.errors.cases import describe_batch, find_case, join_names, list_entries, make_case_error
+from monai_lighter.errors.diagnosis import describe_shapes, list_facts
+from monai_lighter.errors.errors import BundleError, CaseError, explain, in_short, in_terms_of_config
+from monai_lighter.errors.marks import Mark, find_first_failure, find_mark, find_owner, walk_causes, walk_frames
 
 __all__ = ["explained", "large_file_hint", "large_file_hints"]
 
-STEPS = {"forward": "model", "_losses": "criterion", "configure_optimizers": "optimizer", "optimize": "optimizer"}
-"""Methods of `System`, and the part that each calls."""
-
-BY_MODE = {"_postprocess": "postprocessing", "_update_metrics": "metrics"}
-TENSORS = ("input", "target", "pred")
 INSTALLED = (
     *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")),
     str(Path(__file__).parent.parent),
 )
+OF_LIBRARY = {"lightning.": "trainer", "pytorch_lightning.": "trainer", "torch.utils.data.": "system::dataloaders"}
+"""Modules, and the section of the config that an error belongs to that was raised in one of them and in no part."""
 
 
 @contextmanager
@@ -49,74 +46,80 @@ def explained(built: Mapping[str, Any], sources: Mapping[str, Any]) -> Iterator[
         error.code = 128 + signal.SIGTERM
         raise
     except Exception as error:
-        known = case_error(error, sources)
+        first = find_first_failure(error)
+        known = make_case_error(first, sources) or _make_postprocessing_error(first, built)
         if known:
             raise known from error
-        part, frame = _failed_part(error, built)
-        if part and not isinstance(error, BundleError):
-            explain(error, _sentence(part, error, frame))
+        message = in_terms_of_config(first) or _tell(first, built)
+        if message and not isinstance(error, BundleError):
+            explain(error, message)
         raise
 
 
-def _failed_part(error: Exception, built: Mapping[str, Any]) -> tuple[str, Any]:
-    """Name of the innermost part of the config on the way to an error, and the frame of the `System` that called it."""
-    system, mode, name, step = built.get("system"), "", "", None
-    parts = {id(part): name for name, part in _parts(system, built.get("trainer")) if part is not None}
-    for frame in frames(error):
-        values = frame.f_locals
-        owner, method = values.get("self"), frame.f_code.co_name
-        if owner is not None and owner is system:
-            mode, step = values.get("mode", mode), frame
-            name = _of_step(method, mode, values) or name
-        read = getattr(owner, "__dict__", {}).get("_dataset")  # by the iterator of a DataLoader
-        name = parts.get(id(owner)) or parts.get(id(read)) or name
-    if (
-        not name
-        and "trainer" in built
-        and str(frame.f_globals.get("__name__")).startswith(("lightning.", "pytorch_lightning."))
-    ):
-        name = "trainer"
-    return name, step
+def _make_postprocessing_error(error: BaseException, built: Mapping[str, Any]) -> CaseError | None:
+    known, case = find_mark(error), find_case(error)
+    if known is None or case is None or not known.part.startswith("system::postprocessing::"):
+        return None
+    *_, cause = walk_causes(error)
+    return CaseError(
+        "\n".join([f"{known.part}: case {case} failed: {in_short(cause)}", *_tell_more(error, known, built)])
+    )
 
 
-def _of_step(method: str, mode: str, values: Mapping[str, Any]) -> str:
-    if method == "_step":
-        return f"system::adapters::{mode}::{'logging' if 'values' in values else 'batch'}"
-    if method in BY_MODE:
-        return f"system::{BY_MODE[method]}::{mode}"
-    return f"system::{STEPS[method]}" if method in STEPS else ""
+def _tell(error: BaseException, built: Mapping[str, Any]) -> str | None:
+    """The part and what happened, and what else is known, a line each; None for an error that no part of the config raised."""
+    known = find_mark(error) or Mark()
+    if str(error).startswith(("system::", "trainer::")):
+        return "\n".join([str(error), *_tell_more(error, known, built)])
+    part = known.part or _find_part(error, built)
+    if not part:
+        return None
+    *_, cause = walk_causes(error)
+    lines = [f"{part}: {in_short(error)}", *([] if cause is error else [f"caused by {in_short(cause)}"])]
+    return "\n".join([*lines, *_tell_more(error, known, built)])
 
 
-def _parts(system: Any, trainer: Any) -> Iterator[tuple[str, Any]]:
+def _tell_more(error: BaseException, known: Mark, built: Mapping[str, Any]) -> Iterator[str]:
+    """What stands out in what the part was given, the cases, the line of the user's code, and the shapes."""
+    yield from list_facts(known, built.get("system"))
+    if known.place:
+        cases = join_names(describe_batch(known.batch), "; ")
+        yield f"in {known.place}: {cases}" if cases else f"in {known.place}"
+    places = [f"{frame.f_code.co_filename}:{frame.f_lineno}" for frame in walk_frames(error) if _is_users(frame)]
+    yield from (f"at {place}" for place in places[-1:])
+    tensors = [f"{name} {describe_shapes(value)}" for name, value in known.given.items() if value is not None]
+    if tensors:
+        yield f"with {', '.join(tensors)}"
+
+
+def _find_part(error: BaseException, built: Mapping[str, Any]) -> str:
+    """Innermost part of the config that Lightning or torch called, and not the package, which marks what it calls itself.
+
+    Such a part (a callback, an optimizer, a dataset) is known by being the object of a method on the way to the error.
+    """
+    parts = {
+        id(part): name for name, part in _list_parts(built.get("system"), built.get("trainer")) if part is not None
+    }
+    name, module = "", ""
+    for frame in walk_frames(error):
+        name = parts.get(id(find_owner(frame))) or name
+        module = str(frame.f_globals.get("__name__"))
+    sections = (section for start, section in OF_LIBRARY.items() if module.startswith(start))
+    return name or (next(sections, "") if "trainer" in built else "")
+
+
+def _list_parts(system: Any, trainer: Any) -> Iterator[tuple[str, Any]]:
     for name in ("model", "criterion"):
         yield f"system::{name}", getattr(system, name, None)
-    for optimizer in as_list(getattr(system, "optimizer", None)):
-        yield "system::optimizer", optimizer
-    for inferer in getattr(system, "inferer", {}).values():
-        yield "system::inferer", inferer
-    for mode, metrics in getattr(system, "metrics", {}).items():
-        for name in getattr(metrics, "names", ()):
-            yield f"system::metrics::{mode}::{name}", metrics[name]
+    for name in ("optimizer", "scheduler"):
+        for place, part in list_entries(getattr(system, name, None)):
+            yield f"system::{name}{place}", part
     for mode, given in getattr(system, "dataloaders", {}).items():
-        for place, loader in loaders(given):
+        for place, loader in list_entries(given):
+            yield f"system::dataloaders::{mode}{place}", loader
             yield f"system::dataloaders::{mode}{place}", getattr(loader, "dataset", None)
     for callback in getattr(trainer, "callbacks", ()):
         yield f"trainer::callbacks ({type(callback).__name__})", callback
-
-
-def _sentence(part: str, error: Exception, step: Any) -> str:
-    text = in_short(error)
-    message = str(error) if str(error).startswith(("system::", "trainer::")) else f"{part}: {text}"
-    places = [f"{frame.f_code.co_filename}:{frame.f_lineno}" for frame in frames(error) if _is_users(frame)]
-    values = step.f_locals if step is not None and part.startswith("system::") else {}
-    tensors = [
-        f"{name} {tuple(value.shape)} {str(value.dtype).removeprefix('torch.')}"
-        for name, value in ((name, values.get(name)) for name in TENSORS)
-        if isinstance(value, Tensor)
-    ]
-    return "\n".join(
-        [message, *(f"at {place}" for place in places[-1:]), *([f"with {', '.join(tensors)}"] if tensors else [])]
-    )
 
 
 def _is_users(frame: Any) -> bool:
@@ -148,9 +151,7 @@ def large_file_hint(error: BaseException, bundle: Path) -> str | None:
         bundle: root of the bundle, which may have ``large_files.yml`` (``.yaml``, ``.json``), as MONAI's
             ``download_large_files`` reads it.
     """
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, FileNotFoundError):
-        cause = cause.__cause__
+    cause = next((each for each in walk_causes(error) if isinstance(each, FileNotFoundError)), None)
     if cause is None:
         return None
     words = [Path(word.strip("'\",.:;()[]")).name for word in str(cause).split()]

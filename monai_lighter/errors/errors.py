@@ -16,6 +16,7 @@ __all__ = [
     "ConfigError",
     "ConfigFileError",
     "Finding",
+    "NonFiniteError",
     "Note",
     "did_you_mean",
     "explain",
@@ -89,6 +90,10 @@ class CaseError(BundleError, RuntimeError):
 
     def __init__(self, message: str) -> None:
         super().__init__(message.rpartition(f"{type(self).__name__}: ")[2].strip())
+
+
+class NonFiniteError(BundleError, ArithmeticError):
+    """A loss, or weights, that are NaN or infinite: the run ends before such weights are saved."""
 
 
 def did_you_mean(word: str, options: Iterable[Any]) -> str:

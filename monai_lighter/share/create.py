@@ -14,29 +14,15 @@ __all__ = ["TASKS", "create_bundle"]
 
 TEMPLATES = Path(__file__).parent.parent / "templates"
 TASKS = ("segmentation", "classification", "regression")
-BY_DIMS = {
-    2: {
-        "patch_size": "[64, 64]",
-        "image_size": "[64, 64]",
-        "spacing": "[1.0, 1.0]",
-        "axcodes": "RA",
-        "points": "pixels",
-    },
-    3: {
-        "patch_size": "[48, 48, 48]",
-        "image_size": "[48, 48, 48]",
-        "spacing": "[1.0, 1.0, 1.0]",
-        "axcodes": "RAS",
-        "points": "voxels",
-    },
-}
+PATCH_SIZES = {2: 64, 3: 48}
+"""By number of spatial dimensions, in pixels or voxels along each of them."""
 FIELD = re.compile(r"\{\{([\w:]+)\}\}")
 
 
 def create_bundle(
     directory: str | Path, task: str, dims: int, synthetic: bool = False, authors: str | None = None
 ) -> list[Path]:
-    """Writes a complete native bundle.
+    """Write a complete native bundle.
 
     Args:
         directory: where; must be empty or not exist. Its name is the bundle's.
@@ -54,10 +40,9 @@ def create_bundle(
     root = Path(directory).resolve()
     findings = []
     if task not in TASKS:
-        findings.append(
-            Finding("task", f"must be one of {', '.join(TASKS)}, got {task!r}", did_you_mean(str(task), TASKS))
-        )
-    if dims not in BY_DIMS:
+        problem = f"must be one of {', '.join(TASKS)}, got {task!r}"
+        findings.append(Finding("task", problem, did_you_mean(str(task), TASKS)))
+    if dims not in PATCH_SIZES:
         findings.append(Finding("dims", f"must be 2 or 3, got {dims!r}", "Use the number of spatial axes."))
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         findings.append(Finding("directory", f"must be empty or not exist, got {str(directory)!r}", "Choose another."))
@@ -65,8 +50,12 @@ def create_bundle(
         raise SharingError(*findings)
     title = re.sub(r"[_\W]+", " ", root.name).strip().capitalize() or "Bundle"
     words = {
-        **BY_DIMS[dims],
         "dims": str(dims),
+        "patch_size": str([PATCH_SIZES[dims]] * dims),
+        "image_size": str([PATCH_SIZES[dims]] * dims),
+        "spacing": str([1.0] * dims),
+        "axcodes": "RAS"[:dims],
+        "points": "pixels" if dims == 2 else "voxels",
         "title": title,
         "authors": authors or f"The authors of {title}",
         "data_source": "synthetic images, generated with the bundle" if synthetic else "say where the data come from",

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import yaml
+from monai.bundle.utils import ID_SEP_KEY
 
-from monai_lighter.config.items import items, locate
-from monai_lighter.errors import Finding
+from monai_lighter.config.items import items, located
 from monai_lighter.share.layout import SharingError
 
-__all__ = ["inference_config", "inference_text"]
+__all__ = ["derive_inference", "write_inference"]
 
 PARALLEL = ("mode", "padding_mode", "align_corners", "argmax", "threshold", "to_onehot", "sigmoid", "softmax", "dtype")
 """Arguments of dictionary transforms that may have a value for each key."""
@@ -23,20 +23,20 @@ HEADER = """# Applies the trained network; derived from {source} when the bundle
 """
 
 
-def inference_text(config: dict, source: str, spatial: bool) -> str:
-    """`inference_config` as YAML with a heading that says how to run it.
+def write_inference(config: dict, source: str, spatial: bool) -> str:
+    """Write the config of `derive_inference` as YAML with a heading that says how to run it.
 
     Args:
         config: training config.
         source: file name of the training config.
         spatial: whether the network gives an image.
     """
-    derived = inference_config(config, spatial)
+    derived = derive_inference(config, spatial)
     return HEADER.format(source=source) + yaml.safe_dump(derived, sort_keys=False, width=120, default_flow_style=None)
 
 
-def inference_config(config: dict, spatial: bool) -> dict:
-    """An inference config with the network, preprocessing and inferer that a native training config validates with.
+def derive_inference(config: dict, spatial: bool) -> dict:
+    """Derive an inference config with the network, preprocessing and inferer that a native training config validates with.
 
     Random transforms are left out, and so is everything about the label. Predictions that are images are brought back to
     the space of their input and saved; others go to a table.
@@ -49,9 +49,9 @@ def inference_config(config: dict, spatial: bool) -> dict:
         SharingError: the config computes its transforms in a way that cannot be read off, or reads no image files.
     """
     system = config["system"]
-    label = _target_key(config)
-    preprocessing = [item for item in _transforms(config) if not _random(item)]
-    preprocessing = [kept for item in preprocessing if (kept := _without(item, label)) is not None]
+    label = _find_target_key(config)
+    datasets = [f"system::dataloaders::{mode}::dataset::transform" for mode in ("val", "train")]
+    preprocessing = [item for item in _find_transforms(config, label, *datasets) if not _is_random(item)]
     loaded = [key for item in preprocessing if "LoadImage" in str(item.get("_target_")) for key in _keys(item)]
     if not loaded:
         raise _unreadable("the preprocessing loads no image files")
@@ -69,17 +69,17 @@ def inference_config(config: dict, spatial: bool) -> dict:
     parts: dict[str, Any] = {
         "predict_data": image,
         "preprocessing": {"_target_": "Compose", "transforms": preprocessing},
-        "system": _system(config, model, loaded[0], spatial, label),
+        "system": _derive_system(config, model, loaded[0], spatial, label),
         "trainer": {"_target_": "lightning.pytorch.Trainer", "default_root_dir": "@bundle_root", "logger": False},
         "run": "$@trainer.predict(@system, return_predictions=False)",
     }
     if not spatial:
         table = {"_target_": "monai_lighter.TableWriter", "path": "$@output_dir + '/predictions.csv'"}
         parts["trainer"]["callbacks"] = [table]
-    return {**_needed(config, parts, derived), **parts}
+    return {**_add_needed(config, parts, derived), **parts}
 
 
-def _system(config: dict, model: Any, image: str, spatial: bool, label: str) -> dict:
+def _derive_system(config: dict, model: Any, image: str, spatial: bool, label: str) -> dict:
     system = {
         "_target_": "monai_lighter.System",
         "model": {"_target_": "monai_lighter.load_weights", "model": model, "ckpt_path": "@weights"},
@@ -89,14 +89,14 @@ def _system(config: dict, model: Any, image: str, spatial: bool, label: str) -> 
         inferer = inferer.get("predict", inferer.get("val"))
     if inferer is not None:
         system["inferer"] = inferer
-    adapter = locate(config, "system::adapters::val::batch")
+    _, adapter = located(config, "system::adapters::val::batch")
     if adapter is not None:
-        system["adapters"] = {"predict": {"batch": _get(config, adapter)}}
-    steps = [kept for item in _postprocessing(config) if (kept := _without(item, label)) is not None]
+        system["adapters"] = {"predict": {"batch": adapter}}
+    steps = _find_transforms(config, label, "system::postprocessing::val")
     for step in steps:
         step.pop("to_onehot", None)
     if spatial:
-        steps = _inverted(steps, image)
+        steps = _insert_inverse(steps, image)
     if steps:
         system["postprocessing"] = {"predict": {"_target_": "Compose", "transforms": steps}}
     dataset = {"_target_": "Dataset", "data": "@predict_data", "transform": "@preprocessing"}
@@ -104,68 +104,57 @@ def _system(config: dict, model: Any, image: str, spatial: bool, label: str) -> 
     return system
 
 
-def _inverted(steps: list[dict], image: str) -> list[dict]:
-    """Inverted where values are still continuous, so that interpolation is sound; then discrete, and saved."""
+def _insert_inverse(steps: list[dict], image: str) -> list[dict]:
+    """The inverse where values are continuous, so that interpolation is sound; then what makes them discrete, and saving."""
     discrete = next((i for i, step in enumerate(steps) if "AsDiscrete" in step["_target_"]), len(steps))
     before, after = steps[:discrete], steps[discrete:]
     if after and after[0].get("argmax") and not any("Activations" in step["_target_"] for step in before):
         before = [*before, {"_target_": "Activationsd", "keys": "pred", "softmax": True}]
-    invert = {
-        "_target_": "Invertd",
+    invert: dict[str, Any] = {"_target_": "Invertd", "keys": "pred", "transform": "@preprocessing", "orig_keys": image}
+    invert["nearest_interp"] = False
+    save: dict[str, Any] = {
+        "_target_": "SaveImaged",
         "keys": "pred",
-        "transform": "@preprocessing",
-        "orig_keys": image,
-        "nearest_interp": False,
+        "output_dir": "@output_dir",
+        "output_postfix": "pred",
     }
-    save = {"_target_": "SaveImaged", "keys": "pred", "output_dir": "@output_dir", "output_postfix": "pred"}
-    if after:
+    save["data_root_dir"] = {"_target_": "monai_lighter.find_common_folder", "data": "@predict_data", "key": image}
+    if any(step.get("argmax") for step in after):
+        save["output_dtype"] = "uint16"  # the number of classes is not known here
+    elif any(step.get("threshold") is not None for step in after):
         save["output_dtype"] = "uint8"
     return [*before, invert, *after, {**save, "separate_folder": False}]
 
 
-def _target_key(config: dict) -> str:
-    adapter = locate(config, "system::adapters::val::batch")
-    given = _get(config, adapter).get("target_key") if adapter else None
+def _find_target_key(config: dict) -> str:
+    _, adapter = located(config, "system::adapters::val::batch")
+    given = adapter.get("target_key") if adapter else None
     return given if isinstance(given, str) else "label"
 
 
-def _transforms(config: dict) -> list[dict]:
-    for mode in ("val", "train"):
-        id = locate(config, f"system::dataloaders::{mode}::dataset::transform")
-        if id is not None:
-            return _listed(config, _get(config, id))
-    raise _unreadable("no dataset has a transform")
+def _find_transforms(config: dict, label: str, *ids: str) -> list[dict]:
+    """The transforms of the first of several items that there is, without the label; none where there is none."""
+    found: Any = next((value for id in ids if (value := located(config, id)[1]) is not None), [])
+    return [kept for item in _list_transforms(config, found) if (kept := _drop_key(item, label)) is not None]
 
 
-def _postprocessing(config: dict) -> list[dict]:
-    id = locate(config, "system::postprocessing::val")
-    return [] if id is None else _listed(config, _get(config, id))
-
-
-def _listed(config: dict, value: Any) -> list[dict]:
+def _list_transforms(config: dict, value: Any) -> list[dict]:
     """The transforms of a Compose, a list, a reference to one, or a sum of references, each as a dict of its own."""
     if isinstance(value, str) and re.fullmatch(r"\$?\s*@[\w:#]+(\s*\+\s*@[\w:#]+)*", value):
-        ids = [locate(config, id) for id in re.findall(r"@([\w:#]+)", value)]
-        if None not in ids:
-            return [item for id in ids for item in _listed(config, _get(config, str(id)))]
+        referred = [located(config, id.replace("#", ID_SEP_KEY))[1] for id in re.findall(r"@([\w:#]+)", value)]
+        if None not in referred:
+            return [item for part in referred for item in _list_transforms(config, part)]
     if isinstance(value, dict) and str(value.get("_target_", "")).rpartition(".")[2] == "Compose":
-        return _listed(config, value.get("transforms") or [])
+        return _list_transforms(config, value.get("transforms") or [])
     if isinstance(value, dict) and "_target_" in value:
-        keys = locate({**config, "_keys": value.get("keys")}, "_keys")
-        return [{**value} if keys in (None, "_keys") else {**value, "keys": _get(config, str(keys))}]
+        _, keys = located({**config, "_keys": value.get("keys")}, "_keys")
+        return [{**value} if keys is None else {**value, "keys": keys}]
     if isinstance(value, list):
-        return [item for part in value for item in _listed(config, part)]
+        return [item for part in value for item in _list_transforms(config, part)]
     raise _unreadable(f"transforms cannot be read off {value!r:.100}")
 
 
-def _get(config: dict, id: str) -> Any:
-    node: Any = config
-    for key in id.split("::"):
-        node = node[key] if isinstance(node, dict) else node[int(key)]
-    return node
-
-
-def _random(item: dict) -> bool:
+def _is_random(item: dict) -> bool:
     return item["_target_"].rpartition(".")[2].startswith("Rand")
 
 
@@ -174,7 +163,7 @@ def _keys(item: dict) -> list:
     return list(keys) if isinstance(keys, list) else [keys]
 
 
-def _without(item: dict, label: str) -> dict | None:
+def _drop_key(item: dict, label: str) -> dict | None:
     """A transform without one of its keys, and without the values that went with that key; None where no key is left."""
     keys = _keys(item)
     kept = [i for i, key in enumerate(keys) if key != label]
@@ -190,26 +179,26 @@ def _without(item: dict, label: str) -> dict | None:
     return {name: value for name, value in result.items() if value is not False or name not in ("argmax", "softmax")}
 
 
-def _needed(config: dict, parts: dict, derived: dict) -> dict:
+def _add_needed(config: dict, parts: dict, derived: dict) -> dict:
     """Top-level items of the training config that the parts lead to, beside those that are given."""
     found: dict[str, Any] = {name: config[name] for name in ("project",) if name in config}
-    waiting = list(_mentioned(parts))
+    waiting = list(_find_references(parts))
     while waiting:
         name = waiting.pop()
         if name in found or name in parts or name in derived or name not in config:
             continue
         found[name] = config[name]
-        waiting += _mentioned(config[name])
+        waiting += _find_references(config[name])
     imports = [line for line in config.get("imports") or [] if line not in derived["imports"]]
     ordered = {name: found[name] for name in config if name in found}
     return {**derived, "imports": [*derived["imports"], *imports], **ordered}
 
 
-def _mentioned(value: Any) -> Iterator[str]:
+def _find_references(value: Any) -> Iterator[str]:
     for _, item in items(value):
         if isinstance(item, str):
             yield from re.findall(r"@(\w+)", item)
 
 
 def _unreadable(what: str) -> SharingError:
-    return SharingError(Finding("inference", f"cannot be derived: {what}", "Write configs/inference.yaml by hand."))
+    return SharingError.of("inference", f"cannot be derived: {what}", "Write configs/inference.yaml by hand.")

@@ -14,17 +14,18 @@ from monai.utils import optional_import
 from torch import Tensor
 from torch.nn import Module
 
-from monai_lighter.errors import Finding, did_you_mean
+from monai_lighter.errors import did_you_mean
 from monai_lighter.models import load_weights
+from monai_lighter.share.checkpoints import write_plain_weights
 from monai_lighter.share.layout import Bundle, SharingError
-from monai_lighter.share.measure import forward
-from monai_lighter.share.network import write_plain_weights
+from monai_lighter.share.measure import forward, take_first
 from monai_lighter.trust.enforce import Trust
 
 __all__ = ["FORMATS", "TOLERANCE", "Export", "export_bundle"]
 
 TOLERANCE = 1e-5
 NETWORK = "network_def"
+OTHERWISE = "Try another format, or --trace."
 
 
 class Export(NamedTuple):
@@ -65,7 +66,7 @@ def export_bundle(
     trace: bool = False,
     trust: str | None = None,
 ) -> Export:
-    """Exports ``network_def`` with its weights, reads the file back, and compares the two on the same noise.
+    """Export ``network_def`` with its weights, read the file back, and compare the two on the same noise.
 
     TorchScript and ONNX are written by ``monai.bundle.ckpt_export`` and ``onnx_export``, PT2 by ``torch.export``. ONNX and PT2
     take any size of the batch and the image where the network allows, else that of the input alone.
@@ -84,63 +85,52 @@ def export_bundle(
             `TOLERANCE`; the file is not kept then.
     """
     if format not in FORMATS:
-        hint = did_you_mean(str(format), FORMATS)
-        raise SharingError(Finding("format", f"must be one of {', '.join(FORMATS)}, got {format!r}", hint))
+        problem = f"must be one of {', '.join(FORMATS)}, got {format!r}"
+        raise SharingError.of("format", problem, did_you_mean(str(format), FORMATS))
     bundle = Bundle(directory)
     config = bundle.require("inference", "train")
     source = Path(weights or bundle.root / "models" / "model.pt").resolve()
     if not source.is_file():
-        raise SharingError(
-            Finding("weights", f"{source} does not exist", "Train first, or name a file with --weights.")
-        )
+        raise SharingError.of("weights", f"{source} does not exist", "Train first, or name a file with --weights.")
     suffix = FORMATS[format][0]
     file = Path(output or bundle.root / "models" / f"model{suffix}").resolve()
     file.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".exporting-", dir=file.parent) as folder:
         plain, written = Path(folder) / "weights.pt", Path(folder) / f"model{suffix}"
         write_plain_weights(source, plain)
-        network = load_weights(_network(bundle, config, trust), plain).eval()
-        input = torch.rand(_shape(bundle, input_shape), generator=torch.Generator().manual_seed(0))
+        network = load_weights(_build_network(bundle, config, trust), plain).eval()
+        input = torch.rand(_choose_shape(bundle, input_shape), generator=torch.Generator().manual_seed(0))
         job = _Job(bundle, config, plain, written, network, input)
-        result = (_of_any_size(job, format) if format in TRACED else None) or _exported(job, format, trace)
+        result = (_export_any_size(job, format) if format in TRACED else None) or _export(job, format, trace)
         written.replace(file)
     return result._replace(file=file)
 
 
-def _exported(job: _Job, format: str, trace: bool = False) -> Export:
+def _export(job: _Job, format: str, trace: bool = False) -> Export:
     _, exporter, reader = FORMATS[format]
     try:
         exporter(job, trace)
     except Exception as error:
         problem = f"{format} cannot be written: {type(error).__name__}: {str(error).strip()[:500]}"
-        raise SharingError(Finding(NETWORK, problem, "Try another format, or --trace.")) from error
-    result = _compared(job, reader(job.file))
+        raise SharingError.of(NETWORK, problem, OTHERWISE) from error
+    result = _compare(job, reader(job.file))
     if not result.difference <= TOLERANCE:
         problem = f"{format} differs from the network by {result.difference:.2e}, more than {TOLERANCE:.0e}"
-        raise SharingError(Finding(NETWORK, problem, "Try another format, or --trace."))
+        raise SharingError.of(NETWORK, problem, OTHERWISE)
     return result
 
 
-def _of_any_size(job: _Job, format: str) -> Export | None:
+def _export_any_size(job: _Job, format: str) -> Export | None:
     """With a batch of two or more, since one of 1 would be taken for fixed; None where the network does not allow it."""
     batch = torch.cat([job.input, job.input.flip(0)])
     try:
-        _exported(job._replace(input=batch, any_size=True), format)
-        return _compared(job, FORMATS[format][2](job.file))
+        _export(job._replace(input=batch, any_size=True), format)
+        return _compare(job, FORMATS[format][2](job.file))
     except Exception:  # of the exporter, or of the runtime that reads the file
         return None
 
 
-def _network(bundle: Bundle, config: Path, trust: str | None) -> Module:
-    parser = _parser(bundle, config, trust)
-    if NETWORK not in parser:
-        raise SharingError(
-            Finding(NETWORK, f"is not in {config.name}", "Name the network so, as MONAI's tools want it.")
-        )
-    return parser.get_parsed_content(NETWORK)
-
-
-def _parser(bundle: Bundle, config: Path, trust: str | None) -> ConfigParser:
+def _build_network(bundle: Bundle, config: Path, trust: str | None) -> Module:
     granted = Trust(trust, bundle.root, [config])
     parser = ConfigParser()
     parser.read_config(str(config))
@@ -148,47 +138,49 @@ def _parser(bundle: Bundle, config: Path, trust: str | None) -> ConfigParser:
     granted.require(parser)
     if granted.imports_bundle and str(bundle.root) not in sys.path:
         sys.path.insert(0, str(bundle.root))
-    return parser
+    if NETWORK not in parser:
+        raise SharingError.of(NETWORK, f"is not in {config.name}", "Name the network so, as MONAI's tools want it.")
+    return parser.get_parsed_content(NETWORK)
 
 
-def _shape(bundle: Bundle, given: Sequence[int] | None) -> tuple[int, ...]:
+def _choose_shape(bundle: Bundle, given: Sequence[int] | None) -> tuple[int, ...]:
     if given:
         return tuple(int(size) for size in given)
     image = bundle.metadata().get("network_data_format", {}).get("inputs", {}).get("image", {})
     shape = (1, image.get("num_channels"), *image.get("spatial_shape", ()))
     if len(shape) < 4 or not all(isinstance(size, int) for size in shape):
         hint = 'Give --input_shape "[1, 1, 64, 64, 64]", or fill in the metadata.'
-        raise SharingError(Finding("input_shape", f"must be whole numbers in the metadata, got {shape}", hint))
+        raise SharingError.of("input_shape", f"must be whole numbers in the metadata, got {shape}", hint)
     return shape
 
 
-def _torchscript(job: _Job, trace: bool) -> None:
+def _write_torchscript(job: _Job, trace: bool) -> None:
     shape = list(job.input.shape) if trace else None
-    ckpt_export(**_arguments(job), input_shape=shape, use_trace=trace, bundle_root=str(job.bundle.root))
+    ckpt_export(**_bundle_arguments(job), input_shape=shape, use_trace=trace, bundle_root=str(job.bundle.root))
 
 
-def _onnx(job: _Job, trace: bool) -> None:
+def _write_onnx(job: _Job, trace: bool) -> None:
     given: dict[str, Any] = {"input_names": ["image"], "output_names": ["pred"]}
     if job.any_size:
-        given["dynamic_axes"] = {key: {i: f"size_{i}" for i in _sizes(job)} for key in ("image", "pred")}
+        given["dynamic_axes"] = {key: {i: f"size_{i}" for i in _free_dimensions(job)} for key in ("image", "pred")}
     shape = list(job.input.shape)
-    onnx_export(**_arguments(job), input_shape=shape, converter_kwargs=given, bundle_root=str(job.bundle.root))
+    onnx_export(**_bundle_arguments(job), input_shape=shape, converter_kwargs=given, bundle_root=str(job.bundle.root))
 
 
-def _sizes(job: _Job) -> list[int]:
+def _free_dimensions(job: _Job) -> list[int]:
     """All dimensions but the channels."""
     return [0, *range(2, job.input.ndim)]
 
 
-def _arguments(job: _Job) -> dict[str, Any]:
+def _bundle_arguments(job: _Job) -> dict[str, Any]:
     """What MONAI's exporters share. The files they embed are the bundle's metadata and config."""
     meta = {"meta_file": str(job.bundle.metadata_file)} if job.bundle.metadata_file.is_file() else {}
     paths = {"filepath": str(job.file), "ckpt_file": str(job.weights), "config_file": str(job.config)}
     return {"net_id": NETWORK, **paths, **meta}
 
 
-def _pt2(job: _Job, trace: bool) -> None:
-    sizes = (dict.fromkeys(_sizes(job), torch.export.Dim.AUTO),) if job.any_size else None
+def _write_pt2(job: _Job, trace: bool) -> None:
+    sizes = (dict.fromkeys(_free_dimensions(job), torch.export.Dim.AUTO),) if job.any_size else None
     torch.export.save(torch.export.export(job.network, (job.input,), dynamic_shapes=sizes), job.file)
 
 
@@ -213,21 +205,20 @@ def _read_pt2(file: Path) -> Callable[[Tensor], Tensor]:
     return torch.export.load(file).module()
 
 
-def _compared(job: _Job, exported: Callable[[Tensor], Tensor]) -> Export:
+def _compare(job: _Job, exported: Callable[[Tensor], Tensor]) -> Export:
     wanted = forward(job.network, job.input)
     with torch.inference_mode():
-        got = exported(job.input)
-    got = got[0] if isinstance(got, (tuple, list)) else got
+        got = take_first(exported(job.input))
     if got.shape != wanted.shape:
         problem = f"gives {tuple(got.shape)} where the network gives {tuple(wanted.shape)}"
-        raise SharingError(Finding(NETWORK, problem, "Try another format, or --trace."))
+        raise SharingError.of(NETWORK, problem, OTHERWISE)
     return Export(job.file, tuple(job.input.shape), float((got - wanted).abs().max()), float(wanted.abs().max()))
 
 
 FORMATS: dict[str, tuple[str, Callable[[_Job, bool], None], Callable[[Path], Callable]]] = {
-    "torchscript": (".ts", _torchscript, _read_torchscript),
-    "onnx": (".onnx", _onnx, _read_onnx),
-    "pt2": (".pt2", _pt2, _read_pt2),
+    "torchscript": (".ts", _write_torchscript, _read_torchscript),
+    "onnx": (".onnx", _write_onnx, _read_onnx),
+    "pt2": (".pt2", _write_pt2, _read_pt2),
 }
 """Suffix, exporter and reader of each format."""
 TRACED = ("onnx", "pt2")

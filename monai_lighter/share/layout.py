@@ -22,6 +22,11 @@ class SharingError(BundleError, RuntimeError):
         self.findings = findings
         super().__init__("\n".join(str(finding) for finding in findings))
 
+    @classmethod
+    def of(cls, id: str, problem: str, hint: str = "") -> SharingError:
+        """The error of one `Finding`."""
+        return cls(Finding(id, problem, hint))
+
 
 class Bundle:
     """The directory of a bundle, as MONAI lays it out: ``configs/``, ``models/``, ``docs/``, ``scripts/``.
@@ -37,9 +42,7 @@ class Bundle:
         self.root = Path(root).resolve()
         if not (self.root / "configs").is_dir():
             what = "a directory without configs/" if self.root.is_dir() else "no directory"
-            raise SharingError(
-                Finding("bundle", f"must be a bundle's directory, {str(root)!r} is {what}", "Mend the path.")
-            )
+            raise SharingError.of("bundle", f"must be a bundle's directory, {str(root)!r} is {what}", "Mend the path.")
         self.name = self.root.name
 
     def config(self, name: str) -> Path | None:
@@ -58,9 +61,7 @@ class Bundle:
             if file is not None:
                 return file
         wanted = " or ".join(f"configs/{name}.yaml" for name in names)
-        raise SharingError(
-            Finding("bundle", f"{self.root} has no {wanted}", "Add it; `monai_lighter init` writes one.")
-        )
+        raise SharingError.of("bundle", f"{self.root} has no {wanted}", "Add it; `monai_lighter init` writes one.")
 
     @property
     def metadata_file(self) -> Path:
@@ -77,9 +78,8 @@ class Bundle:
         try:
             metadata = json.loads(self.metadata_file.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise SharingError(
-                Finding("metadata", f"configs/metadata.json of {self.name} cannot be read: {error}", "Mend it.")
-            ) from error
+            problem = f"configs/metadata.json of {self.name} cannot be read: {error}"
+            raise SharingError.of("metadata", problem, "Mend it.") from error
         if not isinstance(metadata, dict):
-            raise SharingError(Finding("metadata", f"must be a JSON object, got {metadata!r:.80}", "Mend the file."))
+            raise SharingError.of("metadata", f"must be a JSON object, got {metadata!r:.80}", "Mend the file.")
         return metadata

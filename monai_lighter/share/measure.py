@@ -13,13 +13,12 @@ from monai.bundle import ConfigParser
 from torch import Tensor
 from torch.nn import Module
 
-from monai_lighter.errors import Finding
 from monai_lighter.share.layout import SharingError
 from monai_lighter.system.inference import infer
 from monai_lighter.system.tensors import plain
 from monai_lighter.workflow.workflow import Workflow
 
-__all__ = ["Measured", "forward", "from_case", "from_shape"]
+__all__ = ["Measured", "forward", "measure_case", "measure_noise", "take_first"]
 
 logger = logging.getLogger(__name__)
 
@@ -40,19 +39,17 @@ class Measured(NamedTuple):
     data: dict[str, Any]
 
 
-def from_case(config_file: Path) -> Measured | None:
-    """Measures with the first validation case (else training case) of a training config; None where it cannot be had.
+def measure_case(config_file: Path) -> Measured | None:
+    """Measure with the first validation case (else training case) of a training config; None where it cannot be had.
 
     Of the data no more than one case is loaded; the headers of NIfTI files are read for the summary.
     """
     try:
         workflow = Workflow(str(config_file), run_id="fit", workflow_type="train")
         workflow.initialize()
-        data = {}
-        for mode in ("train", "val"):
-            if f"system::dataloaders::{mode}" in workflow.parser:
-                data[mode] = list(getattr(workflow, f"{mode}_dataset_data"))
-        for mode in data:
+        modes = [mode for mode in ("train", "val") if f"system::dataloaders::{mode}" in workflow.parser]
+        data = {mode: list(getattr(workflow, f"{mode}_dataset_data")) for mode in modes}
+        for mode in modes:
             setattr(workflow, f"{mode}_dataset_data", data[mode][:1])
         workflow.initialize()
         system = workflow.parser.get_parsed_content("system")
@@ -62,14 +59,14 @@ def from_case(config_file: Path) -> Measured | None:
     except Exception as error:
         logger.warning(f"{config_file.name}: no case could be loaded, so the network is measured without: {error}")
         return None
-    calls = _watched(system.model, lambda: infer(system.inferer.get(mode), source, system.model))
+    calls = _watch(system.model, lambda: infer(system.inferer.get(mode), source, system.model))
     if calls is None:
         return None
-    return Measured(*calls, tuple(plain(source).shape[2:]), _summary(data))
+    return Measured(*calls, tuple(plain(source).shape[2:]), _summarize(data))
 
 
-def from_shape(config_file: Path, root: Path, metadata: dict) -> Measured:
-    """Measures the ``network_def`` of a config with noise of the shape that the metadata or the inferer name.
+def measure_noise(config_file: Path, root: Path, metadata: dict) -> Measured:
+    """Measure the ``network_def`` of a config with noise of the shape that the metadata or the inferer name.
 
     Raises:
         SharingError: neither names one.
@@ -87,26 +84,31 @@ def from_shape(config_file: Path, root: Path, metadata: dict) -> Measured:
         channels = parser.get_parsed_content("network_def::in_channels")
     if not shape or channels is None:
         hint = "Put a case where the training config finds it, or name num_channels and spatial_shape in the metadata."
-        raise SharingError(Finding("network_data_format", "cannot be measured without a case", hint))
+        raise SharingError.of("network_data_format", "cannot be measured without a case", hint)
     input = torch.rand(1, int(channels), *(size if isinstance(size, int) else 64 for size in shape))
     output = forward(network, input)
     return Measured(input, output, tuple(input.shape[2:]), {})
 
 
 def forward(network: Callable, input: Tensor) -> Tensor:
-    """First output of a network in evaluation mode."""
+    """Compute the first output of a network in evaluation mode, of an input ``(B, C, H, W[, D])``."""
     if isinstance(network, Module):
         network.eval()
     with torch.inference_mode():
-        output = network(input)
+        return take_first(network(input))
+
+
+def take_first(output: Any) -> Any:
+    """Of several outputs the first."""
     return output[0] if isinstance(output, (tuple, list)) else output
 
 
-def _watched(model: Module, run: Callable[[], Any]) -> tuple[Tensor, Tensor] | None:
+def _watch(model: Module, run: Callable[[], Any]) -> tuple[Tensor, Tensor] | None:
+    """Input and output of the first call of a network, one case of each."""
     calls: list[tuple[Tensor, Tensor]] = []
 
     def hook(_: Module, inputs: tuple, output: Any) -> None:
-        output = output[0] if isinstance(output, (tuple, list)) else output
+        output = take_first(output)
         if not calls and inputs and isinstance(inputs[0], Tensor) and isinstance(output, Tensor):
             calls.append((inputs[0].detach()[:1], output.detach()[:1]))
 
@@ -118,26 +120,22 @@ def _watched(model: Module, run: Callable[[], Any]) -> tuple[Tensor, Tensor] | N
     return calls[0] if calls else None
 
 
-def _summary(data: dict[str, list]) -> dict[str, Any]:
+def _summarize(data: dict[str, list]) -> dict[str, Any]:
     """Numbers of cases, and ranges of shape and spacing of NIfTI images; no names."""
-    summary: dict[str, Any] = {f"{mode}_cases": len(_distinct(items)) for mode, items in data.items()}
-    headers = [header for items in data.values() for item in _distinct(items) if (header := _header(item)) is not None]
-    if headers:
-        shapes, spacings = zip(*headers, strict=True)
-        summary["image_shape_min"] = [min(sizes) for sizes in zip(*shapes, strict=False)]
-        summary["image_shape_max"] = [max(sizes) for sizes in zip(*shapes, strict=False)]
-        summary["spacing_mm_min"] = [round(min(sizes), 4) for sizes in zip(*spacings, strict=False)]
-        summary["spacing_mm_max"] = [round(max(sizes), 4) for sizes in zip(*spacings, strict=False)]
+    images = {
+        mode: {str(item.get("image", item) if isinstance(item, dict) else item): item for item in items}
+        for mode, items in data.items()
+    }
+    summary: dict[str, Any] = {f"{mode}_cases": len(distinct) for mode, distinct in images.items()}
+    headers = [_read_header(item) for distinct in images.values() for item in distinct.values()]
+    shapes, spacings = zip(*filter(None, headers), strict=True) if any(headers) else ((), ())
+    for name, values in (("image_shape", shapes), ("spacing_mm", spacings)):
+        for end in (min, max) if values else ():
+            summary[f"{name}_{end.__name__}"] = [round(end(sizes), 4) for sizes in zip(*values, strict=False)]
     return summary
 
 
-def _distinct(items: list) -> list:
-    return list(
-        {str(item.get("image", item)) if isinstance(item, dict) else str(item): item for item in items}.values()
-    )
-
-
-def _header(item: Any) -> tuple[tuple[int, ...], tuple[float, ...]] | None:
+def _read_header(item: Any) -> tuple[tuple[int, ...], tuple[float, ...]] | None:
     image = item.get("image") if isinstance(item, dict) else None
     if not isinstance(image, str) or not image.endswith((".nii", ".nii.gz")) or not Path(image).is_file():
         return None

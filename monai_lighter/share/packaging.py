@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,18 +17,19 @@ from monai.bundle import ConfigParser
 from monai_lighter.config.stages import is_native
 from monai_lighter.errors import Finding
 from monai_lighter.share.archives import write_zip
-from monai_lighter.share.derive import inference_text
+from monai_lighter.share.checkpoints import find_newest_checkpoint, read_best
+from monai_lighter.share.derive import write_inference
 from monai_lighter.share.layout import Bundle, SharingError
-from monai_lighter.share.measure import Measured, from_case, from_shape
-from monai_lighter.share.metadata import completed
-from monai_lighter.share.network import best_of_run, newest_checkpoint
-from monai_lighter.share.portable import leaks, portable_config, portable_metadata
+from monai_lighter.share.measure import Measured, measure_case, measure_noise
+from monai_lighter.share.metadata import APART, complete_metadata, find_packages
+from monai_lighter.share.portable import find_leaks, make_config_portable, make_metadata_portable
 from monai_lighter.share.proof import STAGES, prove_archive
-from monai_lighter.share.readme import with_section
-from monai_lighter.share.requirements import required_packages
-from monai_lighter.share.staging import project_folder, stage
+from monai_lighter.share.schema import require_jsonschema
+from monai_lighter.share.staging import find_project, stage
 
 __all__ = ["Package", "package_bundle"]
+
+BEGIN, END = "<!-- begin: written by monai_lighter package -->", "<!-- end -->"
 
 
 class Package(NamedTuple):
@@ -54,7 +57,7 @@ def package_bundle(
     weights: str | Path | None = None,
     prove: bool = True,
 ) -> Package:
-    """Writes a bundle as a zip, with nothing in it that is not the bundle's own, and tries it out.
+    """Write a bundle as a zip, with nothing in it that is not the bundle's own, and tries it out.
 
     The bundle itself is not changed. The same bundle, in the same environment, gives the same bytes.
 
@@ -68,22 +71,22 @@ def package_bundle(
     Raises:
         SharingError: what is missing, what names this machine, or what fails in the proof; no file is written then.
     """
+    if prove:
+        require_jsonschema()
     bundle = Bundle(directory)
     if output and Path(str(output)).is_dir():
-        raise SharingError(
-            Finding("output", f"must be a file, {str(output)!r} is a directory", "Name a zip file in it.")
-        )
+        raise SharingError.of("output", f"must be a file, {str(output)!r} is a directory", "Name a zip file in it.")
     with tempfile.TemporaryDirectory(prefix="package-") as folder:
         staged = Path(folder) / bundle.name
         changes = stage(bundle, staged, weights)
         metadata, more = _complete(bundle, staged, version, weights)
-        found = leaks(staged, bundle.root)
+        found = find_leaks(staged, bundle.root)
         if found:
             raise SharingError(*found)
         archive = Path(folder) / "package.zip"
         write_zip(staged, archive)
         checks = prove_archive(archive) if prove else []
-        failed = [Finding(row["check"], row["result"]) for row in checks if row["result"] != "passed"]
+        failed = [Finding(row["check"], row["result"].rstrip(".")) for row in checks if row["result"] != "passed"]
         if failed:
             raise SharingError(*failed)
         target = Path(str(output or f"{bundle.name}_v{metadata['version']}.zip")).resolve()
@@ -103,7 +106,7 @@ def _put(file: Path, target: Path) -> None:
         finally:
             beside.unlink(missing_ok=True)
     except OSError as error:
-        raise SharingError(Finding("output", f"{target} cannot be written: {error}", "Name another file.")) from error
+        raise SharingError.of("output", f"{target} cannot be written: {error}", "Name another file.") from error
 
 
 def _complete(
@@ -111,55 +114,83 @@ def _complete(
 ) -> tuple[dict[str, Any], list[Finding]]:
     """Adds to the staged files what is derived: inference config, metadata, README."""
     package = Bundle(staged)
-    measured = _measured(bundle, package)
+    measured = _measure(bundle, package)
     changes = []
     if package.config("inference") is None:
-        (staged / "configs" / "inference.yaml").write_text(_derived(package, measured), "utf-8")
+        (staged / "configs" / "inference.yaml").write_text(_derive_inference(package, measured), "utf-8")
         changes.append(Finding("configs/inference.yaml", "was derived from the training config", "Look at it."))
     configs = {name: file for name in STAGES if (file := package.config(name)) is not None}
     contents = [ConfigParser.load_config_file(str(file)) for file in configs.values()]
-    code = sorted(staged.rglob("*.py"))
-    project = project_folder(bundle)
-    own = {"project", *(path.name for path in staged.iterdir()), *(file.stem for file in code)}
     native = any(map(is_native, contents))
-    packages = required_packages(contents, code, own | ({project.name} if project else set()), native)
-    checkpoint = Path(weights) if weights else newest_checkpoint(bundle.root)
-    key_metric, unknown = _key_metric(checkpoint) if checkpoint else ({}, [])
-    own_metadata, left_out = portable_metadata(bundle.metadata())
-    metadata, missing = completed(own_metadata, bundle.name, measured, packages, key_metric, version)
+    packages = _find_packages(bundle, staged, contents, native)
+    checkpoint = Path(weights) if weights else find_newest_checkpoint(bundle.root)
+    key_metric, unknown = _read_key_metric(checkpoint) if checkpoint else ({}, [])
+    own_metadata, left_out = make_metadata_portable(bundle.metadata())
+    metadata, missing = complete_metadata(own_metadata, bundle.name, measured, packages, key_metric, version)
     changes += [*left_out, *unknown]
     changes += [Finding(f"metadata::{field}", "was missing", "Say it in configs/metadata.json.") for field in missing]
     package.metadata_file.write_text(json.dumps(metadata, indent=4, ensure_ascii=False) + "\n", "utf-8")
-    readme = staged / "docs" / "README.md"
-    readme.parent.mkdir(exist_ok=True)
-    text = readme.read_text("utf-8") if readme.is_file() else ""
-    commands = {STAGES[name]: file.name for name, file in configs.items()} if native else {}
-    readme.write_text(with_section(text, metadata, commands), "utf-8")
+    _write_readme(staged, metadata, {STAGES[name]: file.name for name, file in configs.items()} if native else {})
     return metadata, changes
 
 
-def _key_metric(checkpoint: Path) -> tuple[dict[str, float], list[Finding]]:
+def _find_packages(bundle: Bundle, staged: Path, configs: list[dict], native: bool) -> dict[str, str]:
+    code, project = sorted(staged.rglob("*.py")), find_project(bundle)
+    own = {"project", *(path.name for path in staged.iterdir()), *(file.stem for file in code)}
+    return find_packages(configs, code, own | ({project.name} if project else set()), native)
+
+
+def _read_key_metric(checkpoint: Path) -> tuple[dict[str, float], list[Finding]]:
     """Of a run, and why it is not known."""
     try:
-        return best_of_run(checkpoint), []
+        return read_best(checkpoint), []
     except SharingError as error:
         hint = "Say it in configs/metadata.json."
         return {}, [Finding("metadata::eval_metrics", f"lack the key metric: {error.findings[0].problem}", hint)]
 
 
-def _measured(bundle: Bundle, package: Bundle) -> Measured:
+def _measure(bundle: Bundle, package: Bundle) -> Measured:
     train = bundle.config("train")
     measured = None
     if train is not None and is_native(ConfigParser.load_config_file(str(train))):
-        measured = from_case(train)
-    return measured or from_shape(package.require("inference", "train"), package.root, bundle.metadata())
+        measured = measure_case(train)
+    return measured or measure_noise(package.require("inference", "train"), package.root, bundle.metadata())
 
 
-def _derived(package: Bundle, measured: Measured) -> str:
+def _derive_inference(package: Bundle, measured: Measured) -> str:
     train = package.require("train")
     config = ConfigParser.load_config_file(str(train))
     if not is_native(config):
-        hint = "Write configs/inference.yaml by hand."
-        raise SharingError(Finding("inference", f"cannot be derived from {train.name}, which has no system", hint))
-    text = inference_text(config, train.name, spatial=measured.output.ndim > 2)
-    return portable_config(text, package.root)[0]
+        problem = f"cannot be derived from {train.name}, which has no system"
+        raise SharingError.of("inference", problem, "Write configs/inference.yaml by hand.")
+    text = write_inference(config, train.name, spatial=measured.output.ndim > 2)
+    return make_config_portable(text, package.root)[0]
+
+
+def _write_readme(root: Path, metadata: Mapping[str, Any], configs: Mapping[str, str]) -> None:
+    """Writes results and commands into ``docs/README.md``, in a section that a later packaging replaces.
+
+    Args:
+        root: of the package; its README is made where it has none.
+        metadata: complete.
+        configs: stage to file name in ``configs``.
+    """
+    file = root / "docs" / "README.md"
+    file.parent.mkdir(exist_ok=True)
+    text = file.read_text("utf-8") if file.is_file() else ""
+    text = text or f"# {metadata['name']}\n{metadata['description']}\n"
+    lines = [BEGIN, f"## Version {metadata['version']}"]
+    if metadata["eval_metrics"]:
+        lines += ["| metric | value |", "| --- | --- |"]
+        lines += [*(f"| {name} | {value} |" for name, value in metadata["eval_metrics"].items()), ""]
+    packages = {package: metadata[field] for field, package in APART.items()} | metadata["required_packages_version"]
+    lines.append("Made with " + ", ".join(f"{name} {number}" for name, number in packages.items()) + ".")
+    lines += ["", "From the folder of the bundle:", ""]
+    command = "    python -m monai.bundle run {} --workflow monai_lighter.Workflow --config_file configs/{}"
+    section = "\n".join([*lines, *(command.format(*config) for config in configs.items()), END])
+    if BEGIN in text and END in text:
+        old = f"{re.escape(BEGIN)}.*?{re.escape(END)}"
+        text = re.sub(old, lambda match: section, text, count=1, flags=re.DOTALL)
+    else:
+        text = f"{text.rstrip()}\n\n{section}\n"
+    file.write_text(text, "utf-8")

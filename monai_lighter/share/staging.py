@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,12 +13,11 @@ import yaml
 from monai.bundle import ConfigParser
 
 from monai_lighter.errors import Finding
-from monai_lighter.share.datalists import is_data_list
+from monai_lighter.share.checkpoints import find_newest_checkpoint, write_plain_weights
 from monai_lighter.share.layout import CONFIG_SUFFIXES, Bundle, SharingError
-from monai_lighter.share.network import newest_checkpoint, write_plain_weights
-from monai_lighter.share.portable import portable_config
+from monai_lighter.share.portable import make_config_portable
 
-__all__ = ["project_folder", "stage"]
+__all__ = ["find_project", "is_data_list", "stage"]
 
 BY_FOLDER = {
     "configs": (*CONFIG_SUFFIXES, ".conf"),
@@ -28,9 +28,16 @@ BY_FOLDER = {
 behind."""
 AT_TOP = ("LICENSE*", "NOTICE*", "README*", "requirements*.txt", "large_files.*")
 
+DATA = re.compile(
+    r"\.(nii|nii\.gz|dcm|dicom|nrrd|mha|mhd|png|jpe?g|tiff?|svs|bmp|npy|npz|h5|hdf5|csv|parquet|zip|tar|tar\.gz)$",
+    re.IGNORECASE,
+)
+IMAGE = "image"
+"""Key of an entry of a data list as MONAI reads them; it may name a directory, or a file of any kind."""
+
 
 def stage(bundle: Bundle, directory: Path, weights: str | Path | None = None) -> list[Finding]:
-    """Copies what is the bundle's own, with portable configs and plain weights. The metadata are not copied: see `completed`.
+    """Copy what is the bundle's own, with portable configs and plain weights. Not its metadata: see `complete_metadata`.
 
     Weights are ``models/*.pt`` but those of the last epoch (``*_last.pt``); where there is no ``models/model.pt``, it is
     made from the newest Lightning checkpoint. What exporters wrote is left out: it can be exported again.
@@ -47,33 +54,33 @@ def stage(bundle: Bundle, directory: Path, weights: str | Path | None = None) ->
         SharingError: there are no weights, or weights or a config cannot be read.
     """
     changes: list[Finding] = []
-    for source in _files(bundle):
+    for source in _list_files(bundle):
         name = source.relative_to(bundle.root)
         target = directory / name
         if source == bundle.metadata_file:
             continue
-        if len(name.parts) > 1 and source.suffix in CONFIG_SUFFIXES and is_data_list(_content(source)):
+        if len(name.parts) > 1 and source.suffix in CONFIG_SUFFIXES and is_data_list(_read_content(source)):
             changes.append(Finding(name.as_posix(), "names data and stays behind", "Who trains brings another list."))
             continue
         target.parent.mkdir(parents=True, exist_ok=True)
         if source.parent.name == "configs" and source.suffix in CONFIG_SUFFIXES:
-            text, found = _portable(source, bundle.root)
+            text, found = _read_portable(source, bundle.root)
             target.write_text(text, "utf-8")
             changes += [finding._replace(id=f"{source.name}: {finding.id}") for finding in found]
         else:
             shutil.copyfile(source, target)
-    changes += _weights(bundle, directory, weights)
+    changes += _stage_weights(bundle, directory, weights)
     return changes
 
 
-def _portable(file: Path, root: Path) -> tuple[str, list[Finding]]:
+def _read_portable(file: Path, root: Path) -> tuple[str, list[Finding]]:
     try:
-        return portable_config(file.read_text("utf-8"), root)
+        return make_config_portable(file.read_text("utf-8"), root)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SharingError(Finding(f"configs/{file.name}", f"cannot be read: {error}", "Mend the file.")) from error
+        raise SharingError.of(f"configs/{file.name}", f"cannot be read: {error}", "Mend the file.") from error
 
 
-def _content(file: Path) -> Any:
+def _read_content(file: Path) -> Any:
     """What a YAML or JSON file holds; None where it cannot be read, or only by MONAI."""
     try:
         text = file.read_text("utf-8")
@@ -82,9 +89,9 @@ def _content(file: Path) -> Any:
         return None
 
 
-def _files(bundle: Bundle) -> Iterator[Path]:
+def _list_files(bundle: Bundle) -> Iterator[Path]:
     folders = {bundle.root / name: suffixes for name, suffixes in BY_FOLDER.items()}
-    project = project_folder(bundle)
+    project = find_project(bundle)
     if project is not None:
         folders.setdefault(project, BY_FOLDER["scripts"])
     for folder, suffixes in folders.items():
@@ -96,8 +103,8 @@ def _files(bundle: Bundle) -> Iterator[Path]:
         yield from sorted(path for path in bundle.root.glob(pattern) if path.is_file() and not path.is_symlink())
 
 
-def project_folder(bundle: Bundle) -> Path | None:
-    """The folder that the item ``project`` of the configs names, where it is in the bundle."""
+def find_project(bundle: Bundle) -> Path | None:
+    """Find the folder that the item ``project`` of the configs names, where it is in the bundle."""
     for name in ("train", "inference", "evaluate"):
         file = bundle.config(name)
         given = None if file is None else ConfigParser.load_config_file(str(file)).get("project")
@@ -108,7 +115,7 @@ def project_folder(bundle: Bundle) -> Path | None:
     return None
 
 
-def _weights(bundle: Bundle, directory: Path, given: str | Path | None) -> list[Finding]:
+def _stage_weights(bundle: Bundle, directory: Path, given: str | Path | None) -> list[Finding]:
     models = directory / "models"
     for file in sorted((bundle.root / "models").glob("*.pt")):
         if not file.stem.endswith("_last") and not (given and file.name == "model.pt"):
@@ -116,10 +123,41 @@ def _weights(bundle: Bundle, directory: Path, given: str | Path | None) -> list[
     best = models / "model.pt"
     if best.is_file():
         return []
-    source = Path(given) if given else newest_checkpoint(bundle.root)
+    source = Path(given) if given else find_newest_checkpoint(bundle.root)
     if source is None or not source.is_file():
         missing = f"{source} does not exist" if source else f"{bundle.root} has no models/model.pt and no checkpoint"
-        raise SharingError(Finding("weights", missing, "Train first, or name a file with --weights."))
+        raise SharingError.of("weights", missing, "Train first, or name a file with --weights.")
     write_plain_weights(source, best)
     name = source.name if given else source.relative_to(bundle.root).as_posix()
     return [Finding("models/model.pt", f"was made from {name}")]
+
+
+def is_data_list(content: Any) -> bool:
+    """Whether the content of a YAML or JSON file names data and nothing else.
+
+    It does where it builds and computes nothing, and has, at the top or below a key such as ``training``, a list of data
+    files or of mappings to them.
+    """
+    if any(_computes(value) for value in _texts(content)):
+        return False
+    lists = [content] if isinstance(content, list) else content.values() if isinstance(content, dict) else []
+    return any(isinstance(entries, list) and any(map(_names_data, entries)) for entries in lists)
+
+
+def _computes(text: str) -> bool:
+    return text.startswith(("$", "@", "%")) or text == "_target_"
+
+
+def _names_data(entry: Any) -> bool:
+    if isinstance(entry, dict) and isinstance(entry.get(IMAGE), (str, list)):
+        return True
+    return any(DATA.search(text) for text in _texts(entry))
+
+
+def _texts(content: Any) -> Iterator[str]:
+    """Keys and values that are texts, at any depth."""
+    if isinstance(content, str):
+        yield content
+    elif isinstance(content, (dict, list)):
+        for part in [*content, *content.values()] if isinstance(content, dict) else content:
+            yield from _texts(part)

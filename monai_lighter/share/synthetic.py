@@ -19,7 +19,7 @@ AFFINE = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 def write_cases(directory: str | Path, task: str, dims: int, seed: int = 0) -> None:
-    """Writes ``train.csv``, ``val.csv``, ``test.csv`` (columns image, label) and the NIfTI files that they name.
+    """Write ``train.csv``, ``val.csv``, ``test.csv`` (columns image, label) and the NIfTI files that they name.
 
     An image is a bright ball (a disc in 2D) in noise. Its label is, for segmentation, the map of it; for classification,
     whether it is hollow; for regression, its radius in mm.
@@ -58,7 +58,7 @@ def _case(shape: Sequence[int], random: np.random.Generator, hollow: int) -> tup
 
 
 def write_image(file: Path, image: np.ndarray) -> None:
-    """Writes a NIfTI file of 1 mm spacing.
+    """Write a NIfTI file of 1 mm spacing.
 
     Args:
         file: path; its folder is made if missing.

@@ -6,25 +6,20 @@ Follows ``lighter.adapters`` of Lighter 0.0.4: the same names, arguments and def
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from monai.data import MetaTensor
-from monai.utils import ImageMetaKey, ensure_tuple
+from monai.utils import ensure_tuple
 from monai.utils.enums import CommonKeys
 
-__all__ = ["BatchAdapter", "CriterionAdapter", "LoggingAdapter", "MetricsAdapter", "case_names", "with_defaults"]
+from monai_lighter.system.batches import read_case_names
+
+__all__ = ["BatchAdapter", "CriterionAdapter", "LoggingAdapter", "MetricsAdapter", "takes_meta", "with_defaults"]
 
 Accessor = int | str | Callable[[Any], Any] | None
 Transforms = Callable | Sequence[Callable] | None
-
-
-def case_names(input: Any) -> list[str] | None:
-    """Source file names of a batch of `MetaTensor`, one per item, or None where they are not known."""
-    if not isinstance(input, MetaTensor) or ImageMetaKey.FILENAME_OR_OBJ not in input.meta:
-        return None
-    return [str(name) for name in ensure_tuple(input.meta[ImageMetaKey.FILENAME_OR_OBJ])]
 
 
 class BatchAdapter:
@@ -66,11 +61,16 @@ class BatchAdapter:
             target = None
         if self.identifier_accessor is not None:
             return input, target, _access(batch, self.identifier_accessor)
-        return input, target, case_names(input)
+        return input, target, read_case_names(input, batch)
+
+    @property
+    def input_key(self) -> str:
+        """Key of the input in the items that postprocessing sees."""
+        return self.input_accessor if isinstance(self.input_accessor, str) else CommonKeys.IMAGE
 
     @property
     def target_key(self) -> str:
-        """Key of the target in a dictionary batch."""
+        """Key of the target in the items that postprocessing sees."""
         return self.target_accessor if isinstance(self.target_accessor, str) else CommonKeys.LABEL
 
 
@@ -180,6 +180,15 @@ class CriterionAdapter(LoggingAdapter):
 
 class MetricsAdapter(CriterionAdapter):
     """`CriterionAdapter` for metrics."""
+
+
+def takes_meta(adapter: Callable) -> bool:
+    """Whether an adapter has an argument ``meta``: the metadata of the cases of the batch, a dict for each, with ``affine``,
+    ``filename_or_obj`` and the like as MONAI has them, and ``spacing`` (a tuple, in mm, or None)."""
+    try:
+        return "meta" in inspect.signature(adapter).parameters
+    except (TypeError, ValueError):  # of something built in, which tells no arguments
+        return False
 
 
 DEFAULTS: dict[str, Callable[[], Callable]] = {

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import copy
+import logging
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from torch import Tensor, nn
 from torchmetrics import Metric
 
@@ -15,12 +18,14 @@ from monai_lighter.system.tensors import as_list
 
 __all__ = ["Record", "Recorded"]
 
+logger = logging.getLogger(__name__)
+
 
 class Record(nn.Module):
     """Losses and metrics of one mode, logged after each step and, over the epoch and all processes, when it ends.
 
-    Where the mode has several loaders, each has its own means and its own copy of the metrics, and ``/dataloader_idx_N``
-    stands after the names, as Lightning has it.
+    Where the mode has several loaders, each has its own means and its own copy of the metrics, and after the names stands
+    ``/NAME`` of a loader that has a name, else ``/dataloader_idx_N``, as Lightning has it.
 
     Args:
         mode: ``train``, ``val`` or ``test``, the first part of every name.
@@ -53,27 +58,40 @@ class Record(nn.Module):
         values: dict[str, Any],
         count: int,
         dataloader_idx: int,
+        loader: str = "",
     ) -> None:
-        """Logs the losses, and those metric values that are scalars, of a step over ``count`` items."""
+        """Logs the losses, and those metric values that are scalars, of a step.
+
+        Args:
+            module: that logs.
+            losses, values: of the step, by name.
+            count: number of cases in the batch.
+            dataloader_idx: of the loader among those of the mode.
+            loader: its name, where it has one.
+        """
         metrics, means = self.of_loader(dataloader_idx)
+        suffix, how = _suffix(loader)
         for name, loss in losses.items():
             key = f"{self.mode}/loss" if len(losses) == 1 else f"{self.mode}/loss/{name}"
             means.update(key, loss, count)
-            module.log(f"{key}/step", loss, prog_bar=self.mode == "train", on_step=True, on_epoch=False)
+            bar = self.mode == "train"
+            module.log(f"{key}/step{suffix}", loss, prog_bar=bar, on_step=True, on_epoch=False, **how)
         for name, value in values.items():
             if isinstance(metrics[name], Metric) and isinstance(value, Tensor) and value.numel() == 1:
-                module.log(f"{self.mode}/metrics/{name}/step", value, on_step=True, on_epoch=False)
+                module.log(f"{self.mode}/metrics/{name}/step{suffix}", value, on_step=True, on_epoch=False, **how)
 
-    def log_loader(self, module: LightningModule, dataloader_idx: int) -> None:
+    def log_loader(self, module: LightningModule, dataloader_idx: int, loader: str = "") -> None:
         """Logs a loader's epoch while Lightning is still at that loader, which puts it into its column of what is printed."""
-        self._log_means(module, dataloader_idx)
+        suffix, how = _suffix(loader)
+        self._log_means(module, dataloader_idx, suffix, **how)
         self.logged.add(dataloader_idx)
 
-    def log_epoch(self, module: LightningModule, loaders: int) -> None:
-        """Logs the epoch of those of the mode's ``loaders`` that have not been, and forgets them all."""
-        for i in range(loaders):
+    def log_epoch(self, module: LightningModule, loaders: Sequence[str]) -> None:
+        """Logs the epoch of those of the mode's ``loaders`` (names, or empty) that have not been, and forgets them all."""
+        for i, loader in enumerate(loaders):
             if i not in self.logged:
-                self._log_means(module, i, f"/dataloader_idx_{i}" if loaders > 1 else "", add_dataloader_idx=False)
+                suffix = f"/{loader or f'dataloader_idx_{i}'}" if len(loaders) > 1 else ""
+                self._log_means(module, i, suffix, add_dataloader_idx=False)
         self.reset()
 
     def _log_means(self, module: LightningModule, dataloader_idx: int, suffix: str = "", **how: Any) -> None:
@@ -87,6 +105,8 @@ class Record(nn.Module):
                 shown.add(f"{self.mode}/metrics/{name}/epoch")
         how = {"on_step": False, "on_epoch": True, "sync_dist": True, "batch_size": 1, **how}
         for name, value in values.items():
+            if value.isnan():
+                _warn_who_monitors(module, f"{name}{suffix}")
             module.log(f"{name}{suffix}", value.to(module.device), prog_bar=name in shown, **how)
 
     def reset(self) -> None:
@@ -102,18 +122,47 @@ class Record(nn.Module):
             module.log(f"{self.mode}/{name}", torch.as_tensor(value, dtype=torch.float32), on_step=False, on_epoch=True)
 
 
+def _suffix(loader: str) -> tuple[str, dict[str, Any]]:
+    """What stands after a logged name for a loader with a name, which Lightning then need not number."""
+    return (f"/{loader}", {"add_dataloader_idx": False}) if loader else ("", {})
+
+
+def _warn_who_monitors(module: LightningModule, name: str) -> None:
+    """Says what a callback does that monitors a value which is not there: Lightning's own take it for the worst, or stop."""
+    for callback in module.trainer.callbacks:  # type: ignore[attr-defined]
+        if getattr(callback, "monitor", None) == name and not module.trainer.sanity_checking:
+            does = (
+                "stops the run unless it has check_finite: false" if isinstance(callback, EarlyStopping) else "skips it"
+            )
+            does = "takes it for the worst value" if isinstance(callback, ModelCheckpoint) else does
+            logger.warning(
+                f"{name} has no value in epoch {module.current_epoch} (NaN: no case of it has one); "
+                f"{type(callback).__name__}, which monitors it, {does}"
+            )
+
+
 class Recorded(LightningModule):
     """A LightningModule whose `Record` of each mode begins and is logged with the epochs of Lightning's loops."""
 
     records: dict[str, Record]
 
+    def _given_loaders(self, mode: str) -> Any:
+        return {"val": self.trainer.val_dataloaders, "test": self.trainer.test_dataloaders}.get(mode)
+
     def loaders(self, mode: str) -> list:
         """Dataloaders of ``val`` or ``test`` that the Trainer goes through."""
-        return as_list({"val": self.trainer.val_dataloaders, "test": self.trainer.test_dataloaders}.get(mode))
+        return as_list(self._given_loaders(mode))
+
+    def loader_names(self, mode: str) -> list[str]:
+        """A name for each of the mode's loaders: its key where several are given as a dict, else empty."""
+        given = self._given_loaders(mode)
+        if isinstance(given, Mapping) and len(given) > 1:
+            return [str(name) for name in given]
+        return [""] * len(as_list(given))
 
     def _log_if_last(self, mode: str, batches: list, batch_idx: int, dataloader_idx: int) -> None:
         if len(batches) > 1 and batch_idx + 1 == batches[dataloader_idx]:
-            self.records[mode].log_loader(self, dataloader_idx)
+            self.records[mode].log_loader(self, dataloader_idx, self.loader_names(mode)[dataloader_idx])
 
     def on_validation_batch_end(self, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         trainer = self.trainer
@@ -133,10 +182,10 @@ class Recorded(LightningModule):
         self.records["test"].reset()
 
     def on_train_epoch_end(self) -> None:
-        self.records["train"].log_epoch(self, 1)
+        self.records["train"].log_epoch(self, [""])
 
     def on_validation_epoch_end(self) -> None:
-        self.records["val"].log_epoch(self, len(self.loaders("val")))
+        self.records["val"].log_epoch(self, self.loader_names("val"))
 
     def on_test_epoch_end(self) -> None:
-        self.records["test"].log_epoch(self, len(self.loaders("test")))
+        self.records["test"].log_epoch(self, self.loader_names("test"))

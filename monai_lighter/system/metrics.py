@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import logging
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from monai.metrics import ConfusionMatrixMetric, Cumulative
 from monai.metrics.confusion_matrix import check_confusion_matrix_metric_name
-from monai.utils import MetricReduction, ensure_tuple
+from monai.utils import ensure_tuple
 from torch import Tensor, nn
 from torchmetrics import Metric, MetricCollection
-from torchmetrics.wrappers import ClasswiseWrapper
 from torchmetrics.wrappers.abstract import WrapperMetric
 
+from monai_lighter.errors.marks import mark
+from monai_lighter.system.adapters import CriterionAdapter
+from monai_lighter.system.aggregates import aggregate, compute, list_scalars
+from monai_lighter.system.batches import Cases
 from monai_lighter.system.processes import gathered, share_items
+from monai_lighter.system.spacing import Compared, Spaced, is_distance, takes_spacing
 from monai_lighter.system.tensors import plain
 
-__all__ = ["EpochMean", "Metrics", "lower_is_better", "metrics_by_mode"]
+__all__ = ["EpochMean", "Metrics", "build_metrics", "lower_is_better"]
 
+logger = logging.getLogger(__name__)
+
+MILLIMETRES, VOXELS = "mm", "voxels"
 LOWER_IS_BETTER = ("distance", "error", "loss", "difference", "mae", "mse", "mape", "variance")
-BY_CASE = (MetricReduction.NONE, MetricReduction.MEAN_CHANNEL, MetricReduction.SUM_CHANNEL)
 ERROR_RATES = ("fnr", "fpr", "fdr", "for")
 """Of ``ConfusionMatrixMetric``: miss rate, fall-out, false discovery and false omission rate."""
 
@@ -33,27 +41,36 @@ class Metrics(nn.Module):
         metrics: one metric, a list or a dict of them, or a ``torchmetrics.MetricCollection``. A metric is a
             ``torchmetrics.Metric`` or a ``monai.metrics.Cumulative`` (``CumulativeIterationMetric``). A list is named by
             its classes.
+        labels: class, from 0, to its name, for metrics with a value for each class.
 
     Raises:
         TypeError: something that is neither.
         ValueError: two metrics of one class in a list.
     """
 
-    def __init__(self, metrics: Any) -> None:
+    def __init__(self, metrics: Any, labels: Mapping[int, str] | None = None) -> None:
         super().__init__()
         self.named = _named(metrics)
         self.torch = nn.ModuleList(metric for metric in self.named.values() if isinstance(metric, nn.Module))
         self.names = list(self.named)
+        self.labels = dict(labels or {})
+        self._spaced = {name for name, metric in self.named.items() if takes_spacing(metric)}
+        self._units: dict[str, str] = {}
+        self._updated: set[str] = set()
 
     def __getitem__(self, name: str) -> Any:
         return self.named[name]
 
-    def update(self, adapter: Callable, input: Any, target: Any, pred: Any) -> dict[str, Any]:
+    def update(
+        self, adapter: Callable, input: Any, target: Any, pred: Any, compared: Compared | None = None
+    ) -> dict[str, Any]:
         """Adds a batch and gives its values by name, each as the metric's call returned it.
 
         Args:
             adapter: `MetricsAdapter`, which calls a metric with what it expects.
-            input, target, pred: of the batch; ``(B, C, H, W[, D])`` or, where postprocessed, lists of ``(C, H, W[, D])``.
+            input, target, pred: of the batch: ``(B, C, H, W[, D])``, heads as the network gave them, or, where postprocessed,
+                `Cases` of ``(C, H, W[, D])``. For a torchmetrics metric, cases of one shape are a batch again.
+            compared: the cases, whose spacing a metric is given that takes it; with None they count as voxels.
         """
         values: dict[str, Any] = {}
         if not self.names:
@@ -61,46 +78,87 @@ class Metrics(nn.Module):
         target, pred = _tensors(target), _tensors(pred)
         for name in self.names:
             metric = self[name]
-            if isinstance(metric, nn.Module) and isinstance(pred, list):
-                values[name] = adapter(metric, input, _stacked(target), torch.stack(pred))
-            else:
-                values[name] = plain(adapter(metric, input, target, pred))
+            call = self._with_spacing(name, compared) if name in self._spaced and compared is not None else metric
+            try:
+                if isinstance(metric, nn.Module):
+                    batch = _collate(pred)
+                    _check_batch(name, adapter, batch)
+                    values[name] = adapter(call, input, _collate(target), batch)
+                else:
+                    values[name] = plain(adapter(call, input, target, pred))
+            except Exception as error:
+                mark(error, f"::{name}")
+                raise
+            if values[name] is not None or _keeps_own(metric):
+                self._updated.add(name)
         return values
+
+    def _with_spacing(self, name: str, compared: Compared) -> Any:
+        """The metric, which is given the spacing of the cases."""
+        known = all(spacing is not None for spacing in compared.spacings)
+        if not known and self._units.get(name) != VOXELS:
+            logger.warning(
+                f"metric {name!r}: the spacing of its cases is not known (no image with an affine): it counts voxels, not mm"
+            )
+        self._units[name] = MILLIMETRES if known else VOXELS
+        return Spaced(self[name], compared.spacings)
+
+    def unit(self, name: str) -> str:
+        """``mm`` or ``voxels`` for distances, of the last batch; empty for what is no distance."""
+        return self._units.get(name, VOXELS) if is_distance(self[name]) else ""
 
     def compute(self) -> dict[str, Tensor]:
-        """Scalars over the epoch and over all processes, by name.
+        """Scalars over the epoch and over all processes, by name; NaN for what has no value.
 
-        A vector (one value per class) gives ``name``, its mean without NaN, and ``name/i`` for each class, from 1 where a
-        metric of MONAI leaves the background out (``include_background=False``). Of values for each case as well
-        (``reduction`` ``none`` or ``mean_channel``) these are the means over the cases. A dict gives ``name/key``, and
-        ``name`` for the mean where the keys are classes (``return_with_label``, ``ClasswiseWrapper``); a list gives
-        ``name/i``; the several results of a ``ConfusionMatrixMetric`` are named by its ``metric_name``, and the counts that
-        ``get_not_nans`` adds are ``name/not_nans``.
+        A vector (one value per class) gives ``name``, its mean without NaN, and ``name/i`` for each class, or ``name/label``
+        where it has one; ``i`` is from 1 where a metric of MONAI leaves the background out (``include_background=False``). Of
+        values for each case as well (``reduction`` ``none`` or ``mean_channel``) these are the means over the cases. A dict
+        gives ``name/key``, and ``name`` for the mean where the keys are classes (``return_with_label``,
+        ``ClasswiseWrapper``); a list gives ``name/i``; the several results of a ``ConfusionMatrixMetric`` are named by its
+        ``metric_name``, and the counts that ``get_not_nans`` adds are ``name/not_nans``. Of a metric that no batch updated, in
+        no process, ``name`` alone is there.
         """
         values: dict[str, Tensor] = {}
+        updated = set().union(*gathered([name for name in self.names if self._is_updated(name)]))
         for name in self.names:
             metric = self[name]
-            if isinstance(metric, Metric):
-                result = metric.compute()
-                values.update(_scalars(name, _with_mean(result) if isinstance(metric, ClasswiseWrapper) else result))
-            else:
+            if name not in updated:
+                values[name] = torch.tensor(math.nan)
+                continue
+            if not isinstance(metric, Metric):
                 share_items(metric)
-                first = 0 if getattr(metric, "include_background", True) else 1
-                values.update(_scalars(name, _results(metric), first))
+            result = compute(metric) if isinstance(metric, Metric) else aggregate(metric)
+            values.update(list_scalars(name, result, metric, self.labels))
         return values
+
+    def _is_updated(self, name: str) -> bool:
+        metric = self[name]
+        if isinstance(metric, Metric):
+            within = [part for part in metric.modules() if isinstance(part, Metric)]
+            return name in self._updated or any(part.update_called for part in within)
+        return name in self._updated or bool(metric._buffers)
 
     def reset(self) -> None:
         """Forgets the epoch."""
+        self._updated.clear()
         for name in self.names:
             self[name].reset()
 
 
-def metrics_by_mode(modes: Sequence[str], given: Mapping[str, Any]) -> dict[str, Metrics]:
-    """`Metrics` of each mode; one that several modes were given is copied, so that each mode aggregates by itself."""
+def build_metrics(
+    modes: Sequence[str], given: Mapping[str, Any], labels: Mapping[int, str] | None = None
+) -> dict[str, Metrics]:
+    """`Metrics` of each mode; one that several modes were given is copied, so that each mode aggregates by itself.
+
+    Args:
+        modes: names of the modes.
+        given: mode to what `Metrics` takes.
+        labels: class, from 0, to its name.
+    """
     result: dict[str, Metrics] = {}
     used: set[int] = set()
     for mode in modes:
-        metrics = Metrics(given.get(mode, {}))
+        metrics = Metrics(given.get(mode, {}), labels)
         own = {id(metrics[name]) for name in metrics.names}
         result[mode] = copy.deepcopy(metrics) if own & used else metrics
         used |= own
@@ -126,65 +184,33 @@ def _named(metrics: Any) -> dict[str, Any]:
     return named
 
 
+def _keeps_own(metric: Any) -> bool:
+    """Whether a metric is a user's, of MONAI's kind, whose ``aggregate`` need not look at MONAI's buffers."""
+    return isinstance(metric, Cumulative) and not type(metric).aggregate.__module__.startswith("monai.")
+
+
 def _tensors(value: Any) -> Any:
-    """Plain tensors; the numbers of a list too, which is what ``decollate_batch`` makes of a batch of labels ``(B,)``."""
-    if isinstance(value, list):
-        return [torch.as_tensor(item) if isinstance(item, (int, float)) else plain(item) for item in value]
+    """Plain tensors; the numbers of cases too, which is what ``decollate_batch`` makes of a batch of labels ``(B,)``."""
+    if isinstance(value, Cases):
+        return Cases(torch.as_tensor(item) if isinstance(item, (int, float)) else plain(item) for item in value)
     return plain(value)
 
 
-def _stacked(value: Any) -> Any:
-    return torch.stack(value) if isinstance(value, list) else value
+def _collate(value: Any) -> Any:
+    """Cases as the batch ``(B, …)`` that they were, where they are tensors of one shape."""
+    if not isinstance(value, Cases) or not all(isinstance(case, Tensor) for case in value):
+        return value
+    return torch.stack(value) if len({case.shape for case in value}) == 1 else value
 
 
-def _results(metric: Cumulative) -> Any:
-    """What a MONAI metric aggregates to, its parts by name where they have names."""
-    result = metric.aggregate()
-    names = getattr(metric, "metric_name", None)
-    if isinstance(names, (list, tuple)) and isinstance(result, list):
-        parts = dict(zip(names, (_counted(metric, part) for part in result), strict=True))
-        return parts if len(parts) > 1 else next(iter(parts.values()))
-    return _counted(metric, result)
-
-
-def _counted(metric: Cumulative, result: Any) -> Any:
-    if getattr(metric, "get_not_nans", False) and isinstance(result, (list, tuple)):
-        return {"": _over_cases(metric, result[0]), "not_nans": result[1]}
-    return _over_cases(metric, result)
-
-
-def _over_cases(metric: Cumulative, result: Any) -> Any:
-    if isinstance(result, Mapping):
-        return _with_mean(result)
-    reduction = getattr(metric, "reduction", None)
-    if isinstance(result, Tensor) and reduction in BY_CASE and result.ndim:
-        return result.nanmean(dim=0)
-    return result
-
-
-def _with_mean(result: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "": torch.stack([torch.as_tensor(value, dtype=torch.float32) for value in result.values()]).nanmean(),
-        **result,
-    }
-
-
-def _scalars(name: str, value: Any, first: int = 0) -> Iterator[tuple[str, Tensor]]:
-    if isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from _scalars(f"{name}/{key}" if key else name, item, first)
-    elif isinstance(value, (list, tuple)):
-        for i, item in enumerate(value):
-            yield from _scalars(name if len(value) == 1 else f"{name}/{i}", item, first)
-    else:
-        tensor = torch.as_tensor(plain(value))
-        tensor = tensor if tensor.is_floating_point() else tensor.float()
-        if tensor.numel() == 1:
-            yield name, tensor.reshape(())
-        else:
-            yield name, tensor.nanmean()
-            for i, item in enumerate(tensor.flatten(), first):
-                yield f"{name}/{i}", item
+def _check_batch(name: str, adapter: Any, pred: Any) -> None:
+    """A torchmetrics metric takes a batch: cases that make none are for an adapter that brings them together."""
+    if isinstance(pred, Cases) and isinstance(adapter, CriterionAdapter) and not adapter.pred_transforms:
+        shapes = sorted({str(tuple(case.shape)) if isinstance(case, Tensor) else type(case).__name__ for case in pred})
+        raise ValueError(
+            f"metric {name!r}: a torchmetrics metric needs cases of one shape after postprocessing, got {', '.join(shapes)}. "
+            f"Give batches of one case, or a metrics adapter that picks and collates them."
+        )
 
 
 def lower_is_better(metric: Any) -> bool:

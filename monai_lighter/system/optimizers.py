@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from lightning.pytorch import LightningModule
+from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from monai_lighter.errors.marks import mark
 from monai_lighter.system.tensors import as_list
 
 __all__ = ["Optimized", "optimizer_stats"]
@@ -105,6 +107,13 @@ class Optimized(LightningModule):
             optimizer.step()
         self.step_schedulers("step")
         return {**output, "loss": output["loss"].detach()}
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        try:
+            super().backward(loss, *args, **kwargs)
+        except Exception as error:
+            mark(error, "system::model (backward pass)", loss=loss)
+            raise
 
     def step_schedulers(self, interval: str) -> None:
         """Manual optimization: steps the schedulers of that ``interval`` (``step`` or ``epoch``) when ``frequency`` is due.

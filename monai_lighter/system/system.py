@@ -11,18 +11,23 @@ from lightning.pytorch import Callback
 from lightning.pytorch.trainer.states import RunningStage, TrainerFn
 from monai.data import SmartCacheDataset
 from monai.transforms import apply_transform
-from monai.utils.enums import CommonKeys
 from torch import Tensor
 from torch.nn import Module
 
-from monai_lighter.system.adapters import with_defaults
+from monai_lighter.errors.marks import mark, mark_batch, passed_through
+from monai_lighter.system.adapters import BatchAdapter, takes_meta, with_defaults
+from monai_lighter.system.aggregates import check_labels
+from monai_lighter.system.batches import copy_metadata, count_cases, make_items, read_case_names, take_results
 from monai_lighter.system.datasets import SmartCache
+from monai_lighter.system.finite import FiniteLoss, note_cases
 from monai_lighter.system.inference import argument_names, infer
 from monai_lighter.system.logging import Record, Recorded
-from monai_lighter.system.metrics import metrics_by_mode
+from monai_lighter.system.metrics import build_metrics
 from monai_lighter.system.optimizers import Optimized, optimizer_stats
+from monai_lighter.system.outputs import Outputs
 from monai_lighter.system.processes import own_items, take
-from monai_lighter.system.tensors import as_list, decollated, detached, item_count, plain, with_metadata
+from monai_lighter.system.spacing import Compared
+from monai_lighter.system.tensors import as_list, detach, plain
 from monai_lighter.system.weights import ModelWeights
 
 __all__ = ["MODES", "System"]
@@ -39,16 +44,17 @@ COUNTERS = {"epoch": "current_epoch", "step": "global_step"}
 """Arguments of a model's ``forward`` that are filled, and the attribute of the LightningModule that fills them."""
 
 
-class System(Recorded, Optimized):
+class System(Recorded, Optimized, FiniteLoss):
     """Everything a run needs beside the Trainer. One step, the same in every mode (``train val test predict``)::
 
         input, target, identifier = adapters.batch(batch)
         pred   = inferer(input, model)  or  model(input)
         loss   = adapters.criterion(criterion, input, target, pred)      # train, val
-        items  = postprocessing(decollate(batch, pred))                  # where given
+        items  = postprocessing(decollate(batch, target, pred))          # where given
         values = adapters.metrics(metrics, input, target, pred)          # train, val, test
 
-    Follows ``lighter.System`` of Lighter 0.0.4. Logged are, with ``MODE`` one of train, val, test:
+    Loss, postprocessing and metrics see the one target that the batch adapter gave. Follows ``lighter.System`` of Lighter
+    0.0.4. Logged are, with ``MODE`` one of train, val, test:
     ``MODE/loss/step``, ``MODE/loss/epoch`` (``MODE/loss/NAME/…`` for each entry of a dictionary of losses),
     ``MODE/metrics/NAME/step`` (torchmetrics), ``MODE/metrics/NAME/epoch`` and
     ``train/optimizer/CLASS/{lr,momentum}[/groupN]``.
@@ -63,11 +69,16 @@ class System(Recorded, Optimized):
         adapters: mode to ``batch``, ``criterion``, ``metrics``, ``logging``, each a function with the signature of
             `BatchAdapter`, `CriterionAdapter`, `MetricsAdapter`, `LoggingAdapter`, which are the defaults.
         inferer: a MONAI ``Inferer`` for val, test and predict, or a dict, mode to Inferer (train included).
-        postprocessing: mode to a MONAI dictionary transform, called for each item with the keys of the batch and ``pred``,
-            each ``(C, H, W[, D])``. Metrics then see the items after it.
+        postprocessing: mode to a MONAI dictionary transform, called for each case with the keys of the batch, ``image`` and
+            ``label`` (input and target of the batch adapter, which keep the keys of the batch by which they were taken) and
+            ``pred``, each ``(C, H, W[, D])``; of a dict of heads, each head is a key. Metrics then see the items after it.
+        labels: class, from 0, to its name (``{1: grey, 2: white}``): metrics with a value for each class are logged by it,
+            as far as the last class that a metric has is the last with a name.
 
     Raises:
-        ValueError: an unknown mode or adapter; in a step, a dictionary of losses with no ``total``.
+        ValueError: an unknown mode or adapter; labels of which two have one name; in a step, a dictionary of losses with no
+            ``total``.
+        NonFiniteError: in a fit, the first loss that is NaN or infinite.
     """
 
     def __init__(
@@ -81,6 +92,7 @@ class System(Recorded, Optimized):
         adapters: Mapping[str, Mapping[str, Callable]] | None = None,
         inferer: Callable | Mapping[str, Callable] | None = None,
         postprocessing: Mapping[str, Callable] | None = None,
+        labels: Mapping[int, str] | None = None,
     ) -> None:
         super().__init__(optimizer, scheduler)
         self.model = model
@@ -93,10 +105,17 @@ class System(Recorded, Optimized):
         inferers = inferer if isinstance(inferer, Mapping) else dict.fromkeys(MODES[1:], inferer)
         self.inferer = _by_mode("inferer", inferers)
         self.postprocessing = _by_mode("postprocessing", postprocessing)
-        self.metrics = metrics_by_mode(MODES[:-1], _by_mode("metrics", metrics))
+        self.labels = check_labels(labels)
+        self.metrics = build_metrics(MODES[:-1], _by_mode("metrics", metrics), self.labels)
         self.records = {mode: Record(mode, metrics) for mode, metrics in self.metrics.items()}
         for mode, record in self.records.items():
             self.add_module(f"{mode}_record", record)
+        self._takes_meta = {
+            (mode, name)
+            for mode, own in self.adapters.items()
+            for name in ("criterion", "metrics")
+            if takes_meta(own[name])
+        }
         self._forward_accepts = COUNTERS.keys() & argument_names(model)
 
     def _dataloader(self, mode: str) -> Any:
@@ -109,32 +128,56 @@ class System(Recorded, Optimized):
         return STAGE_MODES[stage.value] if stage else ""
 
     def training_step(self, batch: Any, batch_idx: int) -> Any:
-        return self.optimize(self._step(batch, batch_idx))
+        return self.optimize(self._run_step(batch, batch_idx))
 
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any] | None:
         batch = self._own_items(batch, batch_idx, dataloader_idx)
-        return None if batch is None else self._step(batch, batch_idx, dataloader_idx)
+        return None if batch is None else self._run_step(batch, batch_idx, dataloader_idx)
 
     def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any] | None:
         batch = self._own_items(batch, batch_idx, dataloader_idx)
-        return None if batch is None else self._step(batch, batch_idx, dataloader_idx)
+        return None if batch is None else self._run_step(batch, batch_idx, dataloader_idx)
 
     def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any]:
-        return self._step(batch, batch_idx, dataloader_idx)
+        return self._run_step(batch, batch_idx, dataloader_idx)
+
+    def _run_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any]:
+        """`_step`, whose errors know their batch."""
+        try:
+            return self._step(batch, batch_idx, dataloader_idx)
+        except Exception as error:
+            mark_batch(error, batch, f"{self.mode} batch {batch_idx}")
+            raise
 
     def _step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any]:
-        """One step of any mode. Gives callbacks a dict: ``identifier input target pred loss losses metrics step epoch``."""
+        """One step of any mode. Gives callbacks a dict: ``identifier input target pred loss losses metrics step epoch notes``.
+
+        ``notes`` is None, or has a text for each item, which says where its input or prediction is not finite.
+        """
         mode = self.mode
         adapters = self.adapters[mode]
-        source, target, identifier = adapters["batch"](batch)
-        input, target = plain(source), plain(target)
+        try:
+            source, given, identifier = adapters["batch"](batch)
+        except Exception as error:
+            mark(error, f"system::adapters::{mode}::batch")
+            raise
+        input, target = plain(source), plain(given)
         pred = self.forward(source)
-        losses = self._losses(mode, input, target, pred)
+        losses = self._losses(mode, input, target, pred, Compared(source, given, None))
         total, losses = losses.get("total"), {name: loss.detach() for name, loss in losses.items()}
-        pred, target = self._postprocess(mode, batch, source, target, pred)
-        values = self._update_metrics(mode, input, target, pred, dataloader_idx)
-        self._log(mode, losses, values, item_count(input), batch_idx, dataloader_idx)
-        input, target, pred = adapters["logging"](source, target, pred)
+        if identifier is None and not isinstance(adapters["batch"], BatchAdapter):
+            identifier = read_case_names(source, batch)
+        if mode == "train" and total is not None:
+            self.watch_loss(total, batch, {"input": input, "target": target}, batch_idx)
+        notes = None if mode == "train" else note_cases(mode, batch, identifier, input, pred)
+        pred, target, compared = self._postprocess(mode, batch, source, given, identifier, pred)
+        values = self._update_metrics(mode, input, target, pred, compared, dataloader_idx)
+        self._log(mode, losses, values, count_cases(input), batch_idx, dataloader_idx)
+        try:
+            input, target, pred = adapters["logging"](source, target, pred)
+        except Exception as error:
+            mark(error, f"system::adapters::{mode}::logging", input=source, target=target, pred=pred)
+            raise
         return {
             "identifier": identifier,
             "input": input,
@@ -145,6 +188,7 @@ class System(Recorded, Optimized):
             "metrics": values,
             "step": self.global_step,
             "epoch": self.current_epoch,
+            "notes": notes,
         }
 
     def _own_items(self, batch: Any, batch_idx: int, dataloader_idx: int) -> Any:
@@ -162,39 +206,70 @@ class System(Recorded, Optimized):
         A model whose ``forward`` takes ``epoch`` or ``step`` is given the current ones.
         """
         kwargs = {name: getattr(self, COUNTERS[name]) for name in self._forward_accepts}
-        return infer(self.inferer.get(self.mode), input, self.model, **kwargs)
+        inferer = self.inferer.get(self.mode)
+        try:
+            return infer(inferer, input, self.model, **kwargs)
+        except Exception as error:
+            in_model = inferer is None or passed_through(error, self.model)
+            mark(error, "system::model" if in_model else "system::inferer", input=input)
+            raise
 
-    def _losses(self, mode: str, input: Any, target: Any, pred: Any) -> dict[str, Tensor]:
+    def _adapter(self, mode: str, name: str, compared: Compared) -> Callable:
+        """An adapter of a mode; one that has an argument ``meta`` is given the metadata of the cases."""
+        adapter = self.adapters[mode][name]
+        return partial(adapter, meta=compared.meta) if (mode, name) in self._takes_meta else adapter
+
+    def _losses(self, mode: str, input: Any, target: Any, pred: Any, compared: Compared) -> dict[str, Tensor]:
         if mode not in ("train", "val") or (self.criterion is None and mode == "val"):
             return {}
         if self.criterion is None:
             raise ValueError("system::criterion: must be given to fit, got None.")
-        loss = plain(self.adapters[mode]["criterion"](self.criterion, input, target, pred))
+        adapter = self._adapter(mode, "criterion", compared)
+        try:
+            loss = plain(adapter(self.criterion, input, target, pred))
+        except Exception as error:
+            mark(error, "system::criterion", input=input, target=target, pred=pred)
+            raise
         if isinstance(loss, Tensor):
             return {"total": loss}
         if "total" not in loss:
             raise ValueError(f"system::criterion: a dictionary of losses must have the key 'total', got {list(loss)}.")
         return {name: torch.as_tensor(value) for name, value in loss.items()}
 
-    def _postprocess(self, mode: str, batch: Any, source: Any, target: Any, pred: Any) -> tuple[Any, Any]:
-        """Prediction and target as metrics and callbacks see them: detached, and as lists of items where postprocessed."""
-        pred = detached(pred)
+    def _postprocess(
+        self, mode: str, batch: Any, source: Any, given: Any, identifier: Any, pred: Any
+    ) -> tuple[Any, Any, Compared]:
+        """Prediction and target as metrics and callbacks see them: detached, and as `Cases` where postprocessed."""
+        pred = detach(pred)
         if mode != "train":
-            pred = with_metadata(pred, source)
+            pred = copy_metadata(pred, source, batch)
         if mode not in self.postprocessing:
-            return pred, target
-        items: list[Any] = [
-            apply_transform(self.postprocessing[mode], item) for item in decollated(batch, source, target, pred)
-        ]
-        key = getattr(self.adapters[mode]["batch"], "target_key", CommonKeys.LABEL)
-        targets = [item[key] for item in items] if items and key in items[0] else target
-        return [item.get(CommonKeys.PRED, item) for item in items], targets
+            return pred, plain(given), Compared(source, given, pred)
+        adapter = self.adapters[mode]["batch"]
+        try:
+            items: list[Any] = [
+                apply_transform(self.postprocessing[mode], item)
+                for item in make_items(batch, adapter, source, given, identifier, pred)
+            ]
+        except Exception as error:
+            mark(error, f"system::postprocessing::{mode}", input=source, target=given, pred=pred)
+            raise
+        heads = tuple(pred) if isinstance(pred, Mapping) else ()
+        pred, target = take_results(items, adapter, given)
+        return pred, target, Compared(source, target, pred, heads)
 
-    def _update_metrics(self, mode: str, input: Any, target: Any, pred: Any, dataloader_idx: int) -> dict[str, Any]:
+    def _update_metrics(
+        self, mode: str, input: Any, target: Any, pred: Any, compared: Compared, dataloader_idx: int
+    ) -> dict[str, Any]:
         if mode not in self.records:
             return {}
         metrics, _ = self.records[mode].of_loader(dataloader_idx)
-        return metrics.update(self.adapters[mode]["metrics"], input, target, pred)
+        adapter = self._adapter(mode, "metrics", compared)
+        try:
+            return metrics.update(adapter, input, target, pred, compared)
+        except Exception as error:
+            mark(error, f"system::metrics::{mode}", input=input, target=target, pred=pred)
+            raise
 
     def _log(
         self,
@@ -206,7 +281,8 @@ class System(Recorded, Optimized):
         dataloader_idx: int,
     ) -> None:
         if mode in self.records:
-            self.records[mode].log_step(self, losses, values, count, dataloader_idx)
+            loader = self.loader_names(mode)[dataloader_idx] if mode != "train" else ""
+            self.records[mode].log_step(self, losses, values, count, dataloader_idx, loader)
         if mode == "train" and batch_idx == 0:
             self.records[mode].log_once(self, optimizer_stats(as_list(self.optimizer)))
 
@@ -215,13 +291,14 @@ class System(Recorded, Optimized):
         self.step_schedulers("epoch")
 
     def configure_callbacks(self) -> list[Callback]:
-        """Keeps the best weights (`ModelWeights`) of a fit, unless the Trainer already does or keeps no checkpoints; replaces
-        the items of a ``SmartCacheDataset`` (`SmartCache`)."""
+        """Keeps files apart (`Outputs`); of a fit the best weights (`ModelWeights`), unless the Trainer already does or keeps no
+        checkpoints; replaces the items of a ``SmartCacheDataset`` (`SmartCache`)."""
         trainer = self.trainer
+        callbacks: list[Callback] = [Outputs()]
         if trainer.state.fn != TrainerFn.FITTING:
-            return []
+            return callbacks
         datasets = [getattr(loader, "dataset", None) for loader in as_list(self.dataloaders.get("train"))]
-        callbacks: list[Callback] = [SmartCache(each) for each in datasets if isinstance(each, SmartCacheDataset)]
+        callbacks += [SmartCache(each) for each in datasets if isinstance(each, SmartCacheDataset)]
         kept = any(isinstance(callback, ModelWeights) for callback in trainer.callbacks)  # type: ignore[attr-defined]
         return callbacks if kept or trainer.checkpoint_callback is None else [*callbacks, ModelWeights()]
 

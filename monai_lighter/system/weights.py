@@ -13,8 +13,10 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_only
+from torch import Tensor
+from torch.nn import Module
 
-from monai_lighter.errors import ComponentError, in_short
+from monai_lighter.errors import ComponentError, NonFiniteError, in_short
 from monai_lighter.internals import COMPILED, get_compiled
 from monai_lighter.system.metrics import Metrics, lower_is_better
 from monai_lighter.system.tensors import plain
@@ -31,12 +33,16 @@ class ModelWeights(Callback):
 
     The file is a plain state dict of ``system.model``, of tensors alone: ``torch.load(path, weights_only=True)`` reads it in
     any process. It is written beside its place and moved into it, so that a killed run leaves the file that was there.
+    Weights that are not finite are never written. A fit that ends on a loss that is not finite leaves the last weights that
+    it had, in ``NAME_last.pt``; statistics that the network keeps of its inputs (``BatchNorm``), which the pass before that loss
+    has spoilt, are then those of the beginning of the epoch.
     `System` adds this callback to every fit; name it in ``trainer::callbacks`` to change its arguments.
 
     Args:
         path: file for the best weights. Default: ``models/model.pt`` in the Trainer's ``default_root_dir``.
         monitor: key metric, a logged name, of validation or (``train/…``) of a training epoch. Default: the first of
-            ``system::metrics::val``, else ``val/loss/epoch``. Without validation the weights of the last epoch are written.
+            ``system::metrics::val``, else ``val/loss/epoch``. An epoch in which it has no value (NaN) is not the best; where it
+            has none in any, and without validation, the weights of the last epoch are written.
         mode: ``min`` or ``max``. Default: ``min`` for losses, distances and errors and where torchmetrics says so, else
             ``max``.
         save_last: also write the weights of the last epoch, to ``NAME_last.pt`` beside the best.
@@ -45,6 +51,7 @@ class ModelWeights(Callback):
         ValueError: another mode.
         ComponentError: when a fit begins, a folder that cannot be made; at the end of a validation, a ``monitor`` that was
             not logged.
+        NonFiniteError: when a fit ends, weights that are not finite.
     """
 
     def __init__(
@@ -63,6 +70,8 @@ class ModelWeights(Callback):
         self.best: float | None = None
         self.best_epoch: int | None = None
         self._epoch = 0
+        self._never_finite: set[str] = set()
+        self._buffers: dict[str, Tensor] = {}
 
     def state_dict(self) -> dict[str, Any]:
         return {"best": self.best, "best_epoch": self.best_epoch, "monitor": self.monitor, "mode": self.mode}
@@ -78,6 +87,7 @@ class ModelWeights(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert self.path is not None
+        self._never_finite = _find_non_finite(dict(_find_network(pl_module)[0].named_buffers()))
         if self.best is not None and not self.path.is_file():
             logger.info(f"{self.path} is not there: the best weights are looked for again")
             self.best = self.best_epoch = None
@@ -99,6 +109,8 @@ class ModelWeights(Callback):
         self._epoch = trainer.current_epoch
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        buffers = _find_network(pl_module)[0].named_buffers()
+        self._buffers = {name: buffer.clone() for name, buffer in buffers if buffer.is_floating_point()}
         if self.monitor in trainer.callback_metrics and self.monitor.startswith("train/"):
             self._judge(trainer, pl_module, self._epoch)  # a value of training is logged after the hooks of its epoch
 
@@ -110,11 +122,17 @@ class ModelWeights(Callback):
         """Writes the weights where the value of their epoch is the best so far."""
         value = self._monitored(trainer)
         self.mode = self.mode or ("min" if _is_cost(str(self.monitor), pl_module) else "max")
-        if math.isnan(value) or trainer.fast_dev_run:  # type: ignore[attr-defined]
+        if not math.isfinite(value) or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         if self.best is None or (value < self.best if self.mode == "min" else value > self.best):
+            state, bad = self._take_weights(trainer, pl_module)
+            if bad:
+                logger.warning(
+                    f"{self.monitor} = {value:.4f} at epoch {epoch}, but {bad} not finite: not saved to {self.path}"
+                )
+                return
             self.best, self.best_epoch = value, epoch
-            self._write(trainer, pl_module, self.path)
+            self._write(state, self.path)
             better = "lower" if self.mode == "min" else "higher"
             logger.info(
                 f"{self.monitor} = {value:.4f} ({better} is better) at epoch {epoch}: best weights to {self.path}"
@@ -123,10 +141,54 @@ class ModelWeights(Callback):
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.fast_dev_run or not trainer.global_step:  # type: ignore[attr-defined]
             return
+        state, bad = self._take_weights(trainer, pl_module)
+        if bad:
+            raise NonFiniteError(
+                f"system::model: when the fit ended, {bad} not finite: not saved. A gradient can be infinite where the loss is "
+                "not: lower the learning rate, or clip (trainer::gradient_clip_val)."
+            )
         if self.best is None:
-            self._write(trainer, pl_module, self.path)
-        if self.save_last and self.path is not None:
-            self._write(trainer, pl_module, self.path.with_name(f"{self.path.stem}_last{self.path.suffix}"))
+            if self.monitor is not None:
+                logger.warning(
+                    f"{self.monitor} had no value in any epoch: none has the best weights, {self.path} are those of the last"
+                )
+            self._write(state, self.path)
+        if self.save_last:
+            self._write(state, self._last)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Keeps the last weights of a fit that ends on a loss that is not finite."""
+        fitting = trainer.state.fn == TrainerFn.FITTING and trainer.global_step and not trainer.fast_dev_run  # type: ignore[attr-defined]
+        if not isinstance(exception, NonFiniteError) or not fitting or not self.save_last:
+            return
+        state, _ = self._take_weights(trainer, pl_module)
+        spoilt = _find_non_finite({name: value for name, value in state.items() if name in self._buffers})
+        state.update({name: self._buffers[name] for name in spoilt})
+        bad = _find_non_finite(state) - self._never_finite
+        if bad:
+            logger.warning(f"weights not finite, not saved: {', '.join(sorted(bad)[:3])}")
+            return
+        self._write(state, self._last)
+        logger.info(f"the last finite weights, of step {trainer.global_step}, to {self._last}")
+        if spoilt:
+            logger.info(f"as at the beginning of epoch {trainer.current_epoch}: {', '.join(sorted(spoilt))}")
+
+    @property
+    def _last(self) -> Path:
+        assert self.path is not None
+        return self.path.with_name(f"{self.path.stem}_last{self.path.suffix}")
+
+    def _take_weights(self, trainer: Trainer, pl_module: LightningModule) -> tuple[dict[str, Tensor], str]:
+        """State dict of the network, and the names of what in it is not finite, as a subject; empty where all is.
+
+        A buffer that was never finite, such as an attention mask of minus infinity, counts as meant so.
+        """
+        tensors = {name: value for name, value in _state(trainer, pl_module).items() if isinstance(value, Tensor)}
+        bad = sorted(_find_non_finite(tensors) - self._never_finite)
+        return (
+            tensors,
+            f"{', '.join(bad[:3])}{', …' if len(bad) > 3 else ''} {'are' if len(bad) > 1 else 'is'}" if bad else "",
+        )
 
     def _monitored(self, trainer: Trainer) -> float:
         assert self.monitor is not None
@@ -139,22 +201,34 @@ class ModelWeights(Callback):
         return float(trainer.callback_metrics[self.monitor])
 
     @rank_zero_only
-    def _write(self, trainer: Trainer, pl_module: LightningModule, path: Path | None) -> None:
+    def _write(self, tensors: dict[str, Tensor], path: Path | None) -> None:
         assert path is not None
-        tensors = {name: value for name, value in _state(trainer, pl_module).items() if isinstance(value, torch.Tensor)}
         state = {name: plain(value).detach().cpu() for name, value in tensors.items()}
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
         torch.save(state, temporary)
         temporary.replace(path)
 
 
-def _state(trainer: Trainer, module: LightningModule) -> dict[str, Any]:
-    """State dict of the network: of its average where Lightning's ``WeightAveraging`` validates and saves that."""
+def _find_non_finite(tensors: dict[str, Tensor]) -> set[str]:
+    """Names of the tensors of floating-point numbers that hold NaN or infinity."""
+    return {
+        name for name, value in tensors.items() if value.is_floating_point() and not bool(plain(value).isfinite().all())
+    }
+
+
+def _find_network(module: LightningModule) -> tuple[Module, str]:
+    """The network that is saved, and what its names begin with in the state dict of the LightningModule."""
     network = getattr(module, "model", module)
     prefix = "" if network is module else "model."
     compiled = get_compiled(network)
     if compiled is not None:
         network, prefix = compiled, f"{prefix}{COMPILED}."
+    return network, prefix
+
+
+def _state(trainer: Trainer, module: LightningModule) -> dict[str, Any]:
+    """State dict of the network: of its average where Lightning's ``WeightAveraging`` validates and saves that."""
+    network, prefix = _find_network(module)
     state = network.state_dict()
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, WeightAveraging):

@@ -10,39 +10,39 @@ from typing import Any
 
 import torch
 
-from monai_lighter.trace.rows import wait
+from monai_lighter.trace.rows import wait_for_gpu
 
 try:
     import resource
 except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
-__all__ = ["measured"]
+__all__ = ["measure_step"]
 
 STATUS = Path("/proc/self/status")
 MIB = 1 << 20
 
 
-def measured(step: Callable[[], object], device: torch.device) -> dict[str, Any]:
-    """Runs a step and gives its seconds and the largest memory meanwhile, in MiB.
+def measure_step(step: Callable[[], object], device: torch.device) -> dict[str, Any]:
+    """Run a step, and give its ``seconds`` and the largest ``memory`` meanwhile, in MiB, as text.
 
     On a GPU that is what torch had allocated there, elsewhere the memory of the process; where the system does not let the
     peak be reset, the largest since the process began.
     """
     cuda = device.type == "cuda"
-    reset = cuda or _reset()
+    reset = cuda or _reset_peak()
     if cuda:
         torch.cuda.reset_peak_memory_stats(device)
     start = time.perf_counter()
     step()
-    wait()
+    wait_for_gpu()
     seconds = round(time.perf_counter() - start, 4)
-    peak = torch.cuda.max_memory_allocated(device) if cuda else _peak()
+    peak = torch.cuda.max_memory_allocated(device) if cuda else _read_peak()
     where = f"on {device}" if cuda else "the process" if reset else "the process since it began"
     return {"seconds": seconds, "memory": "unknown" if peak is None else f"{peak / MIB:.0f} MiB ({where})"}
 
 
-def _reset() -> bool:
+def _reset_peak() -> bool:
     """Whether Linux forgot the peak of this process (``man 5 proc``, ``clear_refs``)."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
@@ -51,7 +51,7 @@ def _reset() -> bool:
     return True
 
 
-def _peak() -> int | None:
+def _read_peak() -> int | None:
     if STATUS.is_file():
         found = [line.split()[1] for line in STATUS.read_text().splitlines() if line.startswith("VmHWM")]
         if found:

@@ -13,24 +13,24 @@ from monai.transforms.transform import apply_transform
 from torch.utils.data import DataLoader
 
 from monai_lighter.config.items import locate
-from monai_lighter.trace.config import Skipped
-from monai_lighter.trace.rows import Rows, named
+from monai_lighter.trace.dry_config import Skipped
+from monai_lighter.trace.rows import Rows, run_step
 
-__all__ = ["first_loader", "one_batch", "watch"]
+__all__ = ["make_batch", "take_loader", "watch"]
 
 
-def first_loader(loaders: Any) -> Any:
-    """The loader, or the first of a list or dict of them."""
+def take_loader(loaders: Any) -> Any:
+    """Take the first loader of a list or dict of them, at any depth; a single one is given back."""
     while isinstance(loaders, (list, tuple, Mapping)) and loaders:
         loaders = next(iter(loaders.values())) if isinstance(loaders, Mapping) else loaders[0]
     return loaders
 
 
-def one_batch(rows: Rows, parser: ConfigParser, id: str, loader: Any) -> tuple[Any, Any]:
-    """A batch of as many copies of one case as the loader makes batches of, transform by transform, and the case.
+def make_batch(rows: Rows, parser: ConfigParser, id: str, loader: Any) -> tuple[Any, Any]:
+    """Make a batch of as many copies of one case as the loader makes batches of, transform by transform, and the case.
 
     Args:
-        rows: of the trace.
+        rows: to which the way is added.
         parser: of the config, for errors.
         id: config id of the loader.
         loader: a torch DataLoader on one case; of any other the first batch is taken as it comes.
@@ -39,45 +39,45 @@ def one_batch(rows: Rows, parser: ConfigParser, id: str, loader: Any) -> tuple[A
         TraceError: what a transform, the reader or the collation raised, with the transform and the case.
     """
     if not isinstance(loader, DataLoader):
-        return rows.take(id, lambda: next(iter(loader))), None
+        return rows.run(id, lambda: next(iter(loader))), None
     dataset: Any = loader.dataset
     data, transform = getattr(dataset, "data", None), getattr(dataset, "transform", None)
     case = data[0] if isinstance(data, (list, tuple)) and data and callable(transform) else None
     if case is not None:
         where = f"{id}::dataset::transform"
-        item = _transformed(rows, locate(parser.get(), where) or where, transform, case)
+        item = _transform(rows, locate(parser.get(), where) or where, transform, case)
     else:
-        item = rows.take(f"{id}::dataset, {type(dataset).__name__}", lambda: next(iter(dataset)))
+        item = rows.run(f"{id}::dataset, {type(dataset).__name__}", lambda: next(iter(dataset)))
     if loader.batch_size is None:
         return item, case
     collate: Any = loader.collate_fn
-    return rows.take(f"batch of {loader.batch_size}", collate, [item] * loader.batch_size, about=case), case
+    return rows.run(f"batch of {loader.batch_size}", collate, [item] * loader.batch_size, about=case), case
 
 
-def _transformed(rows: Rows, id: str, transform: Any, case: Any) -> Any:
+def _transform(rows: Rows, id: str, transform: Any, case: Any) -> Any:
     item = deepcopy(case)
-    for number, (single, compose) in enumerate(_flat(transform)):
+    for number, (single, compose) in enumerate(_flatten(transform)):
         keywords: dict[str, Any] = (
             {} if compose is None else {"map_items": compose.map_items, "unpack_items": compose.unpack_items}
         )
         call = partial(apply_transform, single, lazy=False, **keywords)
         where = f"{id}: transform {number}, {type(single).__name__},"
-        item = rows.take(type(single).__name__, partial(named, where, case, call), item, before=_copied(item))
+        item = rows.run(type(single).__name__, partial(run_step, where, case, call), item, before=_copy(item))
     return item
 
 
-def _copied(item: Any) -> Any:
+def _copy(item: Any) -> Any:
     """Containers are copied, images are not: transforms may change an item in place."""
     if isinstance(item, Mapping):
-        return {key: _copied(value) for key, value in item.items()}
-    return [_copied(value) for value in item] if isinstance(item, (list, tuple)) else item
+        return {key: _copy(value) for key, value in item.items()}
+    return [_copy(value) for value in item] if isinstance(item, (list, tuple)) else item
 
 
-def _flat(transform: Any, outer: Compose | None = None) -> Iterator[tuple[Any, Compose | None]]:
+def _flatten(transform: Any, outer: Compose | None = None) -> Iterator[tuple[Any, Compose | None]]:
     """Transforms in order, with the ``Compose`` that each is in; those that choose among theirs are one."""
     if type(transform) is Compose:
         for inner in transform.transforms:
-            yield from _flat(inner, transform)
+            yield from _flatten(inner, transform)
     else:
         yield transform, outer
 
@@ -92,13 +92,19 @@ class _Watched:
         if self.called:
             return self.transform(data, *arguments, **keywords)
         self.called = True
-        name, before = type(self.transform).__name__, _copied(data)
-        call = partial(named, f"{self.where}, {name},", data, partial(self.transform, **keywords))
-        return self.rows.take(name, call, data, *arguments, before=before)
+        name, before = type(self.transform).__name__, _copy(data)
+        call = partial(run_step, f"{self.where}, {name},", data, partial(self.transform, **keywords))
+        return self.rows.run(name, call, data, *arguments, before=before)
 
 
 def watch(rows: Rows, id: str, transform: Any) -> Any:
-    """A postprocessing that adds rows for the first item that it is called with; a ``Compose`` is changed in place."""
+    """Give a postprocessing that adds rows for the first item that it is called with; a ``Compose`` is changed in place.
+
+    Args:
+        rows: to which they are added.
+        id: config id of the postprocessing, for errors.
+        transform: the postprocessing.
+    """
     if type(transform) is not Compose:
         return _Watched(rows, id, transform)
     transform.transforms = tuple(

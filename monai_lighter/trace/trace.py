@@ -10,9 +10,9 @@ from monai.utils import ensure_tuple, optional_import, set_determinism
 
 from monai_lighter.config.stages import STAGES
 from monai_lighter.errors import BundleError
-from monai_lighter.trace.config import quiet_trainer, traced_config
-from monai_lighter.trace.of_system import trace_stage
-from monai_lighter.trace.rows import Rows, TraceError, failure
+from monai_lighter.trace.dry_config import make_dry_config, silence_trainer
+from monai_lighter.trace.rows import Rows, TraceError, explain_failure
+from monai_lighter.trace.step import trace_stage
 from monai_lighter.workflow.prepare import LOCATOR, Prepared
 from monai_lighter.workflow.resolver import Resolver
 
@@ -20,7 +20,7 @@ __all__ = ["Trace"]
 
 _, has_engines = optional_import("ignite.engine")
 if has_engines:
-    from monai_lighter.trace.of_engine import trace_engine
+    from monai_lighter.trace.iteration import trace_engine
 
 
 class Trace:
@@ -51,17 +51,17 @@ class Trace:
         except BundleError as error:
             self.error = str(error)
         except Exception as error:
-            self.error = str(failure(self.stage, error))
+            self.error = str(explain_failure(self.stage, error))
 
     def _run(self, prepared: Prepared, case: int) -> dict[str, Any]:
-        parser = ConfigParser(traced_config(prepared.needed[self.stage], LOCATOR, case))
+        parser = ConfigParser(make_dry_config(prepared.needed[self.stage], LOCATOR, case))
         parser.locator, parser.ref_resolver = LOCATOR, Resolver()
         if not prepared.native:
             texts = " ".join(map(str, ensure_tuple(parser.get(self.stage))))
             if not has_engines:
                 raise TraceError("a config of engines needs pytorch-ignite: pip install 'monai_lighter[zoo]'.")
             return trace_engine(self.rows, parser, list(ReferenceResolver.match_refs_pattern(f"${texts}")))
-        quiet_trainer(parser.get())
+        silence_trainer(parser.get())
         if parser.get("seed") is not None:
             set_determinism(int(parser.get_parsed_content("seed")))
         return trace_stage(self.rows, parser, self.stage)

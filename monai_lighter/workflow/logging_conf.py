@@ -1,147 +1,169 @@
-"""Values in a ``logging.conf`` that are taken as they are written: literals, levels, names of handlers and files."""
+"""A bundle's ``logging.conf``, applied by `logging.config.fileConfig` without what a bundle has no business with.
+
+MONAI 1.6.1 screens the file too (``monai.bundle.workflows._apply_logging_file``). That is not enough here: it looks at values
+before ``%(name)s`` is filled in, and ``fileConfig`` evaluates what they are afterwards; it passes ``defaults`` of a formatter,
+which ``fileConfig`` evaluates from Python 3.12 on, and handlers that write anywhere or connect to somewhere; and it refuses the
+whole file for one handler, or for ``handlers.RotatingFileHandler`` as Python's documentation writes it.
+"""
 
 from __future__ import annotations
 
 import ast
 import configparser
-import io
+import inspect
 import logging
 import logging.config
+import logging.handlers
+import operator
 import re
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any
 
-__all__ = [
-    "CONVERTED",
-    "HANDLERS",
-    "LEVELS",
-    "MODES",
-    "NO_LOG_FILE",
-    "STREAMS",
-    "LeftOut",
-    "LoggingConfig",
-    "applied_for_monai",
-    "apply_logging_conf",
-    "file_value",
-    "handler_kind",
-    "level_value",
-    "literal_value",
-    "parse_logging_conf",
-    "read_sections",
-    "text_value",
-]
-
-HANDLERS: dict[str, tuple[str, ...]] = {
-    "StreamHandler": ("stream",),
-    "NullHandler": (),
-    "FileHandler": ("filename", "mode", "encoding", "delay"),
-    "handlers.WatchedFileHandler": ("filename", "mode", "encoding", "delay"),
-    "handlers.RotatingFileHandler": ("filename", "mode", "maxBytes", "backupCount", "encoding", "delay"),
-    "handlers.TimedRotatingFileHandler": ("filename", "when", "interval", "backupCount", "encoding", "delay", "utc"),
-}
-"""Handlers that are applied, as named after ``logging.``, and their parameters in order."""
-
-STREAMS = {"sys.stdout": "ext://sys.stdout", "sys.stderr": "ext://sys.stderr"}
-LEVELS = ("NOTSET", "DEBUG", "INFO", "WARN", "WARNING", "ERROR", "FATAL", "CRITICAL")
-CONVERTED = re.compile(r"[a-z]+://")
-"""``dictConfig`` takes a text that begins so for something to import (``ext``) or to look up (``cfg``)."""
-
-
-LOG_NAME = re.compile(r"[^.].*\.log(\.[\d._-]+)?|(?=.*log)[^.].*\.txt(\.[\d._-]+)?", re.IGNORECASE)
-"""Names of log files, rotated ones too: what is logged is made of the bundle's words, and must not be a program or settings."""
-NO_LOG_FILE = "is not named as a log file is"
-MODES = ("a", "w")
-
-
-class LeftOut(Exception):
-    """Why a section is left out."""
-
-
-def handler_kind(text: str) -> str:
-    """The class of a handler as in `HANDLERS`, or what stands in its place."""
-    return re.sub(r"^logging\.", "", text.strip())
-
-
-def level_value(level: str) -> str:
-    """The name of a level."""
-    if level.strip() not in LEVELS:
-        raise LeftOut(f"level = {level}: must be one of {', '.join(LEVELS)}")
-    return level.strip()
-
-
-def text_value(option: str, text: str) -> str:
-    """A text that ``dictConfig`` takes as it is."""
-    if CONVERTED.match(text):
-        raise LeftOut(f"{option} = {text}: it would be imported")
-    return text
-
-
-def file_value(name: Any) -> str:
-    """The name of a log file below the working directory."""
-    if not isinstance(name, str) or not name:
-        raise LeftOut(f"args: the file name must be a text, got {name!r}")
-    for path in (PurePosixPath(name), PureWindowsPath(name)):
-        if path.is_absolute() or path.drive or ".." in path.parts or name.startswith("~"):
-            raise LeftOut(f"args: {name!r} is not below the working directory")
-    *folders, file = PureWindowsPath(name).parts
-    if not LOG_NAME.fullmatch(file) or not name.isprintable() or any(folder.startswith(".") for folder in folders):
-        raise LeftOut(f"args: {name!r} {NO_LOG_FILE}")
-    return text_value("args", name)
-
-
-def literal_value(option: str, text: str) -> Any:
-    """The value of a literal in which ``sys.stdout`` and ``sys.stderr`` may stand."""
-    try:
-        return _value(ast.parse(text, mode="eval").body)
-    except (SyntaxError, ValueError, RecursionError, MemoryError, TypeError):
-        raise LeftOut(f"{option} = {text}: it is no literal") from None
-
-
-def _value(node: ast.AST) -> Any:
-    if isinstance(node, ast.Attribute):
-        return STREAMS[ast.unparse(node)] if ast.unparse(node) in STREAMS else ast.literal_eval(node)
-    if isinstance(node, ast.Tuple):
-        return tuple(_value(item) for item in node.elts)
-    if isinstance(node, ast.Dict):
-        return {ast.literal_eval(key): _value(value) for key, value in zip(node.keys, node.values, strict=True) if key}
-    return ast.literal_eval(node)
-
+__all__ = ["applied_for_monai", "apply_logging_conf"]
 
 logger = logging.getLogger(__name__)
 
-NAME = re.compile(r"[\w.-]+")
+HANDLERS = (
+    "StreamHandler",
+    "NullHandler",
+    "FileHandler",
+    "handlers.WatchedFileHandler",
+    "handlers.RotatingFileHandler",
+    "handlers.TimedRotatingFileHandler",
+)
+"""Handlers that are applied, as named after ``logging.``"""
+OPTIONS = {
+    *("keys", "class", "level"),
+    *("args", "kwargs", "formatter"),
+    *("format", "datefmt", "style"),
+    *("handlers", "qualname", "propagate"),
+}
+"""What is read of sections. Not ``defaults`` of formatters, which `fileConfig` of Python 3.12 evaluates and MONAI passes."""
+LOG_NAME = re.compile(r"[^.].*\.log(\.[\d._-]+)?|(?=.*log)[^.].*\.txt(\.[\d._-]+)?", re.IGNORECASE)
+"""Names of log files, rotated ones too: what is logged is made of the bundle's words, and must not be a program or settings."""
+ATTRIBUTE = re.compile(r"\{\w*[.\[]")
+"""What looks into attributes in a format of style ``{``."""
 MAX_SIZE = 1 << 20
 
 
-class LoggingConfig(NamedTuple):
-    """What of a ``logging.conf`` is applied, and what is not.
+def apply_logging_conf(path: str | Path) -> list[str]:
+    """Apply the harmless part of a ``logging.conf``, and warn of the rest. Existing loggers stay enabled.
 
-    Attributes:
-        settings: for `logging.config.dictConfig`; empty where nothing can be applied.
-        left_out: ``[section] option = value: why``, one for each thing that is left out.
-    """
+    Args:
+        path: the file, UTF-8, of at most 1 MiB.
 
-    settings: dict[str, Any]
-    left_out: list[str]
-
-
-def apply_logging_conf(path: str | Path) -> LoggingConfig:
-    """Applies the harmless part of a ``logging.conf``, and warns of the rest.
-
-    Existing loggers stay enabled, as MONAI's ``ConfigWorkflow`` has it.
+    Returns:
+        ``[section] why``, one for each thing that is left out; ``the whole file: why`` where nothing is applied.
 
     Raises:
         FileNotFoundError: there is no such file.
     """
-    config = parse_logging_conf(Path(path).read_bytes()[: MAX_SIZE + 1])
-    _leave_out(config.settings, dict(_unusable(config.settings.get("handlers", {}))), config.left_out)
-    for what in config.left_out:  # first, as the file may turn warnings off
-        logger.warning(f"{path}: left out {what}")
-    if config.settings:
-        logging.config.dictConfig(config.settings)
-    return config
+    screened = configparser.RawConfigParser()  # fileConfig fills no ``%(name)s`` into one that is raw
+    left_out: list[str] = []
+    try:
+        screened.read_dict(_read_sections(Path(path)))
+        left_out += _screen(screened)
+        for what in left_out:  # first, as the file may turn warnings off
+            logger.warning(f"{path}: left out {what}")
+        logging.config.fileConfig(screened, disable_existing_loggers=False)
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # of a file that cannot be read, or lacks what fileConfig asks of every one
+        left_out.append(f"the whole file: {type(error).__name__}: {error}")
+        logger.warning(f"{path}: left out {left_out[-1]}")
+    return left_out
+
+
+def _read_sections(file: Path) -> dict[str, dict[str, str]]:
+    """The sections of a file, each with the options that are used, its own or those of ``[DEFAULT]``."""
+    if file.stat().st_size > MAX_SIZE:
+        raise ValueError(f"more than {MAX_SIZE} bytes")
+    parser = configparser.RawConfigParser()
+    parser.read_string(file.read_text("utf-8"))
+    return {name: {key: parser[name][key] for key in OPTIONS if key in parser[name]} for name in parser.sections()}
+
+
+def _screen(parser: configparser.RawConfigParser) -> Iterator[str]:
+    """Takes out what is not applied, and says what and why."""
+    kept: dict[str, list[str]] = {"formatter": [], "handler": [], "logger": []}
+    for kind, names in kept.items():
+        for name in _split(parser[f"{kind}s"]["keys"]):
+            try:
+                if not parser.has_section(f"{kind}_{name}"):
+                    raise ValueError("there is no such section")
+                _check_section(kind, parser[f"{kind}_{name}"])
+                names.append(name)
+            except Exception as error:  # handlers raise anything for arguments that are wrong
+                yield f"[{kind}_{name}] {error}"
+        parser[f"{kind}s"]["keys"] = ",".join(names)
+    for name in kept["handler"]:
+        if parser.get(f"handler_{name}", "formatter", fallback="") not in kept["formatter"]:
+            parser[f"handler_{name}"]["formatter"] = ""
+    for name in kept["logger"]:
+        section = parser[f"logger_{name}"]
+        section["handlers"] = ",".join(one for one in _split(section.get("handlers", "")) if one in kept["handler"])
+
+
+def _split(names: str) -> list[str]:
+    return [name.strip() for name in names.split(",") if name.strip()]
+
+
+def _check_section(kind: str, section: configparser.SectionProxy) -> None:
+    """Raises ValueError, and whatever a handler raises that cannot be made, for a section that is not applied."""
+    if not isinstance(logging.getLevelName(section.get("level", "INFO")), int):
+        raise ValueError(f"level = {section['level']}: there is no such level")
+    if kind == "handler":
+        _check_handler(section)
+    elif kind == "formatter":
+        if section.get("class", "logging.Formatter") not in ("logging.Formatter", ""):
+            raise ValueError(f"class = {section['class']}: only logging.Formatter is used")
+        if section.get("style") == "{" and ATTRIBUTE.search(section.get("format", "")):
+            raise ValueError("format: it looks into attributes")
+
+
+def _check_handler(section: configparser.SectionProxy) -> None:
+    name = section.get("class", "").removeprefix("logging.")
+    if name not in HANDLERS:
+        raise ValueError(f"class = {name}: only {', '.join(HANDLERS)} are used")
+    handler = operator.attrgetter(name)(logging)
+    args, kwargs = (_literal(section.get(option) or default) for option, default in (("args", "()"), ("kwargs", "{}")))
+    given = inspect.signature(handler).bind(*args, **kwargs).arguments
+    if "filename" in given:
+        _check_file(given["filename"], given.get("mode", "a"))
+    elif given.get("stream") not in (None, sys.stdout, sys.stderr):
+        raise ValueError(f"args: the stream must be sys.stdout or sys.stderr, got {given['stream']!r}")
+    handler(*args, **kwargs).close()
+
+
+def _check_file(name: Any, mode: str) -> None:
+    """A log file below the working directory, in a directory that is there."""
+    if not isinstance(name, str) or not name.isprintable():
+        raise ValueError(f"args: the file name must be a printable text, got {name!r}")
+    path, here = Path(name).resolve(), Path.cwd()
+    if not path.is_relative_to(here) or not path.parent.is_dir():
+        raise ValueError(f"args: {name!r} is in no directory below the working directory")
+    if not LOG_NAME.fullmatch(path.name) or any(part.startswith(".") for part in path.relative_to(here).parts):
+        raise ValueError(f"args: {name!r} is not named as a log file is")
+    if mode not in ("a", "w"):
+        raise ValueError(f"args: the mode must be a or w, got {mode!r}")
+
+
+def _literal(text: str) -> Any:
+    """The value of a literal in which ``sys.stdout`` and ``sys.stderr`` may stand."""
+    try:
+        return ast.literal_eval(_WithStreams().visit(ast.parse(text, mode="eval")))
+    except (SyntaxError, ValueError):
+        raise ValueError(f"{text}: it is no literal") from None
+
+
+class _WithStreams(ast.NodeTransformer):
+    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
+        streams: dict[str, Any] = {"sys.stdout": sys.stdout, "sys.stderr": sys.stderr}
+        name = ast.unparse(node)
+        return ast.Constant(streams[name]) if name in streams else node
 
 
 @contextmanager
@@ -159,160 +181,12 @@ def applied_for_monai(root: Path, logging_file: str | Path | bool | None) -> Ite
     if logging_file is not False and (logging_file is not None or path.is_file()):
         apply_logging_conf(path)
     monai = logging.getLogger("monai.bundle.workflows")
-    monai.addFilter(_not_about_skipping)
+    monai.addFilter(_is_not_about_skipping)
     try:
         yield False
     finally:
-        monai.removeFilter(_not_about_skipping)
+        monai.removeFilter(_is_not_about_skipping)
 
 
-def _not_about_skipping(record: logging.LogRecord) -> bool:
+def _is_not_about_skipping(record: logging.LogRecord) -> bool:
     return "skipping logging" not in record.getMessage()
-
-
-def parse_logging_conf(content: bytes | str) -> LoggingConfig:
-    """The literal-only subset of a ``logging.conf``. Evaluates and imports nothing."""
-    try:
-        parser = read_sections(content, MAX_SIZE)
-    except (configparser.Error, ValueError) as error:
-        return LoggingConfig({}, [f"the whole file: it cannot be read ({error})"])
-    left_out = [f"[{name}]: it cannot be read" for name in parser.sections() if name not in _known(parser)]
-    formatters = dict(_sections(parser, "formatter", _formatter, left_out))
-    handlers = dict(_sections(parser, "handler", _handler, left_out))
-    for name, handler in handlers.items():
-        if handler.get("formatter", "") not in formatters and handler.pop("formatter", None):
-            left_out.append(f"[handler_{name}] formatter: there is none of that name")
-    loggers = dict(_sections(parser, "logger", _logger, left_out))
-    for name, section in loggers.items():
-        missing = [handler for handler in section["handlers"] if handler not in handlers]
-        section["handlers"] = [handler for handler in section["handlers"] if handler in handlers]
-        left_out += [f"[logger_{name}] handler {handler!r}: it is left out or not there" for handler in missing]
-    settings: dict[str, Any] = {"version": 1, "disable_existing_loggers": False}
-    settings |= {"formatters": formatters, "handlers": handlers}
-    if "root" in loggers:
-        settings["root"] = {key: value for key, value in loggers.pop("root").items() if key in ("level", "handlers")}
-    settings["loggers"] = {section.pop("qualname"): section for section in loggers.values()}
-    return LoggingConfig(settings, left_out)
-
-
-def _unusable(handlers: Mapping[str, dict[str, Any]]) -> Iterator[tuple[str, str]]:
-    """Names of the handlers that cannot be made here, and why: one with no directory for its file must not end the run."""
-    for name, handler in handlers.items():
-        file = Path(handler.get("filename", "x.log"))
-        settings = {key: value for key, value in handler.items() if key != "formatter"}
-        try:
-            if not file.resolve().is_relative_to(Path.cwd().resolve()) or not file.parent.is_dir():
-                raise LeftOut(f"{str(file.parent)!r} is no directory below the working directory")
-            logging.config.DictConfigurator({}).configure_handler(settings).close()
-        except (
-            Exception
-        ) as error:  # what handlers raise for arguments of wrong types, and for files that cannot be opened
-            yield name, str(error)
-
-
-def _leave_out(settings: dict[str, Any], unusable: Mapping[str, str], left_out: list[str]) -> None:
-    for name, why in unusable.items():
-        del settings["handlers"][name]
-        left_out.append(f"[handler_{name}] {why}")
-    for section in [settings.get("root", {}), *settings.get("loggers", {}).values()]:
-        section["handlers"] = [name for name in section.get("handlers", ()) if name not in unusable]
-
-
-def read_sections(content: bytes | str, limit: int) -> configparser.RawConfigParser:
-    """The sections of a file, lines ended as in a text file: also by a lone carriage return.
-
-    Raises:
-        configparser.Error, ValueError: it cannot be read, or has more bytes than the limit.
-    """
-    if len(content) > limit:
-        raise ValueError(f"more than {limit} bytes")
-    parser = configparser.RawConfigParser()
-    data = content if isinstance(content, bytes) else content.encode()
-    parser.read_file(io.TextIOWrapper(io.BytesIO(data), encoding="utf-8"))
-    return parser
-
-
-def _names(parser: configparser.RawConfigParser, kind: str) -> list[str]:
-    names = parser.get(f"{kind}s", "keys", fallback="")
-    return [name.strip() for name in names.split(",") if name.strip()]
-
-
-def _known(parser: configparser.RawConfigParser) -> set[str]:
-    kinds = ("formatter", "handler", "logger")
-    return {f"{kind}s" for kind in kinds} | {f"{kind}_{name}" for kind in kinds for name in _names(parser, kind)}
-
-
-def _sections(
-    parser: configparser.RawConfigParser, kind: str, read: Any, left_out: list[str]
-) -> Iterator[tuple[str, dict]]:
-    for name in _names(parser, kind):
-        section = f"{kind}_{name}"
-        try:
-            if not NAME.fullmatch(name):
-                raise LeftOut(f"{name!r} is no plain name")
-            if not parser.has_section(section):
-                raise LeftOut("there is no such section")
-            yield name, read(name, parser[section])
-        except LeftOut as error:
-            left_out.append(f"[{section}] {error}")
-
-
-def _formatter(name: str, section: Mapping[str, str]) -> dict[str, Any]:
-    if section.get("class", "logging.Formatter") not in ("logging.Formatter", "Formatter", ""):
-        raise LeftOut(f"class = {section['class']}: only logging.Formatter is used")
-    style = section.get("style", "%")
-    if style not in ("%", "{", "$"):
-        raise LeftOut(f"style = {style}: must be one of % {{ $")
-    settings: dict[str, Any] = {"style": style, "validate": False}
-    for option in ("format", "datefmt"):
-        if option in section:
-            settings[option] = text_value(option, section[option])
-    if style == "{" and re.search(r"\{\w*[.\[]", settings.get("format", "")):
-        raise LeftOut("format: it looks into attributes")
-    return settings
-
-
-def _handler(name: str, section: Mapping[str, str]) -> dict[str, Any]:
-    kind = handler_kind(section.get("class", ""))
-    if kind not in HANDLERS:
-        raise LeftOut(f"class = {section.get('class', '')}: only {', '.join(HANDLERS)} are used")
-    settings: dict[str, Any] = {"class": f"logging.{kind}", **_arguments(kind, section)}
-    if "filename" in settings:
-        settings["filename"] = file_value(settings["filename"])
-        if settings.get("mode", "a") not in MODES:
-            raise LeftOut(f"args: the mode must be one of {', '.join(MODES)}, got {settings['mode']!r}")
-    elif "FileHandler" in kind:
-        raise LeftOut("args: there is no file name")
-    if "level" in section:
-        settings["level"] = level_value(section["level"])
-    if section.get("formatter"):
-        settings["formatter"] = section["formatter"].strip()
-    return settings
-
-
-def _logger(name: str, section: Mapping[str, str]) -> dict[str, Any]:
-    qualname = name if name == "root" else section.get("qualname", "").strip()
-    if not NAME.fullmatch(qualname):
-        raise LeftOut(f"qualname = {qualname}: it is no plain name")
-    handlers = [handler.strip() for handler in section.get("handlers", "").split(",") if handler.strip()]
-    settings: dict[str, Any] = {"qualname": qualname, "handlers": handlers}
-    if "level" in section:
-        settings["level"] = level_value(section["level"])
-    settings["propagate"] = section.get("propagate", "1").strip() != "0"
-    return settings
-
-
-def _arguments(kind: str, section: Mapping[str, str]) -> dict[str, Any]:
-    parameters = HANDLERS[kind]
-    positional = literal_value("args", section.get("args", "").strip() or "()")
-    keywords = literal_value("kwargs", section.get("kwargs", "").strip() or "{}")
-    values = list(positional) if isinstance(positional, (tuple, list)) else [positional]
-    if not isinstance(keywords, dict) or len(values) > len(parameters) or not set(keywords) <= set(parameters):
-        raise LeftOut(f"args = {section.get('args', '')}: {kind} takes ({', '.join(parameters)})")
-    arguments = {**dict(zip(parameters, values, strict=False)), **keywords}
-    if not kind.endswith("FileHandler") and arguments.get("stream", STREAMS["sys.stderr"]) not in STREAMS.values():
-        raise LeftOut(f"args = {section.get('args', '')}: the stream must be sys.stdout or sys.stderr")
-    for option, value in arguments.items():
-        if isinstance(value, str) and option != "stream":
-            text_value(option, value)
-    return arguments

@@ -34,6 +34,7 @@ from monai_lighter.config.stages import (
     STAGES,
     SYSTEM_TARGET,
     TOP_LEVEL,
+    checks_data,
     find_absent_run,
     find_unknown_type,
     is_native,
@@ -221,6 +222,7 @@ class Prepared:
     def _unused(self, given: dict) -> list[Note]:
         properties = find_missing_properties({}, self._trains, self._first_stage)
         known = {*TOP_LEVEL, *RUN_IDS, *self.asked[:3], *self.asked.known, *(one.id for one in properties)}
+        known |= {"data"} if self.native and checks_data(self.config) else set()
         unused = find_unused_overrides([given, self.config], self.overridden.added, known)
         return [Note(*finding) for finding in unused]
 

@@ -40,10 +40,10 @@ def make_importable(bundle: Path) -> None:
 def _forget_modules(folder: str) -> None:
     """Forgets the top-level modules that lie in a folder, and all in them; packages without ``__init__.py`` have no file."""
     modules = sys.modules.copy()  # made in one go: other threads import too
-    tops = set()
+    tops, inside = set(), os.path.join(folder, "")
     for name, module in modules.items():
         top, file = name.partition(".")[0], getattr(module, "__file__", None)
-        if file and file.startswith(tuple(os.path.join(folder, top) + end for end in (os.sep, ".py"))):
+        if file and file.startswith(inside) and file.startswith((f"{inside}{top}{os.sep}", f"{inside}{top}.py")):
             tops.add(top)
     for name in modules:
         if name.partition(".")[0] in tops:

@@ -21,10 +21,8 @@ __all__ = [
     "MissingPropertyError",
     "PropertiesWorkflow",
     "find_missing_properties",
-    "implied",
     "native_properties",
     "set_item",
-    "set_property",
 ]
 
 _, has_engines = optional_import("ignite.engine")
@@ -73,7 +71,7 @@ class MissingPropertyError(AttributeError, KeyError):
 
 
 def native_properties(properties: dict, config: dict, workflow_type: str | None, stage: str) -> dict[str, Any]:
-    """MONAI's properties with the ids they have in a native config.
+    """Give MONAI's properties the ids that they have in a native config.
 
     Args:
         properties: as ``BundleWorkflow`` has them; not changed.
@@ -123,7 +121,7 @@ def find_missing_properties(config: dict, train: bool | None, stage: str | None)
             yield MissingProperty(name, id, entry[BundleProperty.DESC].rstrip("."), required)
 
 
-def implied(parser: ConfigParser, name: str, id: str) -> Any:
+def _find_implied(parser: ConfigParser, name: str, id: str) -> Any:
     """The value of a property that a native config need not write out: the Trainer's device, the one inferer of several modes.
 
     Returns:
@@ -138,8 +136,8 @@ def implied(parser: ConfigParser, name: str, id: str) -> Any:
     return SimpleInferer() if one is None or isinstance(one, dict) else one
 
 
-def set_property(parser: ConfigParser, name: str, id: str, value: Any) -> None:
-    """`set_item`, but for a device that no item of the config names: it is the Trainer's."""
+def _set_property(parser: ConfigParser, name: str, id: str, value: Any) -> None:
+    """Sets an item (`set_item`), but for a device that no item of the config names: it is the Trainer's."""
     if name == "device" and "device" not in parser:
         device = torch.device(value)
         id, value = "trainer::accelerator", device.type
@@ -149,7 +147,7 @@ def set_property(parser: ConfigParser, name: str, id: str, value: Any) -> None:
 
 
 def set_item(parser: ConfigParser, id: str, value: Any) -> None:
-    """Sets an item where it really stands: whole-item references on the way are followed, missing sections made.
+    """Set an item where it really stands: whole-item references on the way are followed, missing sections made.
 
     One inferer for all modes becomes one for each where that of a mode is set.
     """
@@ -168,15 +166,20 @@ class PropertiesWorkflow(ConfigWorkflow):
     Its ``trainer`` and ``evaluator`` are MONAI's engines then (`StageTrainer`, `StageEvaluator`), with the attributes of
     Lightning's Trainer beside their own; without pytorch-ignite they are Lightning's Trainer itself.
 
+    Args:
+        arguments: of ``ConfigWorkflow``.
+        keywords: of ``ConfigWorkflow``.
+
     Attributes:
-        native: whether the config is one.
-        config: the whole of a native config, of plain values, as it is saved with the run.
+        native: whether the config is one; False until a subclass that has read it says otherwise.
+        config: the whole of a native config, of plain values, as it is saved with the run; empty until it is known.
     """
 
-    native: bool
-    config: dict[str, Any]
-    _prepared: bool
-    _stage_of_type: str
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+        super().__init__(*arguments, **keywords)
+        self.native = False
+        self.config: dict[str, Any] = {}
+        self._stage_of_type = "predict"
 
     def _get_prop_id(self, name: str, property: dict) -> Any:
         wanted = property[BundlePropertyConfig.ID]
@@ -187,7 +190,7 @@ class PropertiesWorkflow(ConfigWorkflow):
 
     def _get_property(self, name: str, property: dict) -> Any:
         if self.native and self._is_initialized:
-            value = implied(self.parser, name, property[BundlePropertyConfig.ID])
+            value = _find_implied(self.parser, name, property[BundlePropertyConfig.ID])
             if value is not None:
                 return value
         value = super()._get_property(name, property)
@@ -212,10 +215,10 @@ class PropertiesWorkflow(ConfigWorkflow):
         if not self.native:
             return super()._set_property(name, property, value)
         id = property[BundlePropertyConfig.ID]
-        set_property(self.parser, name, id, value)
-        if self._prepared:
+        _set_property(self.parser, name, id, value)
+        if self.config:
             saved = ConfigParser(self.config)
-            set_property(saved, name, id, value)
+            _set_property(saved, name, id, value)
             self.config = plain_config(saved.get())
         self._is_initialized = False
         self.parser.ref_resolver.reset()

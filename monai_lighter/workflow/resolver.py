@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from monai.bundle.config_item import ConfigComponent, ConfigExpression, ConfigItem
 from monai.bundle.reference_resolver import ReferenceResolver
 
 from monai_lighter.errors import BundleError, ComponentError, in_short
-from monai_lighter.errors.cases import case_in
+from monai_lighter.errors.cases import find_case
+from monai_lighter.errors.marks import walk_causes
 
 __all__ = ["Resolver"]
 
@@ -50,7 +51,7 @@ class Resolver(ReferenceResolver):
                 self.built(id, value)
             return value
         except Exception as error:
-            for cause in _causes(error):
+            for cause in walk_causes(error):
                 if isinstance(cause, BundleError):  # MONAI wraps what an expression raises
                     raise cause  # noqa: B904
             if not isinstance(item, (ConfigComponent, ConfigExpression)):
@@ -59,17 +60,11 @@ class Resolver(ReferenceResolver):
 
 
 def _message(id: str, item: ConfigItem, config: Any, error: Exception) -> str:
-    *_, cause = _causes(error)
+    *_, cause = walk_causes(error)
     if isinstance(item, ConfigComponent):
         what = f"{config.get('_target_')} could not be built"
     else:
         what = f"{str(config)[:200]!r} failed"
-    case = case_in(error)
+    case = find_case(error)
     where = f" Case: {case}." if case else ""
     return f"{id}: {what}: {in_short(cause)}{where}"
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__

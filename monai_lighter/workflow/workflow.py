@@ -15,7 +15,8 @@ from monai.utils import BundlePropertyConfig, ensure_tuple, optional_import, set
 from monai_lighter.config.files import bundle_folder, config_files, config_root, files_of_run, unreadable
 from monai_lighter.config.overrides import apply_overrides
 from monai_lighter.config.positions import Positions
-from monai_lighter.config.stages import STAGES, is_native
+from monai_lighter.config.stages import MODES_OF_STAGE, STAGES, checks_data, is_native
+from monai_lighter.data.integrity import require_sound_cases
 from monai_lighter.errors import ConfigError, Finding, is_command, print_errors_briefly
 from monai_lighter.errors.cases import name_cases
 from monai_lighter.errors.context import explained, large_file_hints
@@ -54,6 +55,9 @@ class Workflow(PropertiesWorkflow):
     (a directory of custom modules, in the bundle or where the command is run, imported as ``project``) and ``args`` (keywords
     of the Trainer's methods, by stage). A relative ``bundle_root`` of a native config is relative to the bundle, wherever the
     command is run; one given as an override is relative to where it is run.
+
+    With ``data: check`` a native config has every case of training and validation read before a fit: what ``check --data``
+    finds wrong ends the run, notes are logged.
 
     Attributes:
         bundle_path: absolute path of the bundle: the folder above ``configs``, or the folder of the config.
@@ -182,7 +186,8 @@ class Workflow(PropertiesWorkflow):
         """Runs the stage, or the expressions of the run id, and gives their results.
 
         Raises:
-            ConfigError: the run id is neither a stage of this config nor one of its items.
+            ConfigError: the run id is neither a stage of this config nor one of its items; with ``data: check``, what is
+                wrong with its cases.
             ComponentError: what a part of the config raised when it was built.
             CaseError: what a case raised when it was read or transformed.
         """
@@ -191,11 +196,18 @@ class Workflow(PropertiesWorkflow):
         if self._absent is not None:
             raise ConfigError([self._absent])
         log_digest(self.bundle_path)
+        if self._checks_data():
+            require_sound_cases(self.parser.get(), MODES_OF_STAGE["fit"])
         with explained(self._parts, self._sources):
             if self.stage is None:
                 return self._run_expr(id=self.run_id)
             with large_file_hints(self.bundle_path):
                 return [self._run_stage(self.stage)]
+
+    def _checks_data(self) -> bool:
+        """Whether the config has its cases checked before the fit that this run is."""
+        fits = self.stage == "fit" or (self.stage is None and ".fit(" in str(self.parser.get(self.run_id)))
+        return self.native and fits and checks_data(self.parser.get())
 
     def _run_stage(self, stage: str) -> Any:
         system = self.parser.get_parsed_content("system")

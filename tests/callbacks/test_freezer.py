@@ -40,6 +40,7 @@ def changes(tmp_path, *freezers, epochs=3, model=None, **kwargs):
 
 
 class TestWhat:
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("arguments", "frozen"),
         [
@@ -60,6 +61,7 @@ class TestWhat:
         with pytest.raises(ValueError, match="only one of until_step and until_epoch may be given, got 1 and 2"):
             Freezer("a", until_step=1, until_epoch=2)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
@@ -77,6 +79,7 @@ class TestWhat:
             changes(tmp_path, Freezer(**arguments))
 
 
+@pytest.mark.slow
 class TestUntil:
     def test_an_epoch(self, tmp_path):
         assert changes(tmp_path, Freezer(name_starts_with="0", until_epoch=2)) == [ALL - {"0.weight", "0.bias"}] * 2 + [
@@ -104,6 +107,7 @@ class TestUntil:
         assert watch.changed == [ALL]
 
 
+@pytest.mark.slow
 class TestSeveral:
     @pytest.mark.parametrize("order", [1, -1])
     def test_two_of_the_same_layer_do_not_undo_each_other(self, tmp_path, order):

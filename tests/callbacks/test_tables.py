@@ -1,15 +1,21 @@
 import csv
 
+import nibabel
+import numpy as np
 import pytest
 import torch
 from lightning.pytorch import Callback
-from monai.metrics import DiceMetric
+from monai.data import Dataset
+from monai.metrics import DiceMetric, HausdorffDistanceMetric
 from monai.networks.utils import one_hot
+from monai.transforms import AsDiscreted, LoadImaged
 from parts import classifier, items, loader, pairs, trainer
 from torch import nn
 from torchmetrics.classification import BinaryAccuracy
 
-from monai_lighter import BatchAdapter, CaseMetrics, System, TableWriter
+from monai_lighter import BatchAdapter, CaseMetrics, ConfigError, System, TableWriter
+
+pytestmark = pytest.mark.slow
 
 
 def rows(path):
@@ -47,6 +53,14 @@ class TestTableWriter:
         assert [row[0] for row in table] == [str(i) for i in range(5)]
         assert [float(row[1]) for row in table] == pytest.approx([float(classifier()(x).max()) for x, _ in pairs(5)])
 
+    def test_a_case_that_is_not_finite_has_a_note(self, tmp_path):
+        data = [(x.clone(), name) for (x, _), name in zip(pairs(3), "abc", strict=True)]
+        data[1][0][0] = torch.nan
+        predict(tmp_path, TableWriter(tmp_path / "out.csv", lambda pred: int(pred.argmax())), data, identifier=1)
+        table = rows(tmp_path / "out.csv")
+        assert table[0] == ["identifier", "pred", "note"]
+        assert [row[2] for row in table[1:]] == ["", "input and prediction not finite", ""]
+
     def test_a_path_without_suffix_is_a_file_too(self, tmp_path):
         predict(tmp_path, TableWriter(tmp_path / "out"))
         assert len(rows(tmp_path / "out")) == 6
@@ -68,6 +82,16 @@ class TestTableWriter:
         predict(tmp_path, TableWriter(path), pairs(2))
         assert len(rows(path)) == 3
         assert [file.name for file in tmp_path.iterdir()] == ["out.csv"]
+
+    def test_a_file_that_is_no_such_table_is_not_replaced(self, tmp_path):
+        (tmp_path / "test.csv").write_text("image,label\nx.nii.gz,1\n")
+        with pytest.raises(ConfigError, match=r"TableWriter\): .*test.csv is there and is no table .*'image', 'label'"):
+            predict(tmp_path, TableWriter(tmp_path / "test.csv"))
+        assert (tmp_path / "test.csv").read_text() == "image,label\nx.nii.gz,1\n"
+
+    def test_two_tables_with_one_path(self, tmp_path):
+        with pytest.raises(ConfigError, match="is the table of another callback too"):
+            predict(tmp_path, TableWriter(tmp_path / "out.csv"), callbacks=[TableWriter(tmp_path / "out.csv")])
 
 
 class Threshold(nn.Module):
@@ -119,6 +143,18 @@ class TestCaseMetrics:
         assert [row[:3] for row in table] == [[str(i), "dice", "1"] for i in range(3)]
         assert table[1][3] == "nan"
 
+    def test_a_case_that_is_not_finite_has_a_note(self, tmp_path):
+        data = [{**item, "id": f"case_{i}"} for i, item in enumerate(items(3))]
+        data[1]["image"][0, 0, 0] = torch.nan
+        case_metrics(tmp_path, CaseMetrics(metrics=["dice"]), data)
+        table = rows(tmp_path / "case_metrics_test.csv")
+        assert table[0] == ["case", "metric", "class", "value", "note"]
+        assert {row[0]: row[4] for row in table[1:]} == {
+            "case_0": "",
+            "case_1": "input not finite",
+            "case_2": "",
+        }
+
     def test_each_validation_of_a_fit_replaces_the_table_the_sanity_check_does_not(self, tmp_path):
         model = nn.Conv2d(1, 1, 1)
         lines = []
@@ -157,3 +193,65 @@ class TestCaseMetrics:
     def test_in_the_log_directory_of_a_logger(self, tmp_path):
         case_metrics(tmp_path, CaseMetrics(), items(2), logger=True)
         assert len(list(tmp_path.glob("lightning_logs/version_0/case_metrics_test.csv"))) == 1
+
+    def test_classes_and_loaders_have_their_names_and_distances_their_unit(self, tmp_path):
+        affine = np.diag([1.5, 2.0, 1, 1])
+        masks = [np.zeros((8, 8), np.uint8), np.zeros((8, 8), np.uint8)]
+        masks[0][2:5, 2:6] = masks[1][2:5, 3:7] = 1
+        data = []
+        for i in range(2):
+            item = {key: str(tmp_path / f"{key}_{i}.nii.gz") for key in ("image", "label")}
+            for mask, path in zip(masks, item.values(), strict=True):
+                nibabel.save(nibabel.Nifti1Image(mask, affine), path)
+            data.append(item)
+        load = LoadImaged(["image", "label"], ensure_channel_first=True)
+        known, plain = (
+            loader(Dataset(data, load)),
+            loader(Dataset([load(data[0])], lambda item: {k: v.as_tensor() for k, v in item.items()})),
+        )
+        system = System(
+            nn.Identity(),
+            {"test": {"site_a": known, "site_b": plain}},
+            metrics={
+                "test": {
+                    "dice": DiceMetric(include_background=False),
+                    "hd": HausdorffDistanceMetric(include_background=False),
+                }
+            },
+            postprocessing={"test": AsDiscreted(["pred", "label"], to_onehot=2)},
+            labels={0: "background", 1: "lesion"},
+        )
+        trainer(tmp_path, callbacks=[CaseMetrics(tmp_path / "x.csv")]).test(system, verbose=False)
+        table = rows(tmp_path / "x.csv")
+        assert table[0] == ["case", "loader", "metric", "class", "value", "unit"]
+        dice, distance = str(float(np.float32(0.75))), "2.0"  # one voxel of 2 mm along the second axis
+        paths = [item["image"] for item in data]
+        expected = [
+            [path, "site_a", *rest]
+            for path in paths
+            for rest in (["dice", "lesion", dice, ""], ["hd", "lesion", distance, "mm"])
+        ]
+        expected += [["0", "site_b", "dice", "lesion", dice, ""], ["0", "site_b", "hd", "lesion", "1.0", "voxels"]]
+        assert sorted(table[1:]) == sorted(expected)
+
+    def test_loaders_without_names_are_numbered(self, tmp_path):
+        system = System(
+            Threshold(),
+            {"test": [loader(items(3)), loader(items(1))]},
+            metrics={"test": {"dice": DiceMetric(include_background=False)}},
+            postprocessing={"test": lambda item: {**item, "label": one_hot(item["label"], 2, dim=0)}},
+        )
+        trainer(tmp_path, callbacks=[CaseMetrics(tmp_path / "x.csv")]).test(system, verbose=False)
+        assert [row[:2] for row in rows(tmp_path / "x.csv")[1:]] == [["0", "0"], ["0", "1"], ["1", "0"], ["2", "0"]]
+
+    def test_values_of_some_of_the_cases_name_none(self, tmp_path):
+        system = System(
+            Threshold(),
+            {"test": loader(items(2))},
+            metrics={"test": {"dice": DiceMetric(include_background=False)}},
+            adapters={
+                "test": {"metrics": lambda metric, input, target, pred: metric(pred[:1], one_hot(target[:1], 2))}
+            },
+        )
+        with pytest.raises(ValueError, match="metric 'dice' has values of 1 cases for a batch of 2"):
+            trainer(tmp_path, callbacks=[CaseMetrics(tmp_path / "x.csv")]).test(system, verbose=False)

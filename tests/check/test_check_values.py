@@ -36,6 +36,7 @@ def test_seeds_that_are_numbers(bundle, seed):
     Workflow(str(bundle / "configs" / "train.yaml"), logging_file=False, run_id="fit", seed=seed).initialize()
 
 
+@pytest.mark.slow
 def test_weights_are_no_checkpoint(bundle):
     config = str(bundle / "configs" / "train.yaml")
     Workflow(config, logging_file=False, run_id="fit").run()
@@ -44,6 +45,7 @@ def test_weights_are_no_checkpoint(bundle):
         Workflow(config, logging_file=False, run_id="fit", args={"fit": {"ckpt_path": weights}}).run()
 
 
+@pytest.mark.slow
 def test_a_stage_builds_nothing_of_the_others_through_references(bundle):
     config = yaml.safe_load((bundle / "configs" / "inference.yaml").read_text())
     loaders = {**config["system"]["dataloaders"], "train": {"_target_": "DataLoader", "dataset": "$1 / 0"}}

@@ -1,8 +1,6 @@
 """Bundles as ``init`` writes them, with weights, and the command line in a process of its own."""
 
 import json
-import os
-import subprocess
 import sys
 
 import pytest
@@ -38,13 +36,11 @@ def created(tmp_path):
 
 
 @pytest.fixture
-def verb():
-    """Runs ``python -m monai_lighter ARGUMENTS``, or another module, and gives the finished process."""
+def verb(python_module):
+    """Runs ``python -m monai_lighter ARGUMENTS``, or another module, as `python_module` does."""
 
-    def run(*arguments, module="monai_lighter", cwd=None, code=0, **variables):
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore", **variables}
-        command = [sys.executable, "-m", module, *map(str, arguments)]
-        done = subprocess.run(command, cwd=cwd, env=environment, timeout=240, capture_output=True, text=True)
+    def run(*arguments, module="monai_lighter", code=0, **keywords):
+        done = python_module(module, *arguments, timeout=240, **keywords)
         assert done.returncode == code, done.stdout[-3000:] + done.stderr[-3000:]
         return json.loads(done.stdout) if "--json" in arguments and not code else done
 

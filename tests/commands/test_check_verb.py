@@ -98,9 +98,10 @@ def test_a_directory_and_a_file_of_another_kind(inside, command):
     assert "error: config_file: must be a .yaml, .yml or .json file, 'LICENSE' is none. Mend the path." in output
 
 
+@pytest.mark.slow
 def test_as_a_process(inside, verb):
     inside()
-    report = verb("check", "configs/evaluate.yaml", "--json")
+    report = verb("check", "configs/evaluate.yaml", "--json", fresh=True)
     assert list(report["stages"]) == ["test", "run"]
     done = verb("check", "configs/evaluate.yaml", "--network_def::_target_", "UNett", code=2)
     assert "Did you mean 'UNet'?" in done.stdout

@@ -7,6 +7,8 @@ import nibabel
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.slow
+
 STEPS = ("run", "--workflow", "monai_lighter.Workflow", "--trainer::accelerator", "cpu")
 CASES = [
     ("segmentation", 2, "onnx"),

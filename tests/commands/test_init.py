@@ -3,13 +3,18 @@ import json
 import re
 
 import nibabel
+import numpy as np
 import pytest
+import torch
 import yaml
+from monai.bundle import ConfigParser
+from PIL import Image
 
+from monai_lighter import ConfigError, Workflow
 from monai_lighter.commands.init import init
 from monai_lighter.share.create import TASKS, create_bundle
 from monai_lighter.share.layout import SharingError
-from monai_lighter.share.schema import metadata_findings
+from monai_lighter.share.schema import check_metadata
 from monai_lighter.share.synthetic import CASES, write_cases
 
 ALL = [(task, dims) for task in TASKS for dims in (2, 3)]
@@ -24,7 +29,7 @@ def test_writes_a_complete_bundle(task, dims, tmp_path):
     assert not [file for file in files if re.search(r"\{\{[\w:]+\}\}", file.read_text())]
     assert not (tmp_path / "liver_lesions" / "data").exists()
     metadata = json.loads((tmp_path / "liver_lesions" / "configs" / "metadata.json").read_text())
-    assert metadata_findings(metadata) == []
+    assert check_metadata(metadata) == []
     assert metadata["name"] == "Liver lesions"
     assert metadata["authors"] == "Ada"
 
@@ -80,3 +85,74 @@ def test_everything_wrong_is_said_at_once(tmp_path):
 def test_report(tmp_path):
     assert "cd " in init(str(tmp_path / "a"), dims=2)
     assert json.loads(init(str(tmp_path / "b"), dims=2, json=True))["rows"][0] == {"file": "LICENSE"}
+
+
+def predict(root, images, **override):
+    """Predicts with the bundle and random weights, of which the last class wins everywhere, and gives the label maps."""
+    config = str(root / "configs" / "inference.yaml")
+    parser = ConfigParser(ConfigParser.load_config_file(config))
+    parser.update({key: value for key, value in override.items() if key.startswith("num_")})
+    weights = parser.get_parsed_content("network_def").state_dict()
+    *_, last = (value for name, value in weights.items() if name.endswith("conv.bias"))
+    last += 1000.0 * (torch.arange(len(last)) == len(last) - 1)
+    (root / "models").mkdir(exist_ok=True)
+    torch.save(weights, root / "models" / "model.pt")
+    trainer = {"trainer::enable_progress_bar": False, "trainer::accelerator": "cpu"}
+    data = [{"image": str(image)} for image in images]
+    workflow = Workflow(config, workflow_type="infer", run_id="predict", predict_data=data, **trainer, **override)
+    workflow.initialize()
+    workflow.run()
+    return sorted(path.relative_to(root / "eval").as_posix() for path in (root / "eval").rglob("*.nii.gz"))
+
+
+class TestPredictions:
+    """What a new bundle writes."""
+
+    def test_folders_that_differ_are_kept(self, tmp_path):
+        root = tmp_path / "b"
+        create_bundle(root, "segmentation", 2)
+        images = [tmp_path / "scans" / f"sub-0{i}" / "ses-1" / "T1w.nii.gz" for i in (1, 2)]
+        for image in images:
+            image.parent.mkdir(parents=True)
+            nibabel.save(nibabel.Nifti1Image(np.random.default_rng(0).random((32, 32), np.float32), np.eye(4)), image)
+        files = [f"sub-0{i}/ses-1/T1w_pred.nii.gz" for i in (1, 2)]
+        assert predict(root, images) == files
+        assert predict(root, images) == files  # again
+        other = {"output_dir": str(root / "eval" / "one")}
+        assert predict(root, images[:1], **other) == ["one/T1w_pred.nii.gz", *files]
+        with pytest.raises(ConfigError, match="is the output of another case"):
+            predict(root, images[1:], **other)
+
+    @pytest.mark.parametrize(("classes", "dtype"), [(2, "uint8"), (256, "uint8"), (300, "uint16")])
+    def test_any_number_of_classes(self, tmp_path, classes, dtype):
+        create_bundle(tmp_path / "b", "segmentation", 2)
+        nibabel.save(nibabel.Nifti1Image(np.zeros((32, 32), np.float32), np.eye(4)), tmp_path / "x.nii.gz")
+        assert predict(tmp_path / "b", [tmp_path / "x.nii.gz"], num_classes=classes) == ["x_pred.nii.gz"]
+        saved = nibabel.load(tmp_path / "b" / "eval" / "x_pred.nii.gz")
+        assert saved.get_data_dtype() == dtype
+        assert np.unique(saved.dataobj).tolist() == [classes - 1]
+
+    def test_color_images(self, tmp_path):
+        create_bundle(tmp_path / "b", "segmentation", 2)
+        colors = np.random.default_rng(0).integers(0, 255, (40, 56, 3), dtype=np.uint8)
+        Image.fromarray(colors).save(tmp_path / "x.png")
+        assert predict(tmp_path / "b", [tmp_path / "x.png"], num_channels=3) == ["x_pred.nii.gz"]
+        saved = nibabel.load(tmp_path / "b" / "eval" / "x_pred.nii.gz")
+        assert saved.shape == (56, 40)
+        assert np.unique(saved.dataobj).tolist() == [1]
+
+    @pytest.mark.parametrize(
+        "affine",
+        [
+            [[0, 0, 1, 3], [-1, 0, 0, 5], [0, 1, 0, 7], [0, 0, 0, 1]],  # sagittal
+            [[1, 0, 0, 3], [0, 0, -2, 5], [0, 1.5, 0, 7], [0, 0, 0, 1]],  # coronal
+        ],
+    )
+    def test_any_orientation(self, tmp_path, affine):
+        create_bundle(tmp_path / "b", "segmentation", 3)
+        image = nibabel.Nifti1Image(np.zeros((16, 18, 20), np.float32), np.array(affine, float))
+        nibabel.save(image, tmp_path / "x.nii.gz")
+        assert predict(tmp_path / "b", [tmp_path / "x.nii.gz"], patch_size=[16, 16, 16]) == ["x_pred.nii.gz"]
+        saved = nibabel.load(tmp_path / "b" / "eval" / "x_pred.nii.gz")
+        assert saved.shape == image.shape
+        assert np.allclose(saved.affine, affine, atol=1e-5)

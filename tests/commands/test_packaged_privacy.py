@@ -9,11 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from monai_lighter.share.absolute import absolute_paths
-from monai_lighter.share.datalists import is_data_list
 from monai_lighter.share.layout import SharingError
 from monai_lighter.share.packaging import package_bundle
-from monai_lighter.share.portable import leaks, portable_config, portable_metadata
+from monai_lighter.share.portable import find_absolute_paths, find_leaks, make_config_portable, make_metadata_portable
+from monai_lighter.share.staging import is_data_list
 
 PRIVATE = [
     ("see /mnt/hospital/DOE_JOHN/ct.nii.gz.", "/mnt/hospital/DOE_JOHN/ct.nii.gz."),
@@ -47,12 +46,12 @@ HARMLESS = [
 
 @pytest.mark.parametrize(("line", "found"), PRIVATE)
 def test_an_absolute_path_in_a_text(line, found):
-    assert list(absolute_paths(line)) == [found]
+    assert list(find_absolute_paths(line)) == [found]
 
 
 @pytest.mark.parametrize("line", HARMLESS)
 def test_what_is_no_absolute_path(line):
-    assert list(absolute_paths(line)) == []
+    assert list(find_absolute_paths(line)) == []
 
 
 def test_every_file_and_line_that_names_a_path_is_told(created, tmp_path):
@@ -74,7 +73,7 @@ def test_every_file_and_line_that_names_a_path_is_told(created, tmp_path):
 def test_a_path_that_is_in_the_package_may_be_named_from_there(tmp_path):
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "train.yaml").write_text("# /configs/train.yaml, /configs/no.yaml")
-    assert [finding.problem for finding in leaks(tmp_path, Path("/elsewhere"))] == [
+    assert [finding.problem for finding in find_leaks(tmp_path, Path("/elsewhere"))] == [
         "names a path of this machine, '/configs/no.yaml'"
     ]
 
@@ -94,7 +93,7 @@ def test_paths_in_metadata_are_left_out(created, tmp_path):
     told = [str(change) for change in made.changes]
     assert any(re.match(r"metadata::data_source: names an absolute path and was left out, '/mnt/h", t) for t in told)
     assert any(text.startswith("metadata::references::1: ") for text in told)
-    assert portable_metadata({"a": {"/mnt/x/y": 1, "b": 2}})[0] == {"a": {"b": 2}}
+    assert make_metadata_portable({"a": {"/mnt/x/y": 1, "b": 2}})[0] == {"a": {"b": 2}}
 
 
 DECATHLON = {"name": "x", "training": [{"image": "images/DOE.nii.gz", "label": "labels/DOE.nii.gz"}], "test": []}
@@ -142,7 +141,7 @@ def test_json_with_tabs(created, tmp_path):
 
 
 def test_paths_of_windows_in_configs(tmp_path):
-    text, findings = portable_config("a: C:\\scans\\ada\\ct.nii.gz\nb: '\\\\server\\share'\nc: D:/scans", tmp_path)
+    text, findings = make_config_portable("a: C:\\scans\\ada\\ct.nii.gz\nb: '\\\\server\\share'\nc: D:/scans", tmp_path)
     assert text.splitlines() == [
         "a: \"$@bundle_root + '/data/ct.nii.gz'\"",
         "b: \"$@bundle_root + '/data'\"",

@@ -136,3 +136,36 @@ def test_locate_follows_references(id, found):
         "text": "@a/b",
     }
     assert locate(config, id) == found
+
+
+def channel_def(**names):
+    return {"network_data_format": {"outputs": {"pred": {"channel_def": names}}}}
+
+
+@pytest.mark.parametrize(
+    ("config", "labels"),
+    [
+        ({"labels": {1: "grey", 2: "white"}}, "@labels"),
+        ({"labels": {"1": "grey"}, "_meta_": channel_def(**{"0": "other"})}, "@labels"),
+        ({"_meta_": channel_def(**{"0": "background", "1": "grey"})}, {"0": "background", "1": "grey"}),
+        ({"labels": "$[1, 2]"}, None),  # a config's own item of that name
+        ({"labels": {"a": "b"}}, None),
+        ({"labels": {1: {"_target_": "x"}}}, None),
+        ({"labels": {}}, None),
+        ({"_meta_": channel_def(**{"0": "channel 0", "1": "class 1"})}, None),  # nobody has named them
+        ({"_meta_": channel_def(**{"0": "$__import__('os')", "1": "grey"})}, None),  # metadata are never evaluated
+        ({"_meta_": channel_def(**{"0": "grey", "1": "grey"})}, None),
+        ({"_meta_": {"network_data_format": {"outputs": {}}}}, None),
+        ({}, None),
+    ],
+)
+def test_names_of_classes(config, labels):
+    config["system"] = {"model": 1}
+    with_defaults(config, "/bundle")
+    assert config["system"].get("labels") == labels
+    config["system"] = {"model": 1, "labels": {0: "own"}}
+    with_defaults(config, "/bundle")
+    assert config["system"]["labels"] == {0: "own"}
+    config["system"] = {"_target_": "project.Module"}
+    with_defaults(config, "/bundle")
+    assert "labels" not in config["system"]

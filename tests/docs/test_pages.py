@@ -40,6 +40,8 @@ def quickstart(tmp_path_factory):
     return directory
 
 
+@pytest.mark.slow
+@pytest.mark.xdist_group("pages")
 def test_the_quick_start_leaves_what_it_promises(quickstart):
     assert [name for name in MADE[START] if not (quickstart / name).is_file()] == []
 
@@ -50,6 +52,8 @@ def keep_as_downloaded(bundle, name, torch_home, monkeypatch):
     shutil.copytree(bundle, torch_home / "hub" / "bundle" / name)
 
 
+@pytest.mark.slow
+@pytest.mark.xdist_group("pages")
 @pytest.mark.parametrize("page", [page for page in PAGES if page != START])
 def test_a_page_can_be_followed(page, quickstart, tmp_path, monkeypatch, reader):
     work = shutil.copytree(quickstart, tmp_path / "work")
@@ -62,6 +66,7 @@ def test_a_page_can_be_followed(page, quickstart, tmp_path, monkeypatch, reader)
     assert [name for name in MADE.get(page, ()) if not (work / name).is_file()] == []
 
 
+@pytest.mark.slow
 def test_the_config_of_the_readme_trains(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     random = np.random.default_rng(0)

@@ -6,6 +6,8 @@ from test_trace_own_iteration import gan
 from test_trace_run_lists import VALIDATION
 from zoo import clear, differences, run_bundle, write_bundle
 
+pytestmark = pytest.mark.slow
+
 CHECKPOINT = {
     "_target_": "lightning.pytorch.callbacks.ModelCheckpoint",
     "dirpath": "kept",

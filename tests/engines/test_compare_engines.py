@@ -34,6 +34,7 @@ def compared(script, monkeypatch):
     return call
 
 
+@pytest.mark.slow
 def test_a_bundle_under_both_engines(compared, root, tmp_path, capsys):
     """Command, run id and overrides are passed through; the bundle is left as it was."""
     saver = {
@@ -61,6 +62,7 @@ def test_a_bundle_under_both_engines(compared, root, tmp_path, capsys):
     assert {path.name for path in (tmp_path / "kept").iterdir()} == {"ignite", "lightning"}
 
 
+@pytest.mark.slow
 def test_command_that_fails(compared, root):
     write_bundle(root, {"run": ["$1 / 0"]})
     with pytest.raises(SystemExit, match=r"(?s)ZeroDivisionError.*The command failed under ignite, exit code 1"):

@@ -31,9 +31,10 @@ def without_ignite(tmp_path, monai_bundle):
     blocked.mkdir()
     (blocked / "sitecustomize.py").write_text(BLOCKER)
     path = os.pathsep.join([str(blocked), str(Path(__file__).parent)])
-    return lambda *arguments, cwd: monai_bundle("run", *arguments, cwd=cwd, PYTHONPATH=path)
+    return lambda *arguments, cwd: monai_bundle("run", *arguments, cwd=cwd, fresh=True, PYTHONPATH=path)
 
 
+@pytest.mark.slow
 def test_engines_without_ignite(root, without_ignite):
     clear(root)
     write_bundle(root, {})
@@ -44,6 +45,7 @@ def test_engines_without_ignite(root, without_ignite):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_native_config_needs_no_ignite(bundle, without_ignite):
     arguments = ["fit", "--workflow", "monai_lighter.Workflow", "--config_file", "configs/train.yaml"]
     done = without_ignite(*arguments, cwd=bundle)
@@ -54,7 +56,7 @@ def test_a_native_config_needs_no_ignite(bundle, without_ignite):
 @pytest.mark.parametrize(
     "changes",
     [
-        pytest.param({"train#extra": [LOADER]}, id="handler"),
+        pytest.param({"train#extra": [LOADER]}, id="handler", marks=pytest.mark.slow),
         pytest.param({"loader": LOADER, "initialize": ["$@loader(@train#trainer)"]}, id="initialize"),
         pytest.param({"initialize": ["$torch.load(@bundle_root + '/models/model.pt')"]}, id="expression"),
     ],
@@ -126,7 +128,9 @@ CANNOT = [
     pytest.param({"train#inferer": {"_target_": "SlidingWindowInferer"}}, "roi_size", id="missing argument"),
     pytest.param({"optimizer#lr": "$1 / 0"}, "division by zero", id="expression"),
     pytest.param({"optimizer#lr": "@epochs", "epochs": "@optimizer#lr"}, "circular", id="circle"),
-    pytest.param({"train#trainer#max_epochs": "two"}, "TypeError: '<' not supported", id="value"),
+    pytest.param(
+        {"train#trainer#max_epochs": "two"}, "TypeError: '<' not supported", id="value", marks=pytest.mark.slow
+    ),
     pytest.param({"run": ["$@train#trainer.go()"]}, "go", id="method"),
 ]
 
@@ -149,6 +153,7 @@ def slow(engine):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", ["@train#trainer.run()", "@validate#evaluator.run()"], ids=["fit", "validate"])
 def test_a_run_that_is_terminated_ends_at_once(root, run):
     clear(root)

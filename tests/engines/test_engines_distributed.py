@@ -123,6 +123,8 @@ def equal(one, two):
     return one.keys() == two.keys() and all(torch.equal(one[key], two[key]) for key in one)
 
 
+@pytest.mark.slow
+@pytest.mark.xdist_group("runs of engines")
 @pytest.mark.parametrize("name", ["torchrun", "devices"])
 class TestTwoProcesses:
     def test_weights_are_those_of_ignite_bit_for_bit(self, runs, name):
@@ -172,6 +174,8 @@ def written(root):
     return {key: value.replace(str(root), "") if isinstance(value, str) else value for key, value in found}
 
 
+@pytest.mark.slow
+@pytest.mark.xdist_group("runs of engines")
 def test_weights_are_one_and_the_same_in_all_processes(runs):
     for root in runs.values():
         first, second = (left(root, "trained", rank)[0] for rank in (0, 1))

@@ -14,6 +14,7 @@ CASES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", CASES)
 def test_named(both, changes):
     both(changes, engine="named", fails="network_def#fails_at" in changes)
@@ -22,6 +23,7 @@ def test_named(both, changes):
 STEPS = "train#trainer#lightning"
 
 
+@pytest.mark.slow
 def test_keywords_with_no_flag_are_those_of_the_section(run):
     keywords = {"accumulate_grad_batches": 2, "gradient_clip_val": 0.01}
     weights = run("named", {STEPS: keywords}).parts["network"]
@@ -29,6 +31,7 @@ def test_keywords_with_no_flag_are_those_of_the_section(run):
     assert weights != run("named").parts["network"]
 
 
+@pytest.mark.slow
 def test_the_section_goes_over_the_argument(root):
     clear(root)
     write_bundle(root, {STEPS: {"max_epochs": 1, "limit_train_batches": 2}}, named=True)

@@ -88,6 +88,7 @@ def half(network, optimizer, loss, i):
     optimizer.step()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("keywords", "step"),
     [
@@ -109,6 +110,7 @@ def started(outcome, event="epoch_started", engine="trainer"):
     return sum((row["engine"], row["event"], row["place"]) == (engine, event, "first") for row in outcome.rows)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("keywords", "epochs", "batches", "validated"),
     [
@@ -133,6 +135,7 @@ def test_limits(lightning, keywords, epochs, batches, validated):
     assert started(outcome, "completed") == (epochs > 0)
 
 
+@pytest.mark.slow
 def test_more_epochs_are_those_of_a_run_with_more_epochs(lightning):
     """Handlers see them too, so a schedule that goes by ``max_epochs`` is that of the longer run."""
     longer = lightning({"max_epochs": 4}, PLAIN)
@@ -142,11 +145,13 @@ def test_more_epochs_are_those_of_a_run_with_more_epochs(lightning):
     assert longer.parts == reference.parts
 
 
+@pytest.mark.slow
 def test_epochs_of_a_trainer_are_not_those_of_an_evaluator(lightning):
     outcome = lightning({"max_epochs": 4}, {"run": ["$@validate#evaluator.run()"]})
     assert started(outcome, engine="evaluator") == 1
 
 
+@pytest.mark.slow
 def test_time_ends_a_run_within_an_epoch(lightning):
     wait = {"_target_": "zoo_parts.At", "event": "forward_completed", "call": "$lambda engine: time.sleep(0.6)"}
     imports = ["$import torch", "$import monai", "$import zoo_parts", "$import time"]
@@ -159,6 +164,7 @@ CSV = {"_target_": "lightning.pytorch.loggers.CSVLogger", "save_dir": "."}
 LOSS, ACCURACY, DICE = ("train/loss/step", "train/metrics/train_accuracy/epoch", "val/metrics/val_dice/epoch")
 
 
+@pytest.mark.slow
 def test_logger_true_is_tensorboard(lightning):
     outcome = lightning({"logger": True, "log_every_n_steps": 1})
     scalars, _ = outcome.files["lightning_logs/version_0/events"]
@@ -170,6 +176,7 @@ def test_logger_true_is_tensorboard(lightning):
     assert scalars[DICE][-1][1] == pytest.approx(float(metrics[-1]["val_dice"]))
 
 
+@pytest.mark.slow
 def test_csv_learning_rates_and_checkpoints_by_a_monitored_metric(lightning, root):
     scheduler = {"_target_": "torch.optim.lr_scheduler.StepLR", "optimizer": "@optimizer", "step_size": 1}
     handler = {"_target_": "LrScheduleHandler", "lr_scheduler": scheduler, "print_lr": False}
@@ -192,6 +199,7 @@ def test_csv_learning_rates_and_checkpoints_by_a_monitored_metric(lightning, roo
     assert float(state["best_model_score"]) == pytest.approx(max(columns[DICE]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("monitor", [DICE, ACCURACY])
 def test_early_stopping_by_a_metric_of_an_engine(lightning, monitor):
     patience = {"monitor": monitor, "mode": "max", "patience": 1, "min_delta": 10}
@@ -201,6 +209,7 @@ def test_early_stopping_by_a_metric_of_an_engine(lightning, monitor):
     assert started(outcome, "completed") == 1
 
 
+@pytest.mark.slow
 def test_early_stopping_by_a_name_that_is_not_logged(lightning):
     stop = {"_target_": "lightning.pytorch.callbacks.EarlyStopping", "monitor": "val_dice"}
     outcome = lightning({"callbacks": stop})
@@ -208,6 +217,7 @@ def test_early_stopping_by_a_name_that_is_not_logged(lightning):
     assert DICE in outcome.error
 
 
+@pytest.mark.slow
 def test_profiler(lightning, root):
     profiler = {"_target_": "lightning.pytorch.profilers.SimpleProfiler", "dirpath": ".", "filename": "profile"}
     lightning({"profiler": profiler})
@@ -219,6 +229,7 @@ def test_profiler(lightning, root):
     assert line.split("|")[3].split() == ["6"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("given", "shown"), [({}, False), ({"enable_progress_bar": True}, True)], ids=["unsaid", "given"]
 )
@@ -230,6 +241,7 @@ def test_progress_bar(lightning, capsys, given, shown):
     assert (f"{DICE}=" in captured.out + captured.err) == shown
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("given", [False, True])
 def test_strategy_and_the_place_of_logs(lightning, root, given):
     """Unsaid, networks stay where the config has them, and nothing is written."""
@@ -258,6 +270,7 @@ def test_strategy_and_the_place_of_logs(lightning, root, given):
     assert [Path(name).parts[0] for name in outcome.files] == (["here"] if given else [])
 
 
+@pytest.mark.slow
 def test_precision_of_networks_and_batches(lightning):
     outcome = lightning({"precision": "64-true"}, PLAIN)
     assert " torch.float64 " in outcome.parts["network"]["conv.weight"]
@@ -265,6 +278,7 @@ def test_precision_of_networks_and_batches(lightning):
     assert "torch.float64" in str(rows[0]["state"]["output"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true"])
 @pytest.mark.parametrize("alone", [False, True], ids=["in training", "alone"])
 def test_transforms_that_need_numpy_see_what_it_knows(lightning, precision, alone):
@@ -279,6 +293,7 @@ def test_transforms_that_need_numpy_see_what_it_knows(lightning, precision, alon
     assert "torch.bfloat16" in str(seen[-1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("written", ["train#trainer", "train::trainer", "nested", "override"])
 def test_keywords_for_one_engine(lightning, written):
     own = {"max_epochs": 1, "limit_train_batches": 2}
@@ -291,6 +306,7 @@ def test_keywords_for_one_engine(lightning, written):
     assert (started(outcome), started(outcome, "iteration_completed")) == (1, 2)
 
 
+@pytest.mark.slow
 def test_keywords_for_engines_that_other_items_refer_to(lightning):
     run = {"engines": ["@train#trainer", "@validate#evaluator"], "run": ["$[engine.run() for engine in @engines]"]}
     keywords = {"train#trainer::max_epochs": 1, "validate#evaluator::limit_val_batches": 1}
@@ -299,6 +315,7 @@ def test_keywords_for_engines_that_other_items_refer_to(lightning):
     assert (started(outcome), started(outcome, "iteration_completed", "evaluator")) == (1, 1)
 
 
+@pytest.mark.slow
 def test_the_section_may_be_a_reference_or_an_expression(lightning):
     assert started(lightning({}, {"lightning": "@other", "other": {"max_epochs": "$3 - 2"}})) == 1
     assert started(lightning({}, {"lightning": "$dict(max_epochs=1)"})) == 1
@@ -354,12 +371,14 @@ def test_keywords_that_an_own_iteration_cannot_have(lightning):
     assert "precision" not in outcome.error
 
 
+@pytest.mark.slow
 def test_precision_of_an_own_iteration(lightning):
     plain, half = (lightning(keywords, gan()) for keywords in ({}, {"precision": "bf16-mixed"}))
     assert half.error is None
     assert half.parts["generator"] != plain.parts["generator"]
 
 
+@pytest.mark.slow
 def test_from_the_command_line(root, monai_bundle):
     clear(root)
     write_bundle(root, {})
@@ -374,6 +393,7 @@ def test_from_the_command_line(root, monai_bundle):
         assert sum(bool(row[LOSS]) for row in csv.DictReader(file)) == 3
 
 
+@pytest.mark.slow
 def test_a_misspelt_keyword_on_the_command_line(root, monai_bundle):
     clear(root)
     write_bundle(root, {})

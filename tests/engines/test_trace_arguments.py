@@ -2,6 +2,8 @@
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 PAIR = "$monai.handlers.from_engine(['pred', 'label'])"
 PLAIN = {"train#key_metric": None, "train#trainer#postprocessing": None}
 

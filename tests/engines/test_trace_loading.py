@@ -2,6 +2,8 @@
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 LISTS = {"train#key_metric": None, "train#trainer#decollate": False, "train#trainer#postprocessing": None}
 ITERATOR = {**LISTS, "validate#evaluator#val_data_loader": "$list(zoo_parts.batches(2))"}
 

@@ -17,6 +17,8 @@ from monai_lighter import Workflow
 from monai_lighter.engines.adopt import on_lightning
 from monai_lighter.engines.engine import LightningEngine
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("event", ["iteration_completed", "epoch_completed"])
 def test_more_epochs_in_the_last_one(both, event):

@@ -2,6 +2,8 @@
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 NETWORKS = {
     "generator": "$torch.nn.Sequential(torch.nn.Linear(4, 64), torch.nn.Unflatten(1, (1, 8, 8)))",
     "discriminator": {"_target_": "zoo_parts.Classifier", "classes": 1},

@@ -26,6 +26,7 @@ RUNS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("expressions", RUNS)
 def test_run_list(both, expressions):
     changes = {"run": expressions, **({"initialize": []} if "determinism" in str(expressions) else {})}
@@ -43,6 +44,7 @@ def test_no_engine_at_all(both, expressions):
     assert not reference.calls
 
 
+@pytest.mark.slow
 def test_two_trainers_after_one_another(both):
     second = {"_target_": "SupervisedTrainer", "device": "@device", "max_epochs": 1, "network": "@network",
               "train_data_loader": "@second#loader", "loss_function": "@loss", "optimizer": "@optimizer",
@@ -52,6 +54,7 @@ def test_two_trainers_after_one_another(both):
     assert {"trainer", "trainer2", "evaluator"} == {row["engine"] for row in reference.rows}
 
 
+@pytest.mark.slow
 def test_handlers_added_in_the_run_list(both):
     run = ["$@train#trainer.add_event_handler(ignite.engine.Events.ITERATION_COMPLETED, @hook)",
            "$@late.set_validator(@validate#evaluator)", TRAIN, "$@hook.seen"]  # fmt: skip
@@ -61,6 +64,7 @@ def test_handlers_added_in_the_run_list(both):
     assert reference.returned[-1] == "6"
 
 
+@pytest.mark.slow
 def test_handler_called_with_an_engine_in_initialize(both):
     save = "$[pathlib.Path(@output_dir).mkdir(), torch.save(@network.state_dict(), @output_dir + '/w.pt')]"
     load = {"_target_": "CheckpointLoader", "load_path": "$@output_dir + '/w.pt'", "load_dict": {"network": "@network"}}
@@ -69,6 +73,7 @@ def test_handler_called_with_an_engine_in_initialize(both):
     both({"imports": imports, "load": load, "initialize": first, "run": [VALIDATE]})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["checkpoint_epoch=1.pt", "checkpoint_iteration=4.pt"], ids=["epoch", "within an epoch"]
 )
@@ -107,6 +112,7 @@ def train(device, network, loss, optimizer, loader, validation, recorder):
 """
 
 
+@pytest.mark.slow
 def test_code_that_builds_and_runs_engines(both):
     imports = ["$import torch", "$import monai", "$import zoo_parts", "$from scripts.training import train"]
     run = ["$train(@device, @network, @loss, @optimizer, @train#dataloader, @validate#dataloader, @recorder)"]
@@ -126,6 +132,7 @@ def count(loader):
 """
 
 
+@pytest.mark.slow
 def test_plain_ignite_engine_in_code(both):
     imports = ["$import torch", "$import monai", "$import zoo_parts", "$from scripts.training import count"]
     both({"imports": imports, "run": ["$count(@train#dataloader)"]},

@@ -2,6 +2,8 @@
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 VALIDATION = {"_target_": "ValidationHandler", "validator": "@validate#evaluator", "interval": 1}
 EVENTS = [
     "started",

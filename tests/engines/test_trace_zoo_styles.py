@@ -4,6 +4,8 @@ import pytest
 from test_trace_stopping import at
 from zoo import differences
 
+pytestmark = pytest.mark.slow
+
 TRAIN = "$@train#trainer.run()"
 VALIDATE = "$@validate#evaluator.run()"
 VALIDATION = {"_target_": "ValidationHandler", "validator": "@validate#evaluator", "interval": 1}

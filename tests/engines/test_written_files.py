@@ -4,6 +4,8 @@ import logging
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 VALIDATION = {"_target_": "ValidationHandler", "validator": "@validate#evaluator", "interval": 1}
 LOSS = "$monai.handlers.from_engine(['loss'], first=True)"
 NETWORK = {"network": "@network"}

@@ -3,6 +3,8 @@
 import pytest
 from zoo import differences
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_same_run_does_not_differ(run):
     one, two = run("ignite"), run("ignite")

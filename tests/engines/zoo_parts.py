@@ -134,8 +134,9 @@ def engine_event(engine, name):
 def summary(value):
     """A value that can be compared: type, shape, bits and gradient flag of tensors; containers are walked."""
     if isinstance(value, torch.Tensor):
-        kind = type(value).__name__
-        return f"{kind}{tuple(value.shape)} {value.dtype} {value.requires_grad} {bits(value)}"
+        with torch._C.DisableTorchFunctionSubclass():  # a MetaTensor copies its metadata at each access
+            kind = type(value).__name__
+            return f"{kind}{tuple(value.shape)} {value.dtype} {value.requires_grad} {bits(value)}"
     if isinstance(value, np.ndarray):
         return f"array{value.shape} {value.dtype} {zlib.crc32(np.ascontiguousarray(value).tobytes())}"
     if isinstance(value, dict):
@@ -153,9 +154,8 @@ def named(error):
 
 
 def bits(tensor):
-    plain = tensor.detach()
-    plain = plain.as_tensor() if isinstance(plain, MetaTensor) else plain
-    return zlib.crc32(plain.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    with torch._C.DisableTorchFunctionSubclass():
+        return zlib.crc32(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
 
 
 def random_state():

@@ -10,15 +10,14 @@ from monai.transforms import Compose, Lambdad, RandGaussianNoised
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
 
 from monai_lighter.errors import CaseError, cases
-from monai_lighter.errors.cases import WorkerInit, case_error, case_in, describe, name_cases
+from monai_lighter.errors.cases import WorkerInit, describe, find_case, make_case_error, name_cases
 
 pytestmark = pytest.mark.usefixtures("impatient_workers")
 
 
 class System:
-    def __init__(self, postprocessing=None, **dataloaders):
+    def __init__(self, **dataloaders):
         self.dataloaders = dataloaders
-        self.postprocessing = postprocessing or {}
 
 
 def fail_at_two(value):
@@ -50,7 +49,7 @@ def first_error(loader):
     return caught.value
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("dataset", "case"),
     [
@@ -68,7 +67,7 @@ def test_a_case_that_fails_is_named(dataset, case, workers):
     assert sources == {"system::dataloaders::train": dataset}
     error = first_error(loader)
     if workers == 0:
-        error = case_error(error, sources)
+        error = make_case_error(error, sources)
     assert isinstance(error, CaseError)
     assert str(error) == f"system::dataloaders::train: {case} failed: ValueError: no two"
 
@@ -91,6 +90,7 @@ def test_what_becomes_of_a_dataset_in_a_worker(monkeypatch, kind):
         assert dataset[1] == {"image": 1, "label": 0}
 
 
+@pytest.mark.slow
 def test_a_case_is_named_by_its_loader_where_there_are_several():
     good, bad = DataLoader(Plain(), batch_sampler=[[0]]), DataLoader(Plain(), num_workers=1)
     sources = name_cases(System(train={"a": good, "b": bad}, val=[good, bad], test="no loader"))
@@ -109,6 +109,7 @@ def test_a_loader_is_prepared_once_and_its_own_function_is_called():
     assert called == [3]
 
 
+@pytest.mark.slow
 def test_datasets_that_are_no_classes_of_torch_are_left_alone():
     loader = DataLoader([1, 2, 3], num_workers=1)
     name_cases(System(train=loader))
@@ -116,6 +117,7 @@ def test_datasets_that_are_no_classes_of_torch_are_left_alone():
     WorkerInit(lambda worker: None, "id")(0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [DataLoader, MonaiDataLoader])
 def test_random_transforms_differ_between_workers_and_epochs(kind):
     noise = Compose([RandGaussianNoised("image", prob=1.0)])
@@ -126,29 +128,20 @@ def test_random_transforms_differ_between_workers_and_epochs(kind):
     assert len(values) == 8
 
 
-def test_a_postprocessing_is_named():
-    transform = Compose([Lambdad("pred", fail_at_two)])
-    sources = name_cases(System(postprocessing={"val": transform}))
-    with pytest.raises(RuntimeError) as caught:
-        transform({"pred": 2, "image": "a.nii"})
-    message = "system::postprocessing::val: case pred=2, image=a.nii failed: ValueError: no two"
-    assert str(case_error(caught.value, sources)) == message
-
-
 def test_errors_about_no_case_are_none():
     sources = name_cases(System(train=DataLoader(Plain())))
-    assert case_error(ValueError("x"), sources) is None
-    assert case_in(ValueError("x")) is None
+    assert make_case_error(ValueError("x"), sources) is None
+    assert find_case(ValueError("x")) is None
     with pytest.raises(RuntimeError) as caught:
         TRANSFORM({"image": 2})
-    assert case_error(caught.value, sources) is None
+    assert make_case_error(caught.value, sources) is None
     assert name_cases(object()) == {}
 
 
 def test_a_cache_that_fails_when_it_is_filled():
     with pytest.raises(RuntimeError) as caught:
         CacheDataset(ITEMS, TRANSFORM, progress=False)
-    assert case_in(caught.value) == "image=2, label=0"
+    assert find_case(caught.value) == "image=2, label=0"
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,7 @@ def run(error, **variables):
     return subprocess.run(command, capture_output=True, text=True, env={"PATH": "", **variables})
 
 
+@pytest.mark.slow
 def test_a_process_ends_with_the_message_and_exit_code_and_no_traceback():
     done = run("ConfigError([Finding('a', 'wrong', 'Mend it.')])")
     assert done.returncode == 2
@@ -84,6 +85,7 @@ def test_a_process_ends_with_the_message_and_exit_code_and_no_traceback():
     assert run("CaseError('broken')").returncode == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", ["true", "True", "1"])
 def test_the_traceback_is_shown_when_asked_for(value):
     done = run("ConfigError([Finding('a', 'wrong')])", MONAI_DEBUG=value)
@@ -92,6 +94,7 @@ def test_the_traceback_is_shown_when_asked_for(value):
     assert "a: wrong." in done.stderr
 
 
+@pytest.mark.slow
 def test_other_errors_are_shown_as_ever():
     done = run("RuntimeError('mine')")
     assert done.returncode == 1

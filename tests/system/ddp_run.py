@@ -13,12 +13,13 @@ from torch import nn
 from torchmetrics.classification import BinaryAccuracy, MulticlassAUROC, MulticlassF1Score
 
 from monai_lighter import BatchAdapter, CaseMetrics, FileWriter, Freezer, System, TableWriter
+from monai_lighter.errors import NonFiniteError
 
 
 def segmentation(count):
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 2, 1))
-    post = AsDiscreted(["pred", "label"], argmax=[True, False], to_onehot=2)
+    post = AsDiscreted(["pred", "label"], argmax=[True, False], to_onehot=3)  # class 2 is in no case
     data = items(count)
     if count > 3:
         data[3]["label"][:] = 0
@@ -84,7 +85,7 @@ def main(folder, devices):
         folder,
         callbacks=[
             TableWriter(folder / "table.csv", lambda pred: round(float(pred.detach().mean()), 6)),
-            FileWriter(folder / "files", "tensor"),
+            FileWriter(folder / "files", "tensor", data_root_dir="/"),
         ],
         **arguments,
     ).predict(segmentation(5), return_predictions=False)
@@ -94,6 +95,25 @@ def main(folder, devices):
     results["fit"] = sorted(run.callback_metrics)
     if run.is_global_zero:
         (folder / "results.json").write_text(json.dumps(results))
+    stop_at_nan(folder, **arguments)
+
+
+def stop_at_nan(folder, **arguments):
+    """A fit whose batches of step 1 hold one case of NaN: all processes end, with the weights after step 0."""
+    data = pairs(4)
+    data[3] = (torch.full((4,), torch.nan), 0)
+    model = nn.Linear(4, 3)
+    system = System(
+        model,
+        {"train": loader(data, batch_size=1 if arguments["devices"] == 2 else 2)},
+        torch.optim.SGD(model.parameters(), lr=0.1),
+        criterion=lambda pred, target: pred.square().mean(),
+    )
+    run = trainer(folder / "stopped", **arguments)
+    try:
+        run.fit(system)
+    except NonFiniteError as error:
+        (folder / f"stopped_{run.global_rank}.txt").write_text(f"{run.global_step} {error}")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@ import torch
 from monai.data import MetaTensor
 
 from monai_lighter import BatchAdapter, CriterionAdapter, LoggingAdapter, MetricsAdapter
-from monai_lighter.system.adapters import case_names, with_defaults
+from monai_lighter.system.adapters import with_defaults
+from monai_lighter.system.batches import read_case_names
 
 
 class TestBatch:
@@ -56,8 +57,8 @@ class TestBatch:
     def test_identifiers_from_metadata(self):
         image = MetaTensor(torch.zeros(2, 1), meta={"filename_or_obj": ["a.nii", "b.nii"]})
         assert BatchAdapter()({"image": image})[2] == ["a.nii", "b.nii"]
-        assert case_names(MetaTensor(torch.zeros(1))) is None
-        assert case_names(torch.zeros(1)) is None
+        assert read_case_names(MetaTensor(torch.zeros(1))) is None
+        assert read_case_names(torch.zeros(1)) is None
 
     def test_key_of_the_target(self):
         assert BatchAdapter("a", "seg").target_key == "seg"

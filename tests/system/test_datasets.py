@@ -4,6 +4,8 @@ from parts import classification, loader, pairs, trainer
 
 from monai_lighter.system.datasets import SmartCache
 
+pytestmark = pytest.mark.slow
+
 
 class Seen(SmartCacheDataset):
     """Keeps which items were given."""

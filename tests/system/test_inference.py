@@ -18,7 +18,7 @@ from parts import Outputs, items, loader, trainer
 from torch import nn
 
 from monai_lighter import System
-from monai_lighter.system.tensors import decollated, item_count, with_metadata
+from monai_lighter.system.batches import copy_metadata, count_cases, make_items
 
 
 def blur():
@@ -47,6 +47,7 @@ WHOLE = {
 }
 
 
+@pytest.mark.slow
 class TestInferers:
     @pytest.mark.parametrize("mode", ["val", "test", "predict"])
     @pytest.mark.parametrize("name", WHOLE)
@@ -149,20 +150,20 @@ class TestParts:
             (None, 1),
         ],
     )
-    def test_item_count(self, value, count):
-        assert item_count(value) == count
+    def test_count_cases(self, value, count):
+        assert count_cases(value) == count
 
     def test_metadata_is_for_predictions_with_one_row_per_input(self):
         source = MetaTensor(torch.zeros(2, 1, 4))
-        assert type(with_metadata(torch.zeros(3, 1), source)) is torch.Tensor
-        assert type(with_metadata(torch.zeros(2, 1), source)) is MetaTensor
-        assert with_metadata({"a": 1}, source) == {"a": 1}
-        several = with_metadata({"seg": torch.zeros(2, 1), "cls": [torch.zeros(2), torch.zeros(3)]}, source)
+        assert type(copy_metadata(torch.zeros(3, 1), source)) is torch.Tensor
+        assert type(copy_metadata(torch.zeros(2, 1), source)) is MetaTensor
+        assert copy_metadata({"a": 1}, source) == {"a": 1}
+        several = copy_metadata({"seg": torch.zeros(2, 1), "cls": [torch.zeros(2), torch.zeros(3)]}, source)
         assert [type(tensor) for tensor in (several["seg"], *several["cls"])] == [MetaTensor, MetaTensor, torch.Tensor]
 
     def test_batches_that_are_no_dictionary_have_image_and_label(self):
         image, label = torch.zeros(2, 1), torch.ones(2, 1)
-        assert [set(item) for item in decollated((image, label), image, label, image)] == [
+        assert [set(item) for item in make_items((image, label), None, image, label, None, image)] == [
             {"image", "label", "pred"}
         ] * 2
-        assert set(decollated(image, image, None, image)[0]) == {"image", "pred"}
+        assert set(make_items(image, None, image, None, None, image)[0]) == {"image", "pred"}

@@ -65,6 +65,7 @@ def whole(data):
     return one_hot(Threshold()(images).argmax(1, keepdim=True), 2), one_hot(labels, 2)
 
 
+@pytest.mark.slow
 class TestTorchmetrics:
     def classified(self, tmp_path, metrics, model=None):
         system = System(model or classifier(), {"test": loader(pairs(7))}, metrics={"test": metrics})
@@ -134,6 +135,7 @@ class TestTorchmetrics:
         assert result["test/metrics/f1/epoch"] == pytest.approx(float(BinaryF1Score()(pred, target)))
 
 
+@pytest.mark.slow
 class TestMonai:
     @pytest.mark.parametrize("batch_size", [1, 2, 5])
     def test_dice_is_that_of_all_cases_at_once(self, tmp_path, batch_size):

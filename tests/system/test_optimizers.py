@@ -17,6 +17,7 @@ def two(model):
     }
 
 
+@pytest.mark.slow
 class TestSeveralOptimizers:
     def test_the_weights_are_those_of_a_loop_written_by_hand(self, tmp_path):
         model = classifier()
@@ -95,6 +96,7 @@ class TestSeveralOptimizers:
         assert torch.load(run.checkpoint_callback.best_model_path, weights_only=True)["epoch"] == 0
 
 
+@pytest.mark.slow
 class TestOneOptimizer:
     def test_a_plateau_follows_the_validation(self, tmp_path):
         model = classifier()

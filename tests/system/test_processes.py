@@ -1,5 +1,6 @@
 import csv
 import json
+import math
 import os
 import subprocess
 import sys
@@ -22,7 +23,8 @@ def runs(tmp_path_factory):
     for devices in (1, 2):
         folder = tmp_path_factory.mktemp(f"devices_{devices}")
         script = Path(__file__).with_name("ddp_run.py")
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+        path = os.pathsep.join([str(script.parent.parent), os.environ.get("PYTHONPATH", "")])
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore", "PYTHONPATH": path}
         done = subprocess.run(
             [sys.executable, str(script), str(folder), str(devices)],
             env=environment,
@@ -35,6 +37,8 @@ def runs(tmp_path_factory):
     return result
 
 
+@pytest.mark.slow
+@pytest.mark.xdist_group("runs in processes")
 class TestTwoProcesses:
     @pytest.mark.parametrize("name", ["val 5", "test 5", "val 1", "test 1", "classified"])
     def test_metrics_and_losses_are_those_of_one(self, runs, name):
@@ -52,6 +56,13 @@ class TestTwoProcesses:
             key = f"test/metrics/{name}/epoch"
             assert one[key] == two[key], key
 
+    def test_a_class_that_is_in_no_case_of_any_process_has_no_value(self, runs):
+        for _, results in runs:
+            result = {name.removeprefix("test/metrics/"): value for name, value in results["test 5"][0].items()}
+            assert math.isnan(result["classes/2/epoch"])
+            assert result["classes/not_nans/2/epoch"] == 0
+            assert result["classes/epoch"] == pytest.approx((result["classes/0/epoch"] + result["classes/1/epoch"]) / 2)
+
     @pytest.mark.parametrize("name", ["cases_5.csv", "cases_1.csv", "table.csv"])
     def test_tables_are_one_and_the_same(self, runs, name):
         tables = []
@@ -62,15 +73,23 @@ class TestTwoProcesses:
         assert tables[0] == tables[1]
         assert len(tables[0]) > 1
 
+    def test_a_loss_that_is_not_finite_ends_them_all(self, runs):
+        for (folder, _), batch_case in zip(runs, (1, 0), strict=True):
+            told = [path.read_text() for path in sorted(folder.glob("stopped_*.txt"))]
+            assert len(told) == (1 if folder == runs[0][0] else 2)
+            for text in told:
+                assert text.startswith("1 system::criterion: the loss")
+                assert f"the input of item {batch_case} of the batch is not finite: NaN in 4" in text
+            kept = torch.load(folder / "stopped" / "models" / "model_last.pt", weights_only=True)
+            assert kept["weight"].isfinite().all()
+
     def test_every_prediction_has_its_file_although_the_names_are_the_same(self, runs):
         tensors = []
         for folder, _ in runs:
-            assert sorted(path.name for path in (folder / "files").iterdir()) == [
-                "T1.pt",
-                *(f"T1_{i}.pt" for i in range(1, 5)),
-            ]
-            files = [torch.load(path, weights_only=True) for path in (folder / "files").iterdir()]
-            tensors.append(torch.stack(sorted(files, key=lambda tensor: float(tensor.sum()))))
+            files = sorted((folder / "files").rglob("*.pt"))
+            assert [path.parent.name for path in files] == [f"s{i}" for i in range(5)]
+            tensors.append(torch.stack([torch.load(path, weights_only=True) for path in files]))
+            assert not list(folder.rglob(".outputs-*"))
         assert torch.allclose(*tensors, atol=1e-6)
 
     def test_training_with_a_frozen_layer_logs_the_same_names(self, runs):
@@ -91,7 +110,7 @@ class TestOwnItems:
         data, seen = list(range(count)), []
         for rank in range(replicas):
             sampler = DistributedSampler(data, replicas, rank, shuffle=False)
-            loader = DataLoader(data, batch_size, sampler=sampler)
+            loader = DataLoader(data, batch_size, sampler=sampler, num_workers=0)
             for i, batch in enumerate(loader):
                 counts = own_items(loader, i)
                 own = batch if counts is None else take(batch, *counts)

@@ -72,6 +72,7 @@ def nifti(folder, count=2, affine=None):
     return data
 
 
+@pytest.mark.slow
 class TestLogging:
     def test_the_names_are_lighters(self, tmp_path):
         log = Memory()
@@ -210,6 +211,7 @@ class TestLogging:
 
 
 class TestStep:
+    @pytest.mark.slow
     def test_callbacks_get_what_a_step_knows(self, tmp_path):
         outputs = Outputs()
         system = classification(
@@ -223,13 +225,15 @@ class TestStep:
         )
         trainer(tmp_path, callbacks=[outputs], max_epochs=2).fit(system)
         output = outputs.of["train"][-1]
-        assert set(output) == {"identifier", "input", "target", "pred", "loss", "losses", "metrics", "step", "epoch"}
+        names = {"identifier", "input", "target", "pred", "loss", "losses", "metrics", "step", "epoch", "notes"}
+        assert set(output) == names
         assert output["identifier"] == ["a", "b"]
         assert output["pred"].shape == (2,)
         assert output["epoch"] == 1
         assert outputs.of["val"][0]["loss"] is not None
         assert not any(loss.requires_grad for loss in output["losses"].values())
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("kind", ["dict", "tuple", "list", "other keys"])
     def test_batches_of_every_kind_need_no_adapter_or_an_accessor(self, tmp_path, kind):
         data = items(4)
@@ -248,6 +252,7 @@ class TestStep:
         run.fit(system)
         assert run.callback_metrics["val/loss/epoch"].isfinite()
 
+    @pytest.mark.slow
     def test_a_batch_that_is_a_tensor_trains_an_autoencoder(self, tmp_path):
         model = nn.Linear(4, 4)
         system = System(
@@ -261,6 +266,7 @@ class TestStep:
         run.fit(system)
         assert run.callback_metrics["train/loss/epoch"].isfinite()
 
+    @pytest.mark.slow
     def test_test_and_predict_need_no_criterion_and_no_target(self, tmp_path):
         outputs = Outputs()
         system = System(
@@ -273,6 +279,7 @@ class TestStep:
         assert outputs.of["predict"][0]["target"] is None
         assert outputs.of["predict"][0]["pred"].shape == (2, 3)
 
+    @pytest.mark.slow
     def test_fit_without_criterion_or_optimizer_says_what_is_missing(self, tmp_path):
         data = {"train": loader(pairs(2))}
         with pytest.raises(ValueError, match=r"system::optimizer: must be given to fit, got None\."):
@@ -280,6 +287,7 @@ class TestStep:
         with pytest.raises(ValueError, match=r"system::criterion: must be given to fit, got None\."):
             trainer(tmp_path).fit(classification(criterion=None, dataloaders=data))
 
+    @pytest.mark.slow
     def test_a_dictionary_of_losses_needs_a_total(self, tmp_path):
         system = classification(criterion=lambda pred, target: {"dice": pred.sum()})
         with pytest.raises(ValueError, match=r"system::criterion: .* must have the key 'total', got \['dice'\]\."):
@@ -300,6 +308,7 @@ class TestStep:
         with pytest.raises(ValueError, match=message):
             System(classifier(), **arguments)
 
+    @pytest.mark.slow
     def test_a_model_may_take_epoch_and_step(self, tmp_path):
         seen = []
 
@@ -312,6 +321,7 @@ class TestStep:
         trainer(tmp_path, max_epochs=2).fit(system)
         assert seen == [(0, 0), (0, 1), (0, 2), (1, 2), (1, 3), (1, 4)]
 
+    @pytest.mark.slow
     def test_outside_of_a_run_the_system_is_its_model(self, tmp_path):
         def inferer(inputs, network):
             raise AssertionError("not in a run")
@@ -323,12 +333,14 @@ class TestStep:
         trainer(tmp_path).fit(system)
         assert torch.equal(system(x), system.model(x))
 
+    @pytest.mark.slow
     def test_a_traced_torchscript_network(self, tmp_path):
         traced = torch.jit.trace(classifier(), torch.rand(2, 4))
         outputs = Outputs()
         trainer(tmp_path, callbacks=[outputs]).predict(System(traced, {"predict": loader(pairs(2))}))
         assert torch.equal(outputs.of["predict"][0]["pred"], classifier()(torch.stack([x for x, _ in pairs(2)])))
 
+    @pytest.mark.slow
     def test_metrics_adapter_transforms_reach_the_metric(self, tmp_path):
         system = segmentation(
             dataloaders={"val": loader(items(3), batch_size=3)},
@@ -371,6 +383,7 @@ class TestTrainer:
         def train_dataloader(self):
             return loader(pairs(6))
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         "arguments",
         [
@@ -387,6 +400,7 @@ class TestTrainer:
         trainer(tmp_path, max_epochs=2, **arguments).fit(system)
         assert torch.equal(plain.model.weight, system.model.weight)
 
+    @pytest.mark.slow
     def test_resuming_gives_the_weights_of_the_uninterrupted_run(self, tmp_path):
         def system():
             seed_everything(0, verbose=False)
@@ -409,6 +423,7 @@ class TestTrainer:
         best = [torch.load(tmp_path / name / "models" / "model.pt", weights_only=True) for name in "ab"]
         assert all(torch.equal(value, best[1][name]) for name, value in best[0].items())
 
+    @pytest.mark.slow
     def test_a_datamodule_brings_the_data(self, tmp_path):
         class Data(LightningDataModule):
             def train_dataloader(self):
@@ -423,6 +438,7 @@ class TestTrainer:
         assert run.global_step == 2
         assert "val/loss/epoch/dataloader_idx_1" in run.callback_metrics
 
+    @pytest.mark.slow
     def test_the_tuner_finds_and_sets_the_learning_rate(self, tmp_path):
         model = classifier()
         optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
@@ -443,6 +459,7 @@ class TestTrainer:
         with pytest.raises(ValueError, match="exactly one parameter group, got 2"):
             _ = classification(model=model, optimizer=torch.optim.SGD(groups, lr=0.1)).learning_rate
 
+    @pytest.mark.slow
     def test_no_metatensor_anywhere_after_training_on_nifti(self, tmp_path):
         data = nifti(tmp_path / "data")
         transform = Compose(
@@ -475,6 +492,7 @@ class TestTrainer:
         assert set(saved["state_dict"]) == {"model.weight", "model.bias"}
 
 
+@pytest.mark.slow
 class TestPostprocessing:
     @pytest.mark.parametrize("spacing", [(2, 2, 2), (0.8, 1, 1.3)])
     def test_predictions_are_saved_on_the_grid_of_the_original_image(self, tmp_path, spacing):

@@ -15,6 +15,8 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
 from monai_lighter import ComponentError, ModelWeights, System
 
+pytestmark = pytest.mark.slow
+
 
 class Scripted(Cumulative):
     """A metric that takes the values it is told to, one per validation."""

@@ -9,6 +9,8 @@ import pytest
 import torch
 import yaml
 
+pytestmark = pytest.mark.slow
+
 FIT = ("run", "fit", "--config_file", "configs/train.yaml")
 NAME = "monai_lighter.Workflow"
 
@@ -18,7 +20,8 @@ def files(root):
 
 
 def test_fit_and_predict_from_another_directory(bundle, tmp_path, monai_bundle):
-    fit = monai_bundle("run", "fit", "--workflow", NAME, "--config_file", "bundle/configs/train.yaml", cwd=tmp_path)
+    arguments = ("run", "fit", "--workflow", NAME, "--config_file", "bundle/configs/train.yaml")
+    fit = monai_bundle(*arguments, cwd=tmp_path, fresh=True)
     assert fit.returncode == 0, fit.stderr
     assert torch.load(bundle / "models" / "model.pt", weights_only=True)
     weights = (
@@ -30,13 +33,16 @@ def test_fit_and_predict_from_another_directory(bundle, tmp_path, monai_bundle):
         cwd=tmp_path,
     )
     assert predict.returncode == 0, predict.stderr
-    assert sorted(path.name for path in (bundle / "eval").iterdir()) == ["image_4_trans.nii.gz", "image_5_trans.nii.gz"]
+    assert sorted(path.name for path in (bundle / "eval").glob("*.nii.gz")) == [
+        "image_4_trans.nii.gz",
+        "image_5_trans.nii.gz",
+    ]
 
 
 @pytest.mark.parametrize(
     ("line", "arguments"),
     [
-        (("-m", "monai.bundle"), (*FIT, "--workflow_name", NAME)),
+        ((), (*FIT, "--workflow_name", NAME)),
         (("-um", "monai.bundle"), ("run_workflow", "--workflow", NAME, *FIT[2:], "--run_id", "fit")),
     ],
 )
@@ -86,7 +92,7 @@ def test_torchrun_trains_in_two_processes(bundle, monai_bundle):
 
 
 def test_lightnings_own_launcher_starts_the_second_process(bundle, monai_bundle):
-    done = monai_bundle(*FIT, "--workflow", NAME, "--trainer::devices", 2, cwd=bundle)
+    done = monai_bundle(*FIT, "--workflow", NAME, "--trainer::devices", 2, cwd=bundle, fresh=True)
     assert done.returncode == 0, done.stderr
     assert "MEMBER: 2/2" in done.stderr
     assert (bundle / "models" / "model.pt").is_file()
@@ -94,7 +100,7 @@ def test_lightnings_own_launcher_starts_the_second_process(bundle, monai_bundle)
 
 def test_with_autoload_off_a_native_bundle_does_not_run_on_ignite_unsaid(bundle, monai_bundle):
     off = {"TORCH_DEVICE_BACKEND_AUTOLOAD": "0"}
-    done = monai_bundle(*FIT, "--workflow", NAME, cwd=bundle, **off)
+    done = monai_bundle(*FIT, "--workflow", NAME, cwd=bundle, fresh=True, **off)
     assert done.returncode != 0
     assert "run ID 'fit' doesn't exist" in done.stderr
     assert not (bundle / "models").exists()

@@ -163,6 +163,7 @@ def inference(kind, file, image, folder, **more):
     return kind(config_file=str(file), workflow_type="infer", logging_file=False, **override, **more)
 
 
+@pytest.mark.slow
 @BOTH
 @pytest.mark.parametrize("suffix", ["json", "yaml"])
 def test_inference(kind, configs, image, tmp_path, suffix):
@@ -203,6 +204,7 @@ def test_inference(kind, configs, image, tmp_path, suffix):
     assert LoadImage()(tmp_path / "image" / "image_seg.nii.gz").shape == SHAPE
 
 
+@pytest.mark.slow
 @BOTH
 def test_inference_that_responds(kind, configs, image, tmp_path):
     """One workflow serves one request after another."""
@@ -218,6 +220,7 @@ def test_inference_that_responds(kind, configs, image, tmp_path):
         assert LoadImage()(tmp_path / str(number) / "image" / "image_trans.nii.gz").shape == SHAPE
 
 
+@pytest.mark.slow
 @BOTH
 @pytest.mark.parametrize("suffix", ["json", "yaml"])
 def test_training(kind, configs, image, tmp_path, suffix):
@@ -370,6 +373,7 @@ def test_an_unknown_workflow_type(kind, configs):
         kind(config_file=str(configs / "train.json"), logging_file=False, workflow_type="guess")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [Workflow, "monai_lighter.Workflow", "monai_lighter.workflow.workflow.Workflow"], ids=str
 )
@@ -454,6 +458,7 @@ def test_a_network_with_its_weights_is_loaded(configs, bundle, native):
     assert shapes[0] == shapes[1]
 
 
+@pytest.mark.slow
 def test_overrides_as_auto3dseg_makes_them(configs, image, tmp_path):
     """Several files joined by commas, ids with ``#`` at any depth, values of any kind, expressions among them."""
     more = configs / "hyper_parameters.yaml"

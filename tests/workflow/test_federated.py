@@ -19,6 +19,8 @@ sys.path.insert(0, str(Path(__file__).parent / "engines"))
 from zoo import write_bundle
 from zoo_parts import Net, summary
 
+pytestmark = pytest.mark.slow
+
 EXTRA = {ExtraItems.CLIENT_NAME: "client", ExtraItems.APP_ROOT: ""}
 ZOO = {"dataset_dir": ".", "train#trainer#key_train_metric": "@train#key_metric"}
 

@@ -4,11 +4,13 @@ import io
 import logging
 import logging.config
 import sys
+from contextlib import suppress
 
 import pytest
+from monai.bundle.workflows import _reject_executable_logging_config
 
 from monai_lighter import Workflow
-from monai_lighter.workflow.logging_conf import apply_logging_conf, parse_logging_conf
+from monai_lighter.workflow.logging_conf import apply_logging_conf
 
 ZOO = """
 [loggers]
@@ -108,7 +110,7 @@ def test_the_same_effect_as_file_config(text, tmp_path):
     logging.config.fileConfig(io.StringIO(text), disable_existing_loggers=False)
     expected = effect(names)
     assert expected[0][3]
-    assert apply_logging_conf(path).left_out == []
+    assert apply_logging_conf(path) == []
     assert effect(names) == expected
 
 
@@ -129,7 +131,7 @@ def test_what_is_logged(tmp_path, capsys):
         ("class=StreamHandler", "class=__import__('os').system", "only StreamHandler"),
         ("class=StreamHandler", "class=eval", "class = eval"),
         ("class=StreamHandler\nlevel=INFO", "class=handlers.SocketHandler", "SocketHandler"),
-        ("class=StreamHandler", "class=FileHandler", "it would be imported"),
+        ("class=StreamHandler", "class=FileHandler", "the file name must be a printable text"),
         (
             HANDLER,
             "class=FileHandler\nargs=('/x/y',)",
@@ -143,10 +145,9 @@ def test_what_is_logged(tmp_path, capsys):
         (
             HANDLER,
             "class=FileHandler\nargs=('cfg://a',)",
-            "cfg",
+            "cfg://a",
         ),
         ("format=%(asctime)s", "class=marker.F\nformat=%(asctime)s", "marker.F"),
-        ("format=%(asctime)s", "format=ext://marker.x", "it would be imported"),
         ("level=INFO\nhandlers", "level=LOUD\nhandlers", "LOUD"),
         ("keys=root", "keys=root,none", "there is no such section"),
     ],
@@ -156,21 +157,21 @@ def test_left_out(old, new, named, tmp_path, caplog):
     text = ZOO.replace(old, new, 1)
     (tmp_path / "logging.conf").write_text(text)
     (tmp_path / "marker.py").write_text("open('marker', 'w')")
-    config = apply_logging_conf(tmp_path / "logging.conf")
-    assert any(named in what for what in config.left_out), config.left_out
+    left_out = apply_logging_conf(tmp_path / "logging.conf")
+    assert any(named in what for what in left_out), left_out
     assert not (tmp_path / "marker").exists()
 
 
 @pytest.mark.parametrize(
     ("handler", "named"),
     [
-        ("class=FileHandler\nargs=('logs/x.log',)", "'logs' is no directory"),
-        ("class=FileHandler\nargs=('logs/x.log', 'a', None, True)", "'logs' is no directory"),
-        ("class=FileHandler\nargs=('elsewhere.log',)", "is no directory below"),
+        ("class=FileHandler\nargs=('logs/x.log',)", "'logs/x.log' is in no directory"),
+        ("class=FileHandler\nargs=('logs/x.log', 'a', None, True)", "'logs/x.log' is in no directory"),
+        ("class=FileHandler\nargs=('elsewhere.log',)", "is in no directory below"),
         ("class=FileHandler\nargs=('fire.py', 'w')", "not named as a log file is"),
         ("class=FileHandler\nargs=('.bashrc', 'a')", "not named as a log file is"),
-        ("class=FileHandler\nargs=('a\\x00.log',)", "not named as a log file is"),
-        ("class=FileHandler\nargs=('x.log', 'q')", "the mode must be one of a, w"),
+        ("class=FileHandler\nargs=('a\\x00.log',)", "must be a printable text"),
+        ("class=FileHandler\nargs=('x.log', 'q')", "the mode must be a or w"),
         ("class=FileHandler\nargs=('x.log', 'a', 'none')", "unknown encoding"),
         ("class=FileHandler\nargs=('taken.log',)", "Is a directory"),
         ("class=handlers.RotatingFileHandler\nargs=('x.log', 'a', 'much')", "[handler_consoleHandler]"),
@@ -183,18 +184,66 @@ def test_a_log_file_that_cannot_be_written_is_left_out_and_the_rest_applied(hand
     (tmp_path / "elsewhere.log").symlink_to("../outside.log")
     text = ZOO.replace(HANDLER, handler).replace("level=INFO\nhandlers", "level=ERROR\nhandlers")
     (tmp_path / "logging.conf").write_text(text)
-    config = apply_logging_conf(tmp_path / "logging.conf")
-    assert any(named in what for what in config.left_out), config.left_out
+    left_out = apply_logging_conf(tmp_path / "logging.conf")
+    assert any(named in what for what in left_out), left_out
     assert named in caplog.text
     assert logging.getLogger().level == logging.ERROR
     assert not (tmp_path / "fire.py").exists()
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe", b"no section", b"[a]\n[a]", b"x" * (2 << 20)])
-def test_unreadable(content):
-    config = parse_logging_conf(content)
-    assert config.settings == {}
-    assert "the whole file" in config.left_out[0]
+def test_unreadable(content, tmp_path):
+    before = logging.getLogger().handlers[:]
+    (tmp_path / "logging.conf").write_bytes(content)
+    assert "the whole file" in apply_logging_conf(tmp_path / "logging.conf")[0]
+    assert logging.getLogger().handlers == before
+
+
+def test_a_file_that_is_not_there_is_an_error(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        apply_logging_conf(tmp_path / "logging.conf")
+
+
+MARKED = "open('marker', 'w')"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("args=(sys.stdout,)", f"args=('%(more)s',)\nmore=x', {MARKED}, '"),
+        ("args=(sys.stdout,)", f"class=FileHandler\nargs=('%(more)s.log',)\nmore=x' + str({MARKED}) + '"),
+        ("[loggers]", f"[DEFAULT]\nmore=x', {MARKED}, '\n[loggers]"),
+        ("format=%(asctime)s", f"defaults={MARKED}\nformat=%(asctime)s"),
+        ("[loggers]", f"[DEFAULT]\ndefaults={MARKED}\n[loggers]"),
+    ],
+)
+def test_what_monai_passes_and_file_config_would_evaluate_is_not(old, new, tmp_path, monkeypatch):
+    text = ZOO.replace(old, new, 1).replace("(sys.stdout,)", "('%(more)s',)" if "more=" in new else "(sys.stdout,)")
+    text = text.replace("class=StreamHandler\n", "" if "class=" in new else "class=StreamHandler\n")
+    (tmp_path / "logging.conf").write_text(text)
+    _reject_executable_logging_config(str(tmp_path / "logging.conf"))  # passes
+    apply_logging_conf(tmp_path / "logging.conf")
+    assert not (tmp_path / "marker").exists()
+    if "more=" in new or sys.version_info >= (3, 12):
+        with suppress(Exception):
+            logging.config.fileConfig(tmp_path / "logging.conf")
+        assert (tmp_path / "marker").exists()
+
+
+def test_texts_are_texts(tmp_path):
+    (tmp_path / "logging.conf").write_text(ZOO.replace("format=%(asctime)s", "format=ext://marker.x"))
+    (tmp_path / "marker.py").write_text("open('marker', 'w')")
+    assert apply_logging_conf(tmp_path / "logging.conf") == []
+    assert logging.getLogger().handlers[0].formatter._fmt.startswith("ext://marker.x")
+    assert not (tmp_path / "marker").exists()
+
+
+@pytest.mark.parametrize("style", ["", "style={\n"])
+def test_a_format_that_looks_into_attributes_is_left_out(style, tmp_path):
+    text = ZOO.replace("format=%(asctime)s", style + "format={msg.__class__}", 1)
+    (tmp_path / "logging.conf").write_text(text)
+    assert bool(apply_logging_conf(tmp_path / "logging.conf")) == bool(style)
+    assert logging.getLogger().level == logging.INFO
 
 
 def test_a_workflow_applies_the_logging_file_of_its_bundle_without_evaluating_it(tmp_path, caplog):

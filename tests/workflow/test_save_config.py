@@ -1,7 +1,10 @@
+import pytest
 import yaml
 from parts import classification, trainer
 
 from monai_lighter.workflow.tracking import SaveConfig
+
+pytestmark = pytest.mark.slow
 
 CONFIG = {"seed": 0, "system": {"model": "@network_def"}, "network_def": {"_target_": "UNet", "channels": [4, 8]}}
 

@@ -21,6 +21,7 @@ def rows(database, query):
         return connection.execute(query).fetchall()
 
 
+@pytest.mark.slow
 def test_a_run_is_tracked_where_monai_would_track_it(bundle, caplog):
     pytest.importorskip("mlflow")
     fit(bundle, tracking="mlflow", run_name="mine", save_execute_config=True)
@@ -36,6 +37,7 @@ def test_a_run_is_tracked_where_monai_would_track_it(bundle, caplog):
     assert not [record for record in caplog.records if "nothing in the config" in record.getMessage()]
 
 
+@pytest.mark.slow
 def test_settings_may_be_a_dictionary_or_a_file(bundle, tmp_path):
     pytest.importorskip("mlflow")
     settings = {"configs": {"experiment_name": "theirs", "output_dir": str(tmp_path / "out")}}

@@ -21,6 +21,7 @@ def workflow(bundle, name="train", *files, **override):
     return Workflow([str(bundle / "configs" / f"{name}.yaml"), *files], logging_file=False, **override)
 
 
+@pytest.mark.slow
 def test_fit_writes_the_best_weights_into_the_bundle(bundle):
     run = workflow(bundle, run_id="fit")
     assert run.run() == [None]
@@ -28,11 +29,16 @@ def test_fit_writes_the_best_weights_into_the_bundle(bundle):
     assert state.keys() == run.network_def.state_dict().keys()
 
 
+@pytest.mark.slow
 def test_predict_writes_a_file_for_each_case(bundle):
     assert workflow(bundle, "inference", run_id="predict").run() == [None]
-    assert sorted(path.name for path in (bundle / "eval").iterdir()) == ["image_4_trans.nii.gz", "image_5_trans.nii.gz"]
+    assert sorted(path.name for path in (bundle / "eval").glob("*.nii.gz")) == [
+        "image_4_trans.nii.gz",
+        "image_5_trans.nii.gz",
+    ]
 
 
+@pytest.mark.slow
 def test_predictions_in_mixed_precision_can_be_transformed_and_saved(bundle):
     numpy_transform = {"_target_": "FillHolesd", "keys": "pred"}
     changes = {"system::inferer": None, "system::postprocessing::predict::transforms::0": numpy_transform}
@@ -40,6 +46,7 @@ def test_predictions_in_mixed_precision_can_be_transformed_and_saved(bundle):
     assert nibabel.load(bundle / "eval" / "image_4_trans.nii.gz").shape == (16, 16, 1, 2)
 
 
+@pytest.mark.slow
 def test_predictions_can_be_had(bundle):
     run = workflow(bundle, "inference", run_id="predict", **{"args::predict::return_predictions": True})
     (predictions,) = run.run()
@@ -162,6 +169,7 @@ def test_a_stage_builds_only_what_it_needs(bundle, extra, marks, stage):
     assert set(marks()) == STAGES[stage] | {"model"}
 
 
+@pytest.mark.slow
 def test_a_run_can_be_resumed(bundle, tmp_path):
     trainer = {"trainer::logger": {"_target_": "lightning.pytorch.loggers.CSVLogger", "save_dir": str(tmp_path)}}
     workflow(bundle, run_id="fit", **trainer).run()
@@ -172,6 +180,7 @@ def test_a_run_can_be_resumed(bundle, tmp_path):
     assert run.trainer.global_step == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("as_expression", [False, True])
 def test_the_full_config_is_saved_with_the_run(bundle, tmp_path, as_expression):
     override = {
@@ -192,6 +201,7 @@ def test_the_full_config_is_saved_with_the_run(bundle, tmp_path, as_expression):
     assert torch.load(checkpoint, weights_only=True)["hyper_parameters"] == saved
 
 
+@pytest.mark.slow
 def test_the_saved_config_trains_again(bundle, tmp_path):
     logger = {"_target_": "lightning.pytorch.loggers.CSVLogger", "save_dir": str(tmp_path)}
     workflow(bundle, run_id="fit", **{"trainer::logger": logger}).run()
@@ -200,6 +210,7 @@ def test_the_saved_config_trains_again(bundle, tmp_path):
     workflow(bundle, "again", run_id="fit", **{"trainer::logger": False}).run()
 
 
+@pytest.mark.slow
 def test_a_property_set_from_python_is_saved_too(bundle, tmp_path):
     logger = {"_target_": "lightning.pytorch.loggers.CSVLogger", "save_dir": str(tmp_path)}
     run = workflow(bundle, run_id="fit", **{"trainer::logger": logger})
@@ -308,6 +319,7 @@ def test_paths_are_those_of_the_bundle_wherever_the_command_runs(bundle, tmp_pat
     assert len(run.train_dataset) == 4
 
 
+@pytest.mark.slow
 def test_from_python(bundle):
     train = str(bundle / "configs" / "train.yaml")
     run = create_workflow("monai_lighter.Workflow", config_file=train, logging_file=False, max_epochs=1)
@@ -339,6 +351,7 @@ def test_a_config_with_no_system_is_monais(bundle, extra, tmp_path):
         Workflow(path, logging_file=False, **{"nope::x": 1}).initialize()
 
 
+@pytest.mark.slow
 def test_any_lightning_module_may_be_the_system(bundle, extra):
     (bundle / "scripts").mkdir()
     (bundle / "scripts" / "module.py").write_text(
@@ -372,6 +385,7 @@ def test_overrides_that_nothing_uses_are_told(bundle, caplog):
     ]
 
 
+@pytest.mark.slow
 def test_the_digest_of_what_runs_is_logged(bundle, caplog):
     caplog.set_level("INFO")
     before = inspect(bundle)
@@ -405,6 +419,7 @@ def test_a_constructor_that_raises_names_its_item(bundle):
         run.run()
 
 
+@pytest.mark.slow
 def test_errors_of_the_run_itself_are_left_alone(bundle):
     run = workflow(bundle, run_id="fit", **{"system::dataloaders::train::batch_size": 3, "network_def::in_channels": 2})
     with pytest.raises(RuntimeError) as caught:
@@ -412,6 +427,7 @@ def test_errors_of_the_run_itself_are_left_alone(bundle):
     assert not isinstance(caught.value, (CaseError, ComponentError))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("as_expression", [False, True])
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_broken_file_names_the_data_and_the_case(bundle, workers, as_expression):
@@ -438,6 +454,7 @@ def test_a_broken_file_in_a_cache_names_the_dataset_and_the_case(bundle):
     assert "Case: image=" in message
 
 
+@pytest.mark.slow
 def test_a_bare_transform_that_fails_as_postprocessing_names_itself_and_the_case(bundle):
     with pytest.raises(CaseError) as caught:
         workflow(bundle, run_id="validate", **{"system::postprocessing::val::keys": ["pred", "labl"]}).run()
@@ -445,6 +462,7 @@ def test_a_bare_transform_that_fails_as_postprocessing_names_itself_and_the_case
     assert "image_4.nii.gz" in str(caught.value)
 
 
+@pytest.mark.slow
 def test_predictions_of_a_network_with_several_outputs_are_inverted_and_saved_in_their_space(bundle):
     (bundle / "scripts").mkdir()
     (bundle / "scripts" / "__init__.py").touch()
@@ -470,6 +488,7 @@ def test_predictions_of_a_network_with_several_outputs_are_inverted_and_saved_in
     assert (saved.affine == given.affine).all()
 
 
+@pytest.mark.slow
 def test_a_postprocessing_that_fails_names_itself_and_the_case(bundle):
     transforms = {"_target_": "Compose", "transforms": [{"_target_": "AsDiscreted", "keys": ["pred", "lable"]}]}
     with pytest.raises(CaseError) as caught:
@@ -484,6 +503,7 @@ def weights(bundle, **override):
     return run.network_def.state_dict()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loader", ["DataLoader", "torch.utils.data.DataLoader"])
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_seed_makes_runs_equal_bit_for_bit(bundle, workers, loader):
@@ -503,6 +523,7 @@ def test_a_seed_makes_runs_equal_bit_for_bit(bundle, workers, loader):
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+@pytest.mark.slow
 def test_another_seed_makes_another_run(bundle):
     first, second = weights(bundle), weights(bundle, **{"trainer::logger": False})
     assert all(torch.equal(first[name], second[name]) for name in first)

@@ -7,8 +7,9 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -17,11 +18,9 @@ import torch
 from monai.bundle import ConfigParser
 
 from monai_lighter.config.stages import is_native
-from monai_lighter.errors import Finding, did_you_mean
-from monai_lighter.share.fetch import SOURCES, fetch, fetch_large_files, only_bundle
+from monai_lighter.errors import did_you_mean
+from monai_lighter.share.fetch import SOURCES, fetch, fetch_large_files, find_newest, unpack
 from monai_lighter.share.layout import CONFIG_SUFFIXES, Bundle, SharingError
-from monai_lighter.share.versions import newest, version_of
-from monai_lighter.trust.archive import extract_zip
 from monai_lighter.trust.enforce import ALL, DECLARATIVE, default_trust
 from monai_lighter.workflow.workflow import STAGE_OF_TYPE, Workflow
 
@@ -30,6 +29,8 @@ __all__ = ["find_bundle", "load_bundle"]
 CONFIGS = {"train": ("train",), "eval": ("evaluate", "test", "train"), "infer": ("inference", "infer")}
 KINDS = {"training": "train", "evaluation": "eval", "inference": "infer"}
 NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
+VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
+"""What of metadata may become part of a path."""
 
 
 def load_bundle(
@@ -44,7 +45,7 @@ def load_bundle(
     trust: str | None = None,
     **override: Any,
 ) -> Workflow:
-    """Finds a bundle, downloads it where needed, and gives its initialised workflow.
+    """Find a bundle, download it where needed, and give its initialised workflow.
 
     What is fetched, or comes as a zip file, may by default bring no code; the error then says how to go on.
 
@@ -57,25 +58,23 @@ def load_bundle(
         bundle_dir: where downloaded bundles are kept; default: ``bundle`` in ``torch.hub.get_dir()``, as MONAI's.
         source: ``monaihosting``, ``github``, ``ngc``, ``ngc_private`` or ``huggingface_hub``; default: the environment's
             ``BUNDLE_DOWNLOAD_SRC``, else ``monaihosting``.
-        repo: as in ``monai.bundle.download``.
+        repo: ``OWNER/REPOSITORY/RELEASE_TAG`` for ``github``, ``OWNER/REPOSITORY`` for ``huggingface_hub``,
+            ``org/NAME[/team/NAME]`` for ``ngc_private``.
         progress: show a progress bar.
         trust: as `Workflow` takes it; default: the environment's ``MONAI_LIGHTER_TRUST``, else ``all`` for a directory and
             ``declarative`` for what is fetched or unpacked.
         override: id-value pairs of the config.
 
     Raises:
-        SharingError: it cannot be found or downloaded, or has no config of that type.
-        ArchiveError: it cannot be unpacked safely.
+        SharingError: it cannot be found, downloaded, or unpacked safely, or has no config of that type.
         ConfigError: its config is wrong, or is code that ``trust`` does not cover.
     """
     kind = KINDS.get(workflow_type, workflow_type)
     if kind not in CONFIGS:
-        hint = did_you_mean(str(workflow_type), CONFIGS)
-        raise SharingError(
-            Finding("workflow_type", f"must be one of {', '.join(CONFIGS)}, got {workflow_type!r}", hint)
-        )
+        problem = f"must be one of {', '.join(CONFIGS)}, got {workflow_type!r}"
+        raise SharingError.of("workflow_type", problem, did_you_mean(str(workflow_type), CONFIGS))
     found = Bundle(find_bundle(bundle, version, bundle_dir, source, repo, progress))
-    files = _config_files(found, kind)
+    files = _choose_configs(found, kind)
     config = ConfigParser.load_config_files(files)
     if "bundle_root" in config:
         override.setdefault("bundle_root", str(found.root))
@@ -86,7 +85,7 @@ def load_bundle(
     return workflow
 
 
-def _config_files(bundle: Bundle, kind: str) -> list[str]:
+def _choose_configs(bundle: Bundle, kind: str) -> list[str]:
     """One config; an evaluation config of a bundle for MONAI's engines is written to be read over its training config."""
     file = bundle.require(*CONFIGS[kind])
     train = bundle.config("train")
@@ -103,40 +102,57 @@ def find_bundle(
     repo: str | None = None,
     progress: bool = True,
 ) -> Path:
-    """The directory of a bundle, downloaded and unpacked where needed. Runs nothing of it. See `load_bundle`."""
+    """Find the directory of a bundle, downloaded and unpacked where needed. Nothing of it is run.
+
+    Args:
+        bundle: directory, zip file, address of a zip file, or the name of a bundle at ``source``.
+        version: what the metadata must say; default: the newest that was downloaded before, else the latest there is.
+        bundle_dir: where downloaded bundles are kept; default: ``bundle`` in ``torch.hub.get_dir()``.
+        source: one of `SOURCES`; default: the environment's ``BUNDLE_DOWNLOAD_SRC``, else ``monaihosting``.
+        repo: see `fetch`.
+        progress: show a progress bar.
+
+    Raises:
+        SharingError: it cannot be found, downloaded or unpacked safely, or has another version.
+    """
     given = str(bundle)
     version = None if version is None else str(version)
     if Path(given).is_dir():
-        return _verified(Path(given).resolve(), version)
+        return _verify(Path(given).resolve(), version)
     cache = Path(bundle_dir) if bundle_dir else Path(torch.hub.get_dir()) / "bundle"
+    target: Path | None
+    obtain: Callable[[Path], Path]
     if urlparse(given).scheme in ("http", "https"):
-        name = Path(urlparse(given).path).stem
-        target = cache / f"{name}-{hashlib.sha256(given.encode()).hexdigest()[:12]}"
-        if _is_whole(target):
-            return _verified(target, version)
-        return _downloaded(cache, target, name, version, url=given, progress=progress)
-    if Path(given).is_file():
-        return _unpacked(Path(given), cache, version)
-    source = source or os.environ.get("BUNDLE_DOWNLOAD_SRC", SOURCES[0])
-    if not NAME.fullmatch(given):
-        problem = f"must be a directory, a zip file, an address or a name, got {given!r}"
-        raise SharingError(Finding("bundle", problem, "There is no such file."))
-    if source not in SOURCES:
-        raise SharingError(
-            Finding("source", f"must be a source of MONAI's, got {source!r}", did_you_mean(source, SOURCES))
+        name, digest = Path(urlparse(given).path).stem, hashlib.sha256(given.encode()).hexdigest()
+        target, obtain = (
+            cache / f"{name}-{digest[:12]}",
+            partial(fetch, name, version=version, url=given, progress=progress),
         )
-    present = _cached(cache, given, version)
-    if present is not None:
-        return present
-    return _downloaded(cache, None, given, version=version, source=source, repo=repo, progress=progress)
+    elif Path(given).is_file():
+        target = cache / f"{Path(given).stem}-{_hash_file(Path(given))[:12]}"
+        obtain = partial(unpack, Path(given))
+    else:
+        source = source or os.environ.get("BUNDLE_DOWNLOAD_SRC", SOURCES[0])
+        if not NAME.fullmatch(given):
+            problem = f"must be a directory, a zip file, an address or a name, got {given!r}"
+            raise SharingError.of("bundle", problem, "There is no such file.")
+        if source not in SOURCES:
+            problem = f"must be a source of MONAI's, got {source!r}"
+            raise SharingError.of("source", problem, did_you_mean(source, SOURCES))
+        target = _find_kept(cache, given, version)
+        obtain = partial(fetch, given, version=version, source=source, repo=repo, progress=progress)
+    if target is not None and _is_whole(target):
+        return _verify(target, version)
+    with _stage(cache) as staging:
+        root = _verify(obtain(staging), version)
+        fetch_large_files(root, progress)
+        return _move(root, target or cache / f"{given}_v{_read_version(Bundle(root))}")
 
 
-def _cached(cache: Path, name: str, version: str | None) -> Path | None:
-    """The version that is asked for, or the newest."""
-    found = {path.name[len(name) + 2 :]: path for path in cache.glob(f"{name}_v*") if _is_whole(path)}
-    if version is not None:
-        return found.get(version)
-    return found[newest(found)] if found else None
+def _find_kept(cache: Path, name: str, version: str | None) -> Path | None:
+    """Where the version that is asked for is kept, or the newest."""
+    kept = {path.name[len(name) + 2 :]: path for path in cache.glob(f"{name}_v*") if _is_whole(path)}
+    return kept.get(version or find_newest(kept)) if kept else None
 
 
 def _is_whole(path: Path) -> bool:
@@ -144,56 +160,49 @@ def _is_whole(path: Path) -> bool:
     return any(file.suffix in CONFIG_SUFFIXES for file in path.glob("configs/*"))
 
 
-def _downloaded(cache: Path, target: Path | None, name: str, version: str | None = None, **where: Any) -> Path:
-    with _staging(cache) as staging:
-        root = _verified(fetch(name, staging, version, **where), version)
-        fetch_large_files(root, where["progress"])
-        return _moved(root, target or cache / f"{name}_v{version_of(Bundle(root))}")
-
-
-def _verified(root: Path, version: str | None) -> Path:
+def _verify(root: Path, version: str | None) -> Path:
     """A bundle that has metadata that can be read, or none, and the version that is asked for."""
     has = Bundle(root).metadata().get("version") if (root / "configs").is_dir() else None
     if version is not None and str(has) != version:
-        raise SharingError(Finding("version", f"asked for {version}, got {has}", "Ask for another."))
+        raise SharingError.of("version", f"asked for {version}, got {has}", "Ask for another.")
     return root
 
 
-def _unpacked(archive: Path, cache: Path, version: str | None) -> Path:
+def _read_version(bundle: Bundle) -> str:
+    version: Any = bundle.metadata().get("version")
+    text = str(version) if isinstance(version, (str, int, float)) else ""
+    if not VERSION.fullmatch(text):
+        problem = f"must be a version of letters, digits and . + - _, got {version!r:.80}"
+        raise SharingError.of("metadata::version", problem, "Do not load it, or mend configs/metadata.json.")
+    return text
+
+
+def _hash_file(path: Path) -> str:
     digest = hashlib.sha256()
-    with archive.open("rb") as file:
+    with path.open("rb") as file:
         while block := file.read(2**20):
             digest.update(block)
-    target = cache / f"{archive.stem}-{digest.hexdigest()[:12]}"
-    if _is_whole(target):
-        return _verified(target, version)
-    with _staging(cache) as staging:
-        extract_zip(archive, staging / "unpacked")
-        found = _verified(only_bundle(staging / "unpacked", archive.name), version)
-        fetch_large_files(found)
-        return _moved(found, target)
+    return digest.hexdigest()
 
 
 @contextmanager
-def _staging(cache: Path) -> Iterator[Path]:
+def _stage(cache: Path) -> Iterator[Path]:
     """A directory in the cache that is gone afterwards, so that only complete bundles are ever in it under their names."""
     try:
         cache.mkdir(parents=True, exist_ok=True)
         folder = tempfile.TemporaryDirectory(prefix=".loading-", dir=cache, ignore_cleanup_errors=True)
     except OSError as error:
         problem = f"must be a directory that can be written, got {str(cache)!r} ({error.strerror})"
-        raise SharingError(Finding("bundle_dir", problem, "Name another.")) from error
+        raise SharingError.of("bundle_dir", problem, "Name another.") from error
     with folder as name:
         yield Path(name)
 
 
-def _moved(root: Path, target: Path) -> Path:
+def _move(root: Path, target: Path) -> Path:
     """Moves a complete bundle to its place; one that another process put there meanwhile stays."""
     for path in root.rglob("*"):
         if path.is_symlink() and not path.resolve().is_relative_to(root.resolve()):
-            raise SharingError(
-                Finding("bundle", f"{path.relative_to(root)} is a link out of the bundle", "Do not load it.")
-            )
+            raise SharingError.of("bundle", f"{path.relative_to(root)} is a link out of the bundle", "Do not load it.")
     if target.is_dir() and not _is_whole(target):
         shutil.rmtree(target)
     try:

@@ -1,4 +1,4 @@
-"""The config that a trace builds: one case, no workers, nothing that writes."""
+"""The dry config that a trace builds: one case, no workers, nothing that writes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from monai_lighter.check.targets import target_of
 from monai_lighter.models import load_weights
 from monai_lighter.trace.rows import TraceError
 
-__all__ = ["Skipped", "quiet_trainer", "traced_config"]
+__all__ = ["Skipped", "make_dry_config", "silence_trainer"]
 
 WRITERS = (SaveImage, SaveImaged, SaveClassificationd)
 WORKERS = (
@@ -59,8 +59,8 @@ class Constructor:
         return self.name
 
 
-def traced_config(config: Any, locator: ComponentLocator, case: int, id: str = "") -> Any:
-    """A copy of a config in which datasets have one case, loaders no workers, and handlers and writers do nothing.
+def make_dry_config(config: Any, locator: ComponentLocator, case: int, id: str = "") -> Any:
+    """Copy a config so that datasets have one case, loaders no workers, and handlers and writers do nothing.
 
     Args:
         config: macros expanded.
@@ -69,7 +69,7 @@ def traced_config(config: Any, locator: ComponentLocator, case: int, id: str = "
         id: config id of the item.
     """
     if isinstance(config, list):
-        return [traced_config(item, locator, case, f"{id}::{i}") for i, item in enumerate(config)]
+        return [make_dry_config(item, locator, case, f"{id}::{i}") for i, item in enumerate(config)]
     if not isinstance(config, dict):
         return config
     name = config.get("_target_")
@@ -78,24 +78,26 @@ def traced_config(config: Any, locator: ComponentLocator, case: int, id: str = "
     if inspect.isclass(target) and (issubclass(target, WRITERS) or _handles_events(target)):
         kept = {key: config[key] for key in ("_disabled_",) if key in config}
         return {"_target_": Constructor(str(name), lambda: Skipped(str(name))), **kept}
-    copy = {key: traced_config(value, locator, case, f"{id}::{key}".lstrip(":")) for key, value in config.items()}
+    copy = {key: make_dry_config(value, locator, case, f"{id}::{key}".lstrip(":")) for key, value in config.items()}
     if inspect.isclass(target) and issubclass(target, Dataset) and "data" in copy:
         build: Any = target
         if issubclass(target, CacheDataset) and not issubclass(target, SmartCacheDataset):
             copy["cache_rate"] = 0.0  # else it would send the case through its transforms at once
         elif issubclass(target, PersistentDataset) and not issubclass(target, LMDBDataset):
             copy["cache_dir"] = None
-        copy["_target_"] = Constructor(str(name), lambda data, **others: build(data=_one(data, case, id), **others))
+        copy["_target_"] = Constructor(
+            str(name), lambda data, **others: build(data=_keep_case(data, case, id), **others)
+        )
     elif target is load_weights:
-        copy["_target_"] = Constructor(str(name), _weights_if_there)
+        copy["_target_"] = Constructor(str(name), _load_weights_if_there)
     elif inspect.isclass(target) and issubclass(target, DataLoader):
         copy = {key: value for key, value in copy.items() if key not in WORKERS}
         copy["num_workers"] = 0
     return copy
 
 
-def quiet_trainer(config: dict) -> None:
-    """In place: the ``trainer`` section without callbacks, loggers and checkpoints."""
+def silence_trainer(config: dict) -> None:
+    """Take callbacks, loggers and checkpoints out of the ``trainer`` section of a config, in place."""
     if isinstance(config.get("trainer"), dict):
         config["trainer"].update(QUIET)
 
@@ -106,14 +108,14 @@ def _handles_events(target: type) -> bool:
     return hasattr(target, "attach") and not names & {"Engine", "Metric"}
 
 
-def _weights_if_there(model: Any, **others: Any) -> Any:
+def _load_weights_if_there(model: Any, **others: Any) -> Any:
     try:
         return load_weights(model=model, **others)
     except FileNotFoundError:
         return model
 
 
-def _one(data: Any, case: int, id: str) -> Any:
+def _keep_case(data: Any, case: int, id: str) -> Any:
     if not isinstance(data, (list, tuple)):
         return data
     if not -len(data) <= case < len(data):

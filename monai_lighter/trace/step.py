@@ -10,18 +10,20 @@ from lightning.fabric.utilities import move_data_to_device
 from monai.bundle import ConfigParser
 
 from monai_lighter.config.stages import MODES_OF_STAGE
+from monai_lighter.system.batches import copy_metadata, make_items, take_results
 from monai_lighter.system.inference import infer
+from monai_lighter.system.spacing import Compared
 from monai_lighter.system.system import System
-from monai_lighter.system.tensors import as_list, decollated, detached, plain, with_metadata
-from monai_lighter.trace.memory import measured
-from monai_lighter.trace.pipeline import first_loader, one_batch, watch
-from monai_lighter.trace.rows import Row, Rows, TraceError, named
+from monai_lighter.system.tensors import as_list, detach, plain
+from monai_lighter.trace.memory import measure_step
+from monai_lighter.trace.pipeline import make_batch, take_loader, watch
+from monai_lighter.trace.rows import Row, Rows, TraceError, run_step
 
 __all__ = ["trace_stage"]
 
 
 def trace_stage(rows: Rows, parser: ConfigParser, stage: str) -> dict[str, Any]:
-    """Sends one case through each mode of a stage, as `System` has them, and measures one step of each.
+    """Send one case through each mode of a stage, as `System` has them, and measures one step of each.
 
     Args:
         rows: to which the trace is added.
@@ -43,7 +45,7 @@ def trace_stage(rows: Rows, parser: ConfigParser, stage: str) -> dict[str, Any]:
     steps: dict[str, Any] = {}
     for rows.part in modes:
         id = f"system::dataloaders::{rows.part}"
-        batch, case = one_batch(rows, parser, id, first_loader(system.dataloaders[rows.part]))
+        batch, case = make_batch(rows, parser, id, take_loader(system.dataloaders[rows.part]))
         steps[rows.part] = _Step(rows, system, trainer, rows.part).trace(batch, case)
     return steps
 
@@ -62,15 +64,15 @@ class _Step:
     def trace(self, batch: Any, case: Any) -> dict[str, Any]:
         rows, mode, system = self.rows, self.mode, self.system
         batch = move_data_to_device(self.precision.convert_input(batch), self.device)
-        source, target, _ = named(f"system::adapters::{mode}::batch", case, self.adapters["batch"], batch)
-        given = plain(target)
+        source, given, names = run_step(f"system::adapters::{mode}::batch", case, self.adapters["batch"], batch)
+        target = plain(given)
         with self._grad():
-            pred = rows.take(f"network {type(system.model).__name__}", self._forward, source, about=case)
+            pred = rows.run(f"network {type(system.model).__name__}", self._forward, source, about=case)
             if system.criterion is not None and mode in ("train", "val"):
-                rows.take("loss", system._losses, mode, plain(source), given, pred, about=case)
-        pred, target = self._postprocessed(batch, source, given, detached(pred))
-        self._metrics(plain(source), target, pred, case)
-        return measured(lambda: self._whole(source, given), self.device)
+                compared = Compared(source, given, None)
+                rows.run("loss", system._losses, mode, plain(source), target, pred, compared, about=case)
+        self._update_metrics(source, *self._postprocess(batch, source, given, names, detach(pred)), case)
+        return measure_step(lambda: self._run_whole(source, given), self.device)
 
     def _grad(self) -> Any:
         return nullcontext() if self.mode == "train" else torch.no_grad()
@@ -80,41 +82,44 @@ class _Step:
         with self.precision.forward_context():
             return infer(self.system.inferer.get(self.mode), source, self.system.model, **counters)
 
-    def _postprocessed(self, batch: Any, source: Any, target: Any, pred: Any) -> tuple[Any, Any]:
-        mode, system = self.mode, self.system
+    def _postprocess(self, batch: Any, source: Any, given: Any, names: Any, pred: Any) -> tuple[Any, Any]:
+        """Prediction and target of the first case, as `System._postprocess` has them, with a row for each transform."""
+        mode, system, adapter = self.mode, self.system, self.adapters["batch"]
         if mode != "train":
-            pred = with_metadata(pred, source)
+            pred = copy_metadata(pred, source, batch)
         if mode not in system.postprocessing:
-            return pred, target
+            return pred, given
         system.postprocessing[mode] = watch(self.rows, f"system::postprocessing::{mode}", system.postprocessing[mode])
-        first = decollated(batch, source, target, pred)[:1]
-        items = [system.postprocessing[mode](item) for item in first]
-        key = getattr(self.adapters["batch"], "target_key", "label")
-        targets = [item[key] for item in items] if items and key in items[0] else target
-        return [item.get("pred", item) for item in items], targets
+        first = make_items(batch, adapter, source, given, names, pred)[:1]
+        return take_results([system.postprocessing[mode](item) for item in first], adapter, given)
 
-    def _metrics(self, input: Any, target: Any, pred: Any, case: Any) -> None:
+    def _update_metrics(self, source: Any, pred: Any, target: Any, case: Any) -> None:
         if self.mode not in self.system.records:
             return
         metrics, _ = self.system.records[self.mode].of_loader(0)
+        compared = Compared(source, target, pred)
+        adapter = self.system._adapter(self.mode, "metrics", compared)
 
         def update() -> dict[str, Any]:
-            metrics.update(self.adapters["metrics"], input, target, pred)
+            metrics.update(adapter, plain(source), target, pred, compared)
             return metrics.compute()
 
         if metrics.names:
             start = len(self.rows)
-            values = self.rows.take("metrics", update, about=case)
-            seconds = self.rows[start].seconds
+            values = self.rows.run("metrics", update, about=case)
+            seconds = [self.rows[start].seconds, *[None] * len(values)]
             self.rows[start:] = [
-                Row(self.mode, "metric", name, range=f"{float(value):.4g}") for name, value in values.items()
+                Row(self.mode, "metric", name, range=f"{float(value):.4g}", seconds=taken)
+                for (name, value), taken in zip(values.items(), seconds, strict=False)
             ]
-            self.rows[start] = self.rows[start]._replace(seconds=seconds)
 
-    def _whole(self, source: Any, target: Any) -> None:
+    def _run_whole(self, source: Any, given: Any) -> None:
+        losses: dict[str, Any] = {}
         with self._grad():
             pred = self._forward(source)
-            losses = self.system._losses(self.mode, plain(source), target, pred) if self.mode == "train" else {}
+            if self.mode == "train":
+                compared = Compared(source, given, None)
+                losses = self.system._losses(self.mode, plain(source), plain(given), pred, compared)
         if "total" in losses:
             optimizers = as_list(self.system.optimizer)
             for optimizer in optimizers:

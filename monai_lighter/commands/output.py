@@ -1,4 +1,4 @@
-"""What a verb prints."""
+"""What a verb prints: its report, as text or JSON."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["Printed", "report"]
+__all__ = ["Printed", "format_report"]
 
 
 class Printed(str):
@@ -20,8 +20,8 @@ class Printed(str):
         return printed
 
 
-def report(summary: Mapping[str, Any], rows: Sequence[Mapping[str, Any]] = (), as_json: bool = False) -> str:
-    """Names and values, then a table.
+def format_report(summary: Mapping[str, Any], rows: Sequence[Mapping[str, Any]] = (), as_json: bool = False) -> str:
+    """Format names and values, and a table below them.
 
     Args:
         summary: name to value.

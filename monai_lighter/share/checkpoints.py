@@ -9,12 +9,11 @@ from typing import Any
 
 import torch
 
-from monai_lighter.errors import Finding
 from monai_lighter.models import network_state_dict
 from monai_lighter.share.layout import SharingError
 from monai_lighter.system.tensors import plain
 
-__all__ = ["best_of_run", "newest_checkpoint", "read_checkpoint", "write_plain_weights"]
+__all__ = ["find_newest_checkpoint", "read_best", "read_checkpoint", "write_plain_weights"]
 
 ESCAPES = re.compile(r"\x1b\[[\d;]*m")
 """Colours of a terminal, which PyTorch puts into its messages."""
@@ -23,7 +22,7 @@ ADVICE = "weights_only"
 
 
 def read_checkpoint(file: Path) -> Any:
-    """A checkpoint on the CPU, read with ``weights_only=True`` and never otherwise.
+    """Read a checkpoint to the CPU, with ``weights_only=True`` and never otherwise.
 
     Raises:
         SharingError: the file is broken, or holds other objects than tensors and plain values.
@@ -31,19 +30,16 @@ def read_checkpoint(file: Path) -> Any:
     try:
         return torch.load(file, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, LookupError, TypeError, ValueError) as error:
-        lines = [
-            line.strip() for line in ESCAPES.sub("", str(error)).splitlines() if ADVICE not in line and line.strip()
-        ]
+        texts = map(str.strip, ESCAPES.sub("", str(error)).splitlines())
+        lines = [text for text in texts if text and ADVICE not in text]
         reason = next((line for line in lines if "Unsupported" in line), (lines or [type(error).__name__])[0])
         reason = reason.partition("Please")[0][:200].rstrip(". ")
         hint = "Give --weights a file of tensors alone; see monai_lighter.ModelWeights."
-        raise SharingError(
-            Finding("weights", f"{file} cannot be read with weights_only=True: {reason}", hint)
-        ) from error
+        raise SharingError.of("weights", f"{file} cannot be read with weights_only=True: {reason}", hint) from error
 
 
 def write_plain_weights(source: Path, target: Path) -> None:
-    """Writes the network's state dict of a checkpoint of any kind, alone, contiguous, on the CPU: the same bytes each time.
+    """Write the network's state dict of a checkpoint of any kind, alone, contiguous, on the CPU: the same bytes each time.
 
     Raises:
         SharingError: `read_checkpoint`, or there is no tensor in it.
@@ -52,21 +48,19 @@ def write_plain_weights(source: Path, target: Path) -> None:
     state = network_state_dict(checkpoint) if isinstance(checkpoint, dict) else {}
     tensors = {name: value for name, value in state.items() if isinstance(value, torch.Tensor)}
     if not tensors:
-        raise SharingError(
-            Finding("weights", f"{source} holds no state dict of a network", "Give --weights another file.")
-        )
+        raise SharingError.of("weights", f"{source} holds no state dict of a network", "Give --weights another file.")
     target.parent.mkdir(parents=True, exist_ok=True)
     torch.save({name: plain(value).detach().contiguous().clone() for name, value in tensors.items()}, target)
 
 
-def newest_checkpoint(root: Path) -> Path | None:
-    """The Lightning checkpoint below a directory that was written last."""
+def find_newest_checkpoint(root: Path) -> Path | None:
+    """Find the Lightning checkpoint below a directory that was written last."""
     files = [path for path in root.glob("**/checkpoints/*.ckpt") if path.is_file()]
     return max(files, key=lambda path: (path.stat().st_mtime_ns, path.name), default=None)
 
 
-def best_of_run(checkpoint: Path) -> dict[str, float]:
-    """Key metric of the run that wrote a Lightning checkpoint, as `ModelWeights` keeps it: ``{"val_dice": 0.93}``.
+def read_best(checkpoint: Path) -> dict[str, float]:
+    """Read the key metric of the run that wrote a Lightning checkpoint, as `ModelWeights` keeps it: ``{"val_dice": 0.93}``.
 
     Raises:
         SharingError: `read_checkpoint`.

@@ -1,0 +1,212 @@
+"""Which case each file belongs to that a run writes: none takes another's place, and none that of an input."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from hashlib import sha256
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+from monai_lighter.errors import CaseError, Finding
+
+__all__ = ["Ledger", "Output"]
+
+RECORD = ".cases.jsonl"
+"""File in a folder of outputs: a line for each file, with the case it was made of."""
+
+
+class Output(NamedTuple):
+    """A file that a case is written to.
+
+    Attributes:
+        path: the file; its suffix may be missing where a user's function adds it.
+        root: folder that the names of outputs are relative to; nothing is written outside of it.
+        case: source file or identifier of the case; None where it has no name.
+        label: the case in words.
+        writer: config id of what writes.
+        settings: the settings that keep two outputs apart, in words.
+        overwrite: whether a file of an earlier run gives way, of whichever case it is; None where that cannot be set.
+    """
+
+    path: Path
+    root: Path
+    case: str | None
+    label: str
+    writer: str
+    settings: str
+    overwrite: bool | None = None
+
+
+class Ledger:
+    """Keeps the files of a run apart.
+
+    Within a run a file is written once. A file of an earlier run is replaced by the same case alone (``.cases.jsonl`` in the
+    folder says which case that was), so that a prediction can be repeated and none of another case is lost. What else lies
+    there is never replaced, inputs least of all, by whichever of their names.
+    """
+
+    def __init__(self) -> None:
+        self._inputs: dict[tuple[int, int], str] = {}
+        self.reset()
+
+    def reset(self, shared: Path | None = None) -> None:
+        """Forgets what was written.
+
+        Args:
+            shared: folder where the processes of the run tell each other which files they have written.
+        """
+        self._shared = shared
+        self._claims: dict[str, Output] = {}
+        self._written: dict[tuple[int, int], Output] = {}
+        self._records: dict[Path, dict[str, str | None]] = {}
+
+    def protect(self, files: Iterable[str | Path]) -> None:
+        """Takes note of files that cases are read from; what is no file is left out."""
+        for file in files:
+            try:
+                status = os.stat(file)
+            except (OSError, ValueError):
+                continue
+            self._inputs[status.st_dev, status.st_ino] = str(file)
+
+    def check(self, outputs: Iterable[Output]) -> tuple[list[Finding], list[Finding]]:
+        """What stands against a run that writes these files: clashes between them, and files that may not be replaced."""
+        owners: dict[str, Output] = {}
+        clashes, refusals = [], []
+        for output in outputs:
+            owner = owners.setdefault(_normalize(output.path), output)
+            if owner is not output:
+                clashes.append(_describe_clash(owner, output))
+            elif refusal := self._refuse(output):
+                refusals.append(refusal)
+        return clashes, refusals
+
+    @contextmanager
+    def write(self, output: Output) -> Iterator[Path]:
+        """Gives a path in a new folder beside an output; the files that are written there go to their place at the end.
+
+        Raises:
+            CaseError: the place is taken, by another output of the run, an input, or a file of another case.
+        """
+        folder = output.path.parent
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=".part-", dir=folder) as temporary:
+            yield Path(temporary) / output.path.name
+            for file in sorted(Path(temporary).rglob("*")):
+                if file.is_file():
+                    self._place(file, output._replace(path=folder / file.relative_to(temporary)))
+
+    def _place(self, file: Path, output: Output) -> None:
+        owner = self._claim(output)
+        refusal = _describe_clash(owner, output) if owner is not None else self._refuse(output)
+        if refusal is not None:
+            raise CaseError(str(refusal))
+        output.path.parent.mkdir(parents=True, exist_ok=True)
+        file.replace(output.path)
+        status = output.path.stat()
+        self._written[status.st_dev, status.st_ino] = output
+        self._record(output)
+
+    def _claim(self, output: Output) -> Output | None:
+        """Takes a place; gives the output that has it already, of whichever process."""
+        key = _normalize(output.path)
+        owner = self._claims.setdefault(key, output)
+        if owner is not output or self._shared is None:
+            return None if owner is output else owner
+        claim = self._shared / sha256(key.encode()).hexdigest()
+        try:
+            with open(claim, "x") as file:
+                json.dump([output.label, output.writer], file)
+        except FileExistsError:
+            label, writer = json.loads(claim.read_text() or '["a case", ""]')
+            return output._replace(label=label, writer=writer)
+        return None
+
+    def _refuse(self, output: Output) -> Finding | None:
+        """Why a place may not be written to, with regard to what lies there."""
+        if _name_below(output.path, output.root).split("/")[0] == os.pardir:
+            problem = f"{output.label} would be written outside of {output.root}, to {output.path}"
+            return Finding(output.writer, problem, "data_root_dir must be a folder above the files of all cases.")
+        try:
+            status = os.stat(output.path)
+        except OSError:
+            return None
+        place = status.st_dev, status.st_ino
+        if place in self._inputs:
+            problem = f"{output.label} would be written over an input, {self._inputs[place]}"
+            return Finding(output.writer, problem, f"Set {output.settings}.")
+        if place in self._written:
+            return _describe_clash(self._written[place], output)
+        if output.overwrite:
+            return None
+        return self._refuse_earlier(output)
+
+    def _refuse_earlier(self, output: Output) -> Finding | None:
+        record = self._read_record(output.root)
+        name = _name_below(output.path, output.root)
+        if name not in record:
+            problem = f"{output.path} exists, and no earlier run says that it is of {output.label}"
+        elif record[name] is None or output.case is None:
+            problem = f"{output.path} exists from an earlier run, and cases without names cannot be told apart"
+        elif record[name] != _identify(output.case, output.root):
+            problem = f"{output.path} is the output of another case, {record[name]}; {output.label} would replace it"
+        else:
+            return None
+        way = "." if output.overwrite is None else ", or overwrite: true to replace it."
+        return Finding(output.writer, problem, f"Move it away, or set {output.settings}{way}")
+
+    def _read_record(self, root: Path) -> dict[str, str | None]:
+        if root not in self._records:
+            self._records[root] = {}
+            if (root / RECORD).is_file():
+                with open(root / RECORD, encoding="utf-8") as file:
+                    self._records[root] = dict(_parse_lines(file))
+        return self._records[root]
+
+    def _record(self, output: Output) -> None:
+        record, name = self._read_record(output.root), _name_below(output.path, output.root)
+        case = None if output.case is None else _identify(output.case, output.root)
+        if name not in record or record[name] != case:
+            record[name] = case
+            with open(output.root / RECORD, "a", encoding="utf-8") as file:
+                file.write(json.dumps({"file": name, "case": case}) + "\n")
+
+
+def _parse_lines(file: Iterable[str]) -> Iterator[tuple[str, str | None]]:
+    for line in file:
+        try:
+            entry: Any = json.loads(line)
+            yield entry["file"], entry["case"]
+        except (ValueError, KeyError, TypeError):  # cut off by a run that was killed
+            continue
+
+
+def _describe_clash(owner: Output, output: Output) -> Finding:
+    what = f"{owner.label} and {output.label}" if owner.label != output.label else f"{output.label}, twice,"
+    by = f" (also by {owner.writer})" if owner.writer != output.writer else ""
+    return Finding(output.writer, f"{what} would be written to one file, {output.path}{by}", f"Set {output.settings}.")
+
+
+def _normalize(path: Path) -> str:
+    return os.path.join(_resolve_folder(os.path.dirname(path)), path.name)
+
+
+@lru_cache(maxsize=4096)
+def _resolve_folder(folder: str) -> str:
+    return os.path.realpath(folder)
+
+
+def _name_below(path: Path, root: Path) -> str:
+    return Path(os.path.relpath(path, root)).as_posix()
+
+
+def _identify(case: str, root: Path) -> str:
+    """A case as it is written down: a file relative to the folder of outputs, which both may be moved with; else its name."""
+    if not os.path.exists(case):
+        return case
+    return Path(os.path.relpath(os.path.realpath(case), os.path.realpath(root))).as_posix()

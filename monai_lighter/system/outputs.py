@@ -1,0 +1,270 @@
+"""What a run of a `System` will write, known before the first case."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+from uuid import uuid4
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from monai.data import MetaTensor
+from monai.transforms import SaveImaged
+from monai.utils import ImageMetaKey, ensure_tuple
+from torch.utils.data import Subset
+
+from monai_lighter.errors import ConfigError, Finding
+from monai_lighter.system.adapters import BatchAdapter
+from monai_lighter.system.images import describe_unusable_affine
+from monai_lighter.system.ledger import Ledger, Output
+from monai_lighter.system.saving import CheckedSaver, find_savers, plan_saved
+from monai_lighter.system.tensors import as_list
+
+__all__ = ["Outputs", "Planning"]
+
+SHOWN = 10
+"""Findings of a kind that are listed; of the others the number is told."""
+logger = logging.getLogger(__name__)
+
+
+class Planning(Protocol):
+    """A callback that writes a file for each case."""
+
+    def plan(self, identifier: str, label: str) -> Output:
+        """The file that a case of this identifier will be written to."""
+
+
+class Outputs(Callback):
+    """Sees to it that the files of a run of `System` are kept apart, and that nobody's affine is ignored unsaid.
+
+    When validation, test or prediction begins, the names of all files that ``SaveImaged`` and `FileWriter` will write are
+    worked out from the data of MONAI's datasets. Two cases with one file, a file that would take the place of an input, or of
+    an earlier output of another case, end the run there. Names that are not known then are looked at when they are written.
+    In test and prediction a case whose NIfTI affine cannot be used is named in a warning.
+
+    `System` adds it to every run; callbacks that write find it with `Outputs.of`.
+
+    Attributes:
+        ledger: of the files of cases.
+        tables: files of tables, and the callback that each is of.
+    """
+
+    def __init__(self) -> None:
+        self.ledger = Ledger()
+        self.tables: dict[Path, Callback] = {}
+        self._writers: list[Planning] = []
+        self._checked: list[SaveImaged] = []
+        self._planned: set[str] = set()
+        self._told: set[str] = set()
+
+    @classmethod
+    def of(cls, trainer: Trainer) -> Outputs:
+        """The one of a Trainer, which is given one where it has none."""
+        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        found = [callback for callback in callbacks if isinstance(callback, cls)]
+        if not found:
+            found = [cls()]
+            callbacks += found
+        return found[0]
+
+    def add(self, writer: Planning) -> None:
+        """Takes note of a callback that writes a file for each predicted case."""
+        if writer not in self._writers:
+            self._writers.append(writer)
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self.ledger = Ledger()
+        self._planned, self._told = set(), set()
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._start(trainer, pl_module, "val", trainer.val_dataloaders)
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._start(trainer, pl_module, "test", trainer.test_dataloaders)
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._start(trainer, pl_module, "predict", trainer.predict_dataloaders)
+
+    def _start(self, trainer: Trainer, system: Any, mode: str, loaders: Any) -> None:
+        savers = list(find_savers(getattr(system, "postprocessing", {}).get(mode)))
+        writers = self._writers if mode == "predict" else []
+        if not savers and not writers:
+            return
+        self.ledger.reset(self._make_shared_folder(trainer))
+        if mode not in self._planned:
+            self._planned.add(mode)
+            self._check(system, mode, savers, writers, as_list(loaders))
+            trainer.strategy.barrier()  # else a file of another process could look like an earlier run's
+        for saved in savers:
+            saved.saver = CheckedSaver(  # type: ignore[assignment]
+                _get_saver(saved), self.ledger, f"system::postprocessing::{mode}"
+            )
+        self._checked = savers
+
+    def _make_shared_folder(self, trainer: Trainer) -> Path | None:
+        if trainer.world_size == 1:
+            return None
+        folder = Path(trainer.default_root_dir) / f".outputs-{trainer.strategy.broadcast(uuid4().hex)}"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def _check(self, system: Any, mode: str, savers: list[SaveImaged], writers: list[Planning], loaders: list) -> None:
+        outputs: list[Output] = []
+        for number, loader in enumerate(loaders):
+            items = list(_list_data(getattr(loader, "dataset", None)))
+            self.ledger.protect(file for item in items for file in _list_files(item))
+            place = f" of loader {number}" if len(loaders) > 1 else ""
+            names = _Names(system, mode)
+            planned = [
+                output
+                for index, item in enumerate(items)
+                for output in names.plan(item, f"case {index}{place}", savers, writers)
+            ]
+            if _follows_from_data(planned, self.ledger, names, loader):
+                outputs += planned
+        clashes, refusals = self.ledger.check(outputs)
+        findings = [*_shorten(clashes), *_shorten(refusals)]
+        if findings:
+            raise ConfigError(findings)
+
+    def on_test_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        files = list(_find_sources(batch))
+        self.ledger.protect(files)
+        for file in files:
+            problem = None if file in self._told else describe_unusable_affine(file)
+            self._told.add(file)
+            if problem:
+                logger.warning(
+                    f"case {file}: {problem}. Spacing and orientation are those, in whatever depends on them; files on the "
+                    "grid of the case keep its own header. Correct the header."
+                )
+
+    on_predict_batch_start = on_test_batch_start
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        shared = self.ledger._shared
+        if shared is not None:
+            trainer.strategy.barrier()
+            shutil.rmtree(shared, ignore_errors=True)
+        self._restore()
+
+    on_test_end = on_predict_end = on_validation_end
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        if self.ledger._shared is not None:
+            shutil.rmtree(self.ledger._shared, ignore_errors=True)
+        self._restore()
+
+    def _restore(self) -> None:
+        """Gives the transforms of the config back what they were built with."""
+        for saved in self._checked:
+            saved.saver = _get_saver(saved)
+        self._checked = []
+        self.ledger.reset()
+
+
+class _Names:
+    """How the names of a case follow from its data item, in a mode of a system; where they do not, there are none.
+
+    Args:
+        system: with ``adapters``.
+        mode: ``val``, ``test`` or ``predict``.
+    """
+
+    def __init__(self, system: Any, mode: str) -> None:
+        adapter = getattr(system, "adapters", {}).get(mode, {}).get("batch")
+        known = isinstance(adapter, BatchAdapter) and isinstance(adapter.input_accessor, (str, type(None)))
+        self.key = (adapter.input_accessor or "image") if known else None
+        self._identifier = adapter.identifier_accessor if known else None
+        self._id = f"system::postprocessing::{mode}"
+
+    def plan(self, item: Any, label: str, savers: list[SaveImaged], writers: list[Planning]) -> Iterator[Output]:
+        """The files that a case will be written to."""
+        source, identifier = self.name(item)
+        label = f"{label} ({identifier or source})"
+        for saved in savers if source is not None else ():
+            yield from plan_saved(
+                saved, lambda key: _read_file_name(item[key]) if key in item else source, label, self._id
+            )
+        if identifier is not None:
+            yield from (writer.plan(identifier, label) for writer in writers)
+
+    def name(self, item: Any) -> tuple[str | None, str | None]:
+        """The source file of a case, and its identifier, from its data item or from that after its transforms."""
+        if self.key is None or not isinstance(item, Mapping):
+            return None, None
+        source = self.find_source(item.get(self.key))
+        if self._identifier is None:
+            return source, source
+        known = isinstance(self._identifier, str) and isinstance(item.get(self._identifier), (str, int))
+        return source, str(item[self._identifier]) if known else None
+
+    @staticmethod
+    def find_source(value: Any) -> str | None:
+        """The file that an image is read from, or has been read from."""
+        if isinstance(value, MetaTensor):
+            name = value.meta.get(ImageMetaKey.FILENAME_OR_OBJ)
+            return None if name is None else str(name)
+        return _read_file_name(value)
+
+
+def _follows_from_data(planned: list[Output], ledger: Ledger, names: _Names, loader: Any) -> bool:
+    """Whether the planned names are those that the items have after their transforms, which may rename them.
+
+    Looked at where there is something against them alone, on the first case of the data.
+    """
+    if not any(ledger.check(planned)):
+        return True
+    try:
+        item = loader.dataset[0]
+        item = item[0] if isinstance(item, (list, tuple)) and item else item
+        return names.name(item) == names.name(next(iter(_list_data(loader.dataset))))
+    except Exception:  # the run will say it, with the case
+        return False
+
+
+def _list_data(dataset: Any) -> Iterable[Any]:
+    """The data items of MONAI's datasets, before their transforms."""
+    if isinstance(dataset, Subset):
+        inner = list(_list_data(dataset.dataset))
+        return [inner[index] for index in dataset.indices] if inner else []
+    data = dataset if isinstance(dataset, (list, tuple)) else getattr(dataset, "data", None)
+    return data if isinstance(data, (list, tuple)) else []
+
+
+def _read_file_name(value: Any) -> str | None:
+    """The file that is read from a data item's value; of a list of them the first, which gives the image its name."""
+    first = value[0] if isinstance(value, (list, tuple)) and value else value
+    return str(Path(first).expanduser()) if isinstance(first, (str, os.PathLike)) else None
+
+
+def _list_files(item: Any) -> Iterator[str]:
+    for value in item.values() if isinstance(item, Mapping) else ensure_tuple(item):
+        for part in value if isinstance(value, (list, tuple)) else (value,):
+            if isinstance(part, (str, os.PathLike)):
+                yield str(Path(part).expanduser())
+
+
+def _find_sources(batch: Any) -> Iterator[str]:
+    if isinstance(batch, MetaTensor):
+        yield from map(str, ensure_tuple(batch.meta.get(ImageMetaKey.FILENAME_OR_OBJ, ())))
+    elif isinstance(batch, (Mapping, list, tuple)):
+        for value in batch.values() if isinstance(batch, Mapping) else batch:
+            yield from _find_sources(value)
+
+
+def _get_saver(saved: SaveImaged) -> Any:
+    return saved.saver.saver if isinstance(saved.saver, CheckedSaver) else saved.saver
+
+
+def _shorten(findings: list[Finding]) -> list[Finding]:
+    if len(findings) <= SHOWN:
+        return findings
+    last = findings[SHOWN - 1]
+    rest = len(findings) - SHOWN + 1
+    return [*findings[: SHOWN - 1], Finding(last.id, f"{rest} more of the same, such as: {last.problem}", last.hint)]
