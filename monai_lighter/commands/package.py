@@ -40,10 +40,9 @@ def package(
         trust: what the bundle may do when it is measured and proved: all, declarative, or sha256:NUMBER, which inspect prints.
         json: print the report as JSON.
     """
-    level = Trust(trust, Path(str(bundle))).level
-    os.environ[VARIABLE] = (
-        level if level == DECLARATIVE else ALL
-    )  # of the copies of it that are run, here and in other processes
+    if trust is not None:  # for the copies of the bundle that are run, in this process and in others
+        level = Trust(trust, Path(str(bundle))).level
+        os.environ[VARIABLE] = DECLARATIVE if level == DECLARATIVE else ALL
     made = package_bundle(str(bundle), output, None if version is None else str(version), weights, prove)
     summary: dict[str, Any] = {
         "package": str(made.file),

@@ -28,14 +28,14 @@ def _words(text: str) -> list[str]:
 
 
 _NETWORKS = (
-    "torch.nn.modules.* torch.nn.parallel.* torch.optim.swa_utils monai.networks.blocks.* monai.networks.schedulers.* "
-    "monai.networks.layers.{convutils drop_path factories filtering simplelayers spatial_transforms vector_quantizer} "
-    "monai.networks.nets.{ahnet attentionunet autoencoder autoencoderkl basic_unet basic_unetplusplus "
-    "cell_sam_wrapper classifier controlnet daf3d densenet diffusion_model_unet dints dynunet efficientnet "
-    "flexible_unet fullyconnectednet generator highresnet hovernet hyena_nd_unetr masked_autoencoder_vit mednext "
-    "milmodel navit netadapter patchgan_discriminator quicknat regressor regunet resnet restormer segresnet "
-    "segresnet_ds senet spade_autoencoderkl spade_diffusion_model_unet spade_network swin_unetr torchvision_fc "
-    "transformer unet unetr varautoencoder vista3d vit vitautoenc vnet voxelmorph vqvae} "
+    "torch.nn.modules.* torch.nn.parallel.* torch.optim.swa_utils monai.inferers.inferer monai.networks.blocks.* "
+    "monai.networks.schedulers.* monai.networks.layers.{convutils drop_path factories filtering simplelayers "
+    "spatial_transforms vector_quantizer} monai.networks.nets.{ahnet attentionunet autoencoder autoencoderkl "
+    "basic_unet basic_unetplusplus cell_sam_wrapper classifier controlnet daf3d densenet diffusion_model_unet dints "
+    "dynunet efficientnet flexible_unet fullyconnectednet generator highresnet hovernet hyena_nd_unetr "
+    "masked_autoencoder_vit mednext milmodel navit netadapter patchgan_discriminator quicknat regressor regunet "
+    "resnet restormer segresnet segresnet_ds senet spade_autoencoderkl spade_diffusion_model_unet spade_network "
+    "swin_unetr torchvision_fc transformer unet unetr varautoencoder vista3d vit vitautoenc vnet voxelmorph vqvae} "
     "monai.losses.{adversarial_loss aucm_loss barlow_twins boundary_loss cldice contrastive deform dice ds_loss "
     "focal_loss giou_loss hausdorff_loss image_dissimilarity mcc_loss multi_scale nacl_loss spatial_mask "
     "spectral_loss ssim_loss sure_loss tversky unified_focal_loss} monai.apps.detection.* monai.apps.generation.* "
@@ -45,8 +45,8 @@ _METRICS = (
     "monai.metrics.* monai.apps.pathology.metrics.* monai.apps.detection.metrics.* ignite.metrics.* "
     "torchmetrics.{aggregation collections metric} torchmetrics.classification.* torchmetrics.clustering.* "
     "torchmetrics.detection.* torchmetrics.nominal.* torchmetrics.regression.* torchmetrics.retrieval.* "
-    "torchmetrics.segmentation.* torchmetrics.shape.* torchmetrics.wrappers.* torchmetrics.image.{d_lambda d_s ergas "
-    "psnr psnrb qnr rase rmse_sw sam scc ssim tv uqi vif}"
+    "torchmetrics.segmentation.* torchmetrics.shape.* torchmetrics.wrappers.* torchmetrics.image.{_deprecated "
+    "d_lambda d_s ergas psnr psnrb qnr rase rmse_sw sam scc ssim tv uqi vif}"
 )
 _DATA = (
     "torch.utils.data.{dataloader dataset distributed sampler} monai.data.{box_utils csv_saver dataloader dataset "
@@ -84,6 +84,7 @@ KINDS = {
     "monai.metrics.Cumulative": _METRICS,
     "ignite.metrics.Metric": f"{_METRICS} monai.handlers.*",
     "ignite.engine.Engine": "ignite.engine.engine monai.engines.* monai.apps.pathology.engines.* monai_lighter.engines.*",
+    "ignite.handlers.param_scheduler.BaseParamScheduler": "ignite.handlers.param_scheduler ignite.handlers.state_param_scheduler",
     "ignite.handlers.ParamScheduler": "ignite.handlers.param_scheduler ignite.handlers.state_param_scheduler",
     "enum.Enum": "monai.utils.enums ignite.engine.events monai.engines.utils",
     "builtins.object": (  # of handlers, which have no common base
@@ -199,16 +200,16 @@ FUNCTIONS = {
     "monai.networks.nets": "resnet10 resnet101 resnet152 resnet18 resnet200 resnet34 resnet50 "
     "resnet.get_inplanes get_efficientnet_image_size",
     "monai.optimizers": "generate_param_groups",
-    "monai.transforms": "allow_missing_keys_mode get_largest_connected_component_mask reset_ops_id",
+    "monai.transforms": "allow_missing_keys_mode MapLabelValue get_largest_connected_component_mask reset_ops_id",
     "monai.utils": "convert_to_dst_type convert_to_numpy convert_to_tensor ensure_tuple ensure_tuple_rep ensure_tuple_size "
     "fall_back_tuple first get_seed get_torch_version_tuple is_scalar issequenceiterable list_to_dict min_version "
     "path_to_uri progress_bar pytorch_after rescale_array set_determinism star_zip_with zip_with",
     "ignite.engine": "Events",
     "ignite.handlers": "create_lr_scheduler_with_warmup global_step_from_engine",
-    "ignite.metrics": "RunningAverage",
+    "ignite.metrics": "BatchFiltered BatchWise EpochWise RunningAverage",
     "lightning.pytorch": "seed_everything",
     "pytorch_lightning": "seed_everything",
-    "monai_lighter": "load_weights BatchAdapter CriterionAdapter LoggingAdapter MetricsAdapter",
+    "monai_lighter": "find_common_folder load_weights BatchAdapter CriterionAdapter LoggingAdapter MetricsAdapter",
     "monai_lighter.collate": "collate_replace_corrupted",
     "monai_lighter.models": "adjust_prefix_and_load_state_dict remove_n_last_layers_sequentially replace_layer_with "
     "replace_layer_with_identity",
@@ -251,16 +252,15 @@ NAMED_TRANSFORMS = {
     "TorchVision TorchVisiond TorchVisionD TorchVisionDict RandTorchVisiond RandTorchVisionD RandTorchVisionDict": set(
         _words(
             "CenterCrop ColorJitter GaussianBlur Grayscale Normalize Pad RandomAdjustSharpness RandomAffine "
-            "RandomAutocontrast RandomCrop RandomEqualize RandomErasing RandomGrayscale RandomHorizontalFlip RandomInvert "
-            "RandomPerspective RandomPosterize "
-            "RandomResizedCrop RandomRotation RandomSolarize RandomVerticalFlip Resize ToPILImage ToTensor"
+            "RandomAutocontrast RandomCrop RandomEqualize RandomErasing RandomGrayscale RandomHorizontalFlip "
+            "RandomInvert RandomPerspective RandomPosterize RandomResizedCrop RandomRotation RandomSolarize "
+            "RandomVerticalFlip Resize ToPILImage ToTensor"
         )
     ),
     "TorchIO TorchIOd TorchIOD TorchIODict RandTorchIO RandTorchIOd RandTorchIOD RandTorchIODict": set(
         _words(
             "RandomAffine RandomAnisotropy RandomBiasField RandomBlur RandomElasticDeformation RandomFlip RandomGamma "
-            "RandomGhosting "
-            "RandomMotion RandomNoise RandomSpike RandomSwap RescaleIntensity ZNormalization"
+            "RandomGhosting RandomMotion RandomNoise RandomSpike RandomSwap RescaleIntensity ZNormalization"
         )
     ),
     "CuCIM CuCIMd CuCIMD CuCIMDict RandCuCIM RandCuCIMd RandCuCIMD RandCuCIMDict": set(
@@ -301,29 +301,30 @@ IMPORTED = _words(
 METHODS = set(
     _words(
         # texts, lists, dictionaries
-        "append count endswith extend get index insert items join keys lower lstrip partition removeprefix removesuffix "
-        "reverse rpartition rsplit rstrip sort split splitlines startswith strip title update upper values zfill isdigit "
-        "capitalize decode encode difference intersection union issubset most_common "
+        "append count endswith extend get index insert items join keys lower lstrip partition removeprefix "
+        "removesuffix reverse rpartition rsplit rstrip sort split splitlines startswith strip title update upper "
+        "values zfill isdigit capitalize decode encode difference intersection union issubset most_common "
         # tensors and arrays
-        "abs all amax amin any argmax argmin argsort astype bool ceil chunk clamp clip clone contiguous cpu cuda cumsum "
-        "detach diagonal dim double dot expand flatten flip float floor gather half int item long matmul max mean median "
-        "min mul narrow ndimension nonzero norm numel numpy permute pow prod ravel repeat reshape round sigmoid size "
-        "softmax sqrt squeeze std sum swapaxes take to tolist topk transpose type_as unbind unique unsqueeze var view "
+        "abs all amax amin any argmax argmin argsort astype bool ceil chunk clamp clip clone contiguous cpu cuda "
+        "cumsum detach diagonal dim double dot expand flatten flip float floor gather half int item long matmul max "
+        "mean median min mul narrow ndimension nonzero norm numel numpy permute pow prod ravel repeat reshape round "
+        "sigmoid size softmax sqrt squeeze std sum swapaxes take to tolist topk transpose type_as unbind unique "
+        "unsqueeze var view "
         # networks, optimizers, samplers, metrics
         "add_param_group aggregate buffers children compute freeze get_buffer load_state_dict modules named_children "
         "named_modules named_parameters parameters requires_grad_ reset set_epoch state_dict step train unfreeze "
         "zero_grad get_swa_model get_last_lr set_balanced_sampler set_atss_matcher set_box_coder_weights "
-        "set_box_regression_loss set_box_selector_parameters set_cls_loss set_hard_negative_sampler set_regression_loss "
-        "set_regular_matcher set_sliding_window_inferer set_target_keys set_timesteps encode_stage_2_inputs "
-        "decode_stage_2_outputs "
+        "set_box_regression_loss set_box_selector_parameters set_cls_loss set_hard_negative_sampler "
+        "set_regression_loss set_regular_matcher set_sliding_window_inferer set_target_keys set_timesteps "
+        "encode_stage_2_inputs decode_stage_2_outputs "
         # engines, loggers, data
         "add_event_handler attach barrier error fit info predict run setLevel set_data start shutdown terminate test "
         "validate warning debug get_stats "
         # dates, files, paths, tables
-        "absolute as_posix close date exists expanduser glob is_dir is_file isin isoformat iterdir joinpath mkdir read "
-        "read_text readline readlines relative_to resolve rglob strftime timestamp to_dict to_list to_numpy total_seconds "
-        "with_suffix with_name "
-        "dropna fillna head iterrows itertuples reset_index sample sort_values tail"
+        "absolute as_posix close date exists expanduser glob is_dir is_file isin isoformat iterdir joinpath mkdir "
+        "read read_text readline readlines relative_to resolve rglob strftime timestamp to_dict to_list to_numpy "
+        "total_seconds with_suffix with_name dropna fillna head iterrows itertuples reset_index sample sort_values "
+        "tail"
     )
 )
 """Methods that may be called, with anything, on whatever a config can make."""
@@ -336,14 +337,15 @@ ATTRIBUTES = METHODS | set(
     _words(
         "T affine applied_operations array at backbone batch batch_size best_metric best_metric_epoch best_model_path "
         "best_model_score callback_metrics columns current_epoch data dataloader dataset decoder device dtype encoder "
-        "epoch epoch_length experiment feature_extractor features fc global_rank global_step grad iloc imag in_channels "
-        "in_features is_global_zero iteration key_metric_name local_rank loc logged_metrics logger loss lr max_epochs "
-        "max_iters meta metric_details metrics model module name ndim network network_def nelement num_channels "
-        "num_classes num_embeddings num_features optimizer out_channels out_features output parent parts "
+        "epoch epoch_length experiment feature_extractor features fc global_rank global_step grad iloc imag "
+        "in_channels in_features is_global_zero iteration key_metric_name local_rank loc logged_metrics logger loss "
+        "lr max_epochs max_iters meta metric_details metrics model module name ndim network network_def nelement "
+        "num_channels num_classes num_embeddings num_features optimizer out_channels out_features output parent parts "
         "pending_operations persistent_workers pixdim rank real requires_grad sampler scheduler shape spatial_dims "
         "spatial_shape start state stem stop suffix test_dataloader train_dataloader transforms val_dataloader value "
-        "world_size year month day hour minute second scale_factor latent_channels quantizer prior_net diffusion_model "
-        "class_head point_head image_encoder swinViT vit heads head classifier class_layers up_layers down_layers conv_final"
+        "world_size year month day hour minute second scale_factor latent_channels quantizer prior_net "
+        "diffusion_model class_head point_head image_encoder swinViT vit heads head classifier class_layers up_layers "
+        "down_layers conv_final"
     )
 )
 """Attributes that may be read."""
