@@ -23,6 +23,7 @@ def planted(name, tmp_path):
     return root, tmp_path / "marker", id
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in ESCAPES if name not in UNABLE and ESCAPES[name][1]])
 def test_the_planted_effect_is_real(name, tmp_path):
     root, marker, id = planted(name, tmp_path)

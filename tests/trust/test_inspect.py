@@ -174,6 +174,7 @@ def test_no_bundle(tmp_path):
     assert inspect(tmp_path).exit_code == 2
 
 
+@pytest.mark.slow
 def test_nothing_of_the_bundle_is_imported(tmp_path):
     """In a fresh process that is started in the bundle, with names that the inspection imports itself."""
     root = write_config(

@@ -5,6 +5,7 @@ import json
 import marshal
 import os
 import pickle
+import subprocess
 import sys
 import zipfile
 from pathlib import Path
@@ -17,6 +18,7 @@ from monai.fl.client import MonaiAlgo
 from monai.fl.utils.constants import ExtraItems
 
 from monai_lighter import ComponentError, ConfigError, Workflow, load_bundle
+from monai_lighter.trust import enforce
 from monai_lighter.trust.digest import run_digest
 from monai_lighter.trust.enforce import FORCE, VARIABLE, refuse_trust_of_file
 
@@ -81,6 +83,7 @@ def ran(root, trust, **arguments):
     return run.run()
 
 
+@pytest.mark.slow
 def test_a_declarative_bundle_trains(tmp_path):
     write_config(tmp_path, NATIVE, "configs/train.json")
     run = Workflow(str(tmp_path / "configs/train.json"), run_id="fit", trust="declarative")
@@ -378,3 +381,18 @@ def test_a_client_of_federated_learning(bundle, marker):
     algo = MonaiAlgo(str(bundle), train_workflow=workflow)
     with pytest.raises(ConfigError, match="evil::_target_: is code"):
         algo.initialize({ExtraItems.CLIENT_NAME: "client", ExtraItems.APP_ROOT: ""})
+
+
+@pytest.mark.slow
+def test_the_command_in_the_bundles_own_directory(bundle, marker):
+    """Modules by the names of those that MONAI and this package import are not taken from the working directory."""
+    write_config(bundle, {"a": "$1", "run": "$print('ran', @a)"})
+    for name in ("ignite", "lightning", "torchmetrics", "tensorboard", "nibabel", "pandas", "yaml", "fire"):
+        (bundle / f"{name}.py").write_text(f"open({str(marker)!r}, 'a').write(__name__)")
+    command = [sys.executable, "-m", "monai.bundle", "run", "--workflow", "monai_lighter.Workflow"]
+    command += ["--config_file", "configs/inference.json", "--trust", "declarative"]
+    source = str(Path(enforce.__file__).parents[2])
+    environment = {**os.environ, "PYTHONPATH": source, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=bundle, env=environment, capture_output=True, text=True, check=False)
+    assert not marker.exists(), marker.read_text()
+    assert "ran 1" in done.stdout, done.stderr
