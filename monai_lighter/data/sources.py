@@ -26,10 +26,9 @@ from torch.utils.data import Dataset as TorchDataset
 
 from monai_lighter.check.targets import target_of
 from monai_lighter.config.items import at, items, locate, located
+from monai_lighter.config.resolver import LOCATOR, Resolver
 from monai_lighter.config.stages import MODES
 from monai_lighter.errors import BundleError, in_short
-from monai_lighter.workflow.prepare import LOCATOR
-from monai_lighter.workflow.resolver import Resolver
 
 __all__ = ["CaseSource", "Sources", "find_sources"]
 

@@ -8,13 +8,13 @@ from monai.bundle import ConfigParser
 from monai.bundle.reference_resolver import ReferenceResolver
 from monai.utils import ensure_tuple, optional_import, set_determinism
 
+from monai_lighter.config.resolver import LOCATOR, Resolver
 from monai_lighter.config.stages import STAGES
 from monai_lighter.errors import BundleError
 from monai_lighter.trace.dry_config import make_dry_config, silence_trainer
 from monai_lighter.trace.rows import Rows, TraceError, explain_failure
 from monai_lighter.trace.step import trace_stage
-from monai_lighter.workflow.prepare import LOCATOR, Prepared
-from monai_lighter.workflow.resolver import Resolver
+from monai_lighter.workflow.prepare import Prepared
 
 __all__ = ["Trace"]
 

@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 import monai
 from monai.bundle import ConfigParser
-from monai.bundle.config_item import ComponentLocator
 from monai.bundle.utils import ID_SEP_KEY
 from monai.utils import ensure_tuple
 
@@ -28,6 +27,7 @@ from monai_lighter.config.items import copied, is_text, items, locate, mentions,
 from monai_lighter.config.lighter import translated
 from monai_lighter.config.overrides import Overridden, apply_overrides, expand_macros, find_unused_overrides
 from monai_lighter.config.positions import Place, Positions
+from monai_lighter.config.resolver import LOCATOR
 from monai_lighter.config.stages import (
     MODES_OF_STAGE,
     RUN_IDS,
@@ -47,10 +47,7 @@ from monai_lighter.trust.enforce import Trust
 from monai_lighter.workflow.project import import_project, make_importable
 from monai_lighter.workflow.properties import find_missing_properties
 
-__all__ = ["LOCATOR", "Asked", "Check", "Prepared"]
-
-LOCATOR = ComponentLocator(excludes="monai_lighter")
-"""Short names of classes are MONAI's alone."""
+__all__ = ["Asked", "Check", "Prepared"]
 
 
 class Asked(NamedTuple):

@@ -15,6 +15,7 @@ from monai.utils import BundlePropertyConfig, ensure_tuple, optional_import, set
 from monai_lighter.config.files import bundle_folder, config_files, config_root, files_of_run, unreadable
 from monai_lighter.config.overrides import apply_overrides
 from monai_lighter.config.positions import Positions
+from monai_lighter.config.resolver import LOCATOR, Resolver
 from monai_lighter.config.stages import MODES_OF_STAGE, STAGES, checks_data, is_native
 from monai_lighter.data.integrity import require_sound_cases
 from monai_lighter.errors import ConfigError, Finding, is_command, print_errors_briefly
@@ -24,9 +25,8 @@ from monai_lighter.system.profiler import PassThroughProfiler
 from monai_lighter.trust.digest import log_digest
 from monai_lighter.trust.enforce import Trust, refuse_trust_of_file
 from monai_lighter.workflow.logging_conf import applied_for_monai
-from monai_lighter.workflow.prepare import LOCATOR, Asked, Prepared
+from monai_lighter.workflow.prepare import Asked, Prepared
 from monai_lighter.workflow.properties import PropertiesWorkflow, native_properties
-from monai_lighter.workflow.resolver import Resolver
 from monai_lighter.workflow.tracking import SETTINGS, SaveConfig, add_tracking, save_executed, tracking_settings
 
 __all__ = ["Workflow"]
@@ -64,16 +64,20 @@ class Workflow(PropertiesWorkflow):
 
     Args:
         config_file: path of the config, or several (a list, or joined by commas) merged in order.
-        meta_file, logging_file, init_id: as in ``ConfigWorkflow``.
-        run_id: a stage, or the id of an expression.
-        final_id: as in ``ConfigWorkflow``.
-        tracking: as in ``ConfigWorkflow``; on a native config ``mlflow`` adds Lightning's ``MLFlowLogger``.
-        workflow_type: as in ``ConfigWorkflow``.
-        properties_path: as in ``ConfigWorkflow``.
-        trust: what the run may do: ``all``, as in ``ConfigWorkflow``; ``declarative``, what the config names of the parts that
-            are listed and no code; ``sha256:NUMBER``, code too, of the bundle with this digest (``docs/security.md``). Default:
-            the environment's ``MONAI_LIGHTER_TRUST``, else ``all``.
-        override: id-value pairs.
+        meta_file: path of the metadata, or several. Default: ``metadata.json`` beside the config.
+        logging_file: path of an ini file for Python's ``logging``; False for none. Default: ``logging.conf`` beside the config.
+        init_id: id of the expressions that `initialize` evaluates, before the run.
+        run_id: a stage (``fit``, ``validate``, ``test``, ``predict``), or the id of the expressions that `run` evaluates.
+        final_id: id of the expressions that ``finalize`` evaluates, after the run.
+        tracking: ``mlflow``, a file or a dict with settings of MONAI's experiment tracking; on a native config it adds Lightning's
+            ``MLFlowLogger``. None for no tracking.
+        workflow_type: ``train``, ``training``, ``infer``, ``inference``, ``eval``, ``evaluation``: MONAI's properties of the
+            workflow, and the stage where no run id is given and the config has no ``run``. None for the metadata's alone.
+        properties_path: JSON file of properties in place of MONAI's own.
+        trust: what the run may do: ``all``, as under MONAI; ``declarative``, what the config names of the parts that are listed and
+            no code; ``sha256:NUMBER``, code too, of the bundle with this digest (``docs/security.md``). Default: the
+            environment's ``MONAI_LIGHTER_TRUST``, else ``all``.
+        override: id (``trainer::max_epochs``) to the value that takes the place of the config's.
 
     Raises:
         ConfigError: a config file that cannot be read; from `initialize`, all that is wrong in the config and the overrides.

@@ -3,8 +3,8 @@ from monai.bundle import ConfigParser
 from monai.bundle.config_item import ConfigComponent, ConfigItem
 from monai.bundle.reference_resolver import ReferenceResolver
 
+from monai_lighter.config.resolver import Resolver
 from monai_lighter.errors import ComponentError
-from monai_lighter.workflow.resolver import Resolver
 
 
 def parser(config, **arguments):

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from monai.bundle.config_item import ConfigComponent, ConfigExpression, ConfigItem
+from monai.bundle.config_item import ComponentLocator, ConfigComponent, ConfigExpression, ConfigItem
 from monai.bundle.reference_resolver import ReferenceResolver
 
 from monai_lighter.errors import BundleError, ComponentError, in_short
 from monai_lighter.errors.cases import find_case
 from monai_lighter.errors.marks import walk_causes
 
-__all__ = ["Resolver"]
+__all__ = ["LOCATOR", "Resolver"]
+
+LOCATOR = ComponentLocator(excludes="monai_lighter")
+"""MONAI's map from short class names to modules; short names are MONAI's alone."""
 
 
 class Resolver(ReferenceResolver):
