@@ -26,7 +26,7 @@ PACKAGE = Path(monai_lighter.__file__).parent
 FILES = [
     path
     for path in sorted(PACKAGE.rglob("*.py"))
-    if path.name != "internals.py" and not {"inspection", "templates"} & {*path.relative_to(PACKAGE).parts}
+    if path.name != "internals.py" and "templates" not in path.relative_to(PACKAGE).parts
 ]
 PUBLIC = {"_replace", "_asdict", "_fields", "_make"}
 """Documented names of ``collections.namedtuple``, which have the underscore so that no field is called so."""

@@ -16,7 +16,7 @@ from monai.utils import ensure_tuple
 from monai_lighter.config.items import items
 from monai_lighter.errors import ConfigError, ConfigFileError, Finding, did_you_mean
 
-__all__ = ["bundle_folder", "config_files", "config_root", "unreadable"]
+__all__ = ["bundle_folder", "config_files", "config_root", "files_of_run", "unreadable"]
 
 
 def config_files(config_file: Any) -> Any:
@@ -35,6 +35,14 @@ def bundle_folder(files: Any) -> Path:
     """Absolute path of the bundle that config files are in: the folder above ``configs``, or the folder of the first file."""
     root = config_root(files)
     return (root.parent if root.name == "configs" else root).resolve()
+
+
+def files_of_run(files: Any, meta_file: Any = None, logging_file: Any = None) -> list[Path]:
+    """Configs, metadata and logging settings that a ``ConfigWorkflow`` reads with these arguments."""
+    root = config_root(files)
+    given = [*ensure_tuple(files or ()), *ensure_tuple(meta_file or root / "metadata.json")]
+    given += [] if logging_file is False else [logging_file or root / "logging.conf"]
+    return [path for path in map(Path, given) if path.is_file()]
 
 
 def unreadable(files: Any, error: Exception) -> Exception:
