@@ -77,9 +77,9 @@ class Workflow(PropertiesWorkflow):
         workflow_type: ``train``, ``training``, ``infer``, ``inference``, ``eval``, ``evaluation``: MONAI's properties of the
             workflow, and the stage where no run id is given and the config has no ``run``. None for the metadata's alone.
         properties_path: JSON file of properties in place of MONAI's own.
-        trust: what the run may do: ``all``, as under MONAI; ``declarative``, what the config names of the parts that are listed and
-            no code; ``sha256:NUMBER``, code too, of the bundle with this digest (``docs/security.md``). Default: the
-            environment's ``MONAI_LIGHTER_TRUST``, else ``all``.
+        trust: what the run may do: ``all``, as under MONAI; ``declarative``, the listed parts that the config names and no code;
+            ``sha256:NUMBER``, code too, of the bundle with this digest (``docs/security.md``). Default: the environment's
+            ``MONAI_LIGHTER_TRUST``, else ``all``.
         override: id (``trainer::max_epochs``) to the value that takes the place of the config's.
 
     Raises:
