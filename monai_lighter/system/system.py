@@ -169,7 +169,7 @@ class System(Recorded, Optimized, FiniteLoss):
             identifier = read_case_names(source, batch)
         if mode == "train" and total is not None:
             self.watch_loss(total, batch, {"input": input, "target": target}, batch_idx)
-        notes = None if mode == "train" else note_cases(mode, batch, identifier, input, pred)
+        notes = None if mode == "train" else note_cases(mode, batch, identifier, source, pred)
         pred, target, compared = self._postprocess(mode, batch, source, given, identifier, pred)
         values = self._update_metrics(mode, input, target, pred, compared, dataloader_idx)
         self._log(mode, losses, values, count_cases(input), batch_idx, dataloader_idx)
