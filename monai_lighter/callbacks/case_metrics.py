@@ -10,7 +10,7 @@ from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 from torchmetrics import Metric
 
-from monai_lighter.callbacks.writers import Table
+from monai_lighter.callbacks.tables import Table
 from monai_lighter.errors import did_you_mean
 from monai_lighter.system.aggregates import name_classes
 from monai_lighter.system.batches import count_cases

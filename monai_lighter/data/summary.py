@@ -12,14 +12,14 @@ import numpy as np
 from monai_lighter.data.all_cases import canonical
 from monai_lighter.data.expected import Expected
 from monai_lighter.data.facts import ImageFacts
-from monai_lighter.data.one_case import Cases, is_split, judges
+from monai_lighter.data.one_case import ReadCases, is_split, judges
 
 __all__ = ["summarize", "summary_rows"]
 
 DIGITS = 6
 
 
-def summarize(all_cases: Sequence[Cases], expected: Expected) -> dict[str, dict[str, Any]]:
+def summarize(all_cases: Sequence[ReadCases], expected: Expected) -> dict[str, dict[str, Any]]:
     """Ranges of every mode.
 
     Returns:

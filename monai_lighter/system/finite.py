@@ -24,7 +24,7 @@ __all__ = ["FiniteLoss", "note_cases"]
 logger = logging.getLogger(__name__)
 
 
-class _Watched(NamedTuple):
+class _UnjudgedLoss(NamedTuple):
     """A loss on its way to the CPU, and the batch it is of."""
 
     finite: Tensor
@@ -44,7 +44,7 @@ class FiniteLoss(LightningModule):
     processes all stop when one has such a loss, as the gradients of all are averaged.
     """
 
-    _watched: _Watched | None = None
+    _watched: _UnjudgedLoss | None = None
 
     def watch_loss(self, loss: Tensor, batch: Any, given: Mapping[str, Any], batch_idx: int) -> None:
         """Takes note of the loss of a training batch; `on_after_backward` judges it, on the CPU it is judged at once.
@@ -71,7 +71,7 @@ class FiniteLoss(LightningModule):
             finite, copied = finite.to("cpu", non_blocking=True), torch.cuda.Event()
             copied.record()
         place = f"epoch {self.current_epoch}, batch {batch_idx}"
-        watched = _Watched(finite, copied, loss.detach(), batch, given, place)
+        watched = _UnjudgedLoss(finite, copied, loss.detach(), batch, given, place)
         if on_cpu:
             _judge(watched)
         else:
@@ -84,14 +84,14 @@ class FiniteLoss(LightningModule):
             _judge(watched)
 
 
-def _judge(watched: _Watched) -> None:
+def _judge(watched: _UnjudgedLoss) -> None:
     if watched.copied is not None:
         watched.copied.synchronize()
     if not watched.finite:
         raise NonFiniteError(_tell(watched))
 
 
-def _tell(watched: _Watched) -> str:
+def _tell(watched: _UnjudgedLoss) -> str:
     facts: list[str] = []
     if not watched.loss.isfinite().all():
         cases = join_names(describe_batch(watched.batch), "; ")
