@@ -25,9 +25,9 @@ from monai_lighter.config.items import REFERENCE, items, normalize
 from monai_lighter.errors import Finding
 from monai_lighter.internals import REFERENCES
 
-__all__ = ["Expressions", "copied_from"]
+__all__ = ["UNKNOWN", "Expressions", "copied_from"]
 
-UNKNOWN = object()
+UNKNOWN: Any = object()
 SINGLE_QUOTED = re.compile(r"\b(f|rf|fr)'", re.IGNORECASE)
 GUARD = re.compile(r"hasattr|getattr|version|find_spec|\bdir\(")
 """In a test of whether something is there."""

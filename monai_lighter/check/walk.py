@@ -13,7 +13,7 @@ from monai.bundle.config_item import ComponentLocator, ConfigComponent, ConfigEx
 from monai.bundle.reference_resolver import ReferenceResolver
 from monai.bundle.utils import ID_SEP_KEY
 
-from monai_lighter.check.expressions import Expressions, copied_from
+from monai_lighter.check.expressions import UNKNOWN, Expressions, copied_from
 from monai_lighter.check.parameters import Parameter, read_text
 from monai_lighter.check.targets import component, misspelt_target, target_of
 from monai_lighter.config.items import REFERENCE, at, is_text, items, locate, located, normalize, referenced
@@ -59,15 +59,21 @@ class Walk:
         self.misread: list[Finding] = []
         self.expressions = Expressions(full, GLOBALS, self._class_of)
 
-    def item(self, id: str, trail: tuple[str, ...] = ()) -> Iterator[Finding]:
-        """Findings in an item and in all it leads to that was not met before."""
+    def item(self, id: str, trail: tuple[str, ...] = (), config: Any = UNKNOWN) -> Iterator[Finding]:
+        """Findings in an item and in all it leads to that was not met before.
+
+        Args:
+            id: of the item.
+            trail: ids on the way to it.
+            config: the item itself, where it is at hand: its id does not lead to it where a key has a separator in it.
+        """
         if id in trail:
             yield Finding(id, f"refers to itself ({' -> '.join([*trail[trail.index(id) :], id])})", "Break the circle.")
             return
         if id in self.visited:
             return
         self.visited.add(id)
-        config = at(self.needed, id)
+        config = at(self.needed, id) if config is UNKNOWN else config
         is_component = ConfigComponent.is_instantiable(config)
         if is_component:
             if ConfigComponent(config, locator=self.locator).is_disabled():
@@ -78,8 +84,8 @@ class Walk:
         elif isinstance(config, dict):
             yield from misspelt_target(id, config, self.locator)
         if isinstance(config, (dict, list)):
-            for _, sub_id, _ in ReferenceResolver.iter_subconfigs(id, config):
-                yield from self.item(sub_id, (*trail, id))
+            for _, sub_id, value in ReferenceResolver.iter_subconfigs(id, config):
+                yield from self.item(sub_id, (*trail, id), value)
         if is_component:
             self.built.append(Built(id, str(self._target(config))))
 
