@@ -2,12 +2,14 @@
 
 MONAI names that option ``--workflow_name`` and takes ``--workflow`` for an override of a config item, so that Ignite would
 run without a word. ``torch`` calls the entry points of the group ``torch.backends`` when it is imported, which is before
-MONAI reads its arguments. It does so in every program of the environment: this module imports nothing but ``sys``, never
-raises, and changes nothing unless the process is ``-m monai.bundle`` and the workflow is one of this package.
+MONAI reads its arguments. It does so in every program of the environment: this module imports nothing but ``os`` and ``sys``,
+never raises, and changes nothing unless the process is ``-m monai.bundle``.
 """
 
+import os
 import sys
 
+TRUST_FLAG, TRUST_VARIABLE = "--trust", "MONAI_LIGHTER_TRUST"
 FLAG, MONAI_FLAG, PACKAGE = "--workflow", "--workflow_name", "monai_lighter."
 
 
@@ -39,10 +41,22 @@ def rename_flag(arguments: list) -> None:
             arguments[i] = MONAI_FLAG + argument[len(FLAG) :]
 
 
+def leave_directory(arguments: list, path: list) -> None:
+    """In place: for a declarative run nothing is imported from the working directory, where ``python -m`` looks first.
+
+    It may be the bundle's, and hold a module by the name of one that is yet to be imported.
+    """
+    words = " ".join(map(str, arguments)).replace("=", " ").split()
+    given = words[words.index(TRUST_FLAG) + 1 :][:1] if TRUST_FLAG in words else [os.environ.get(TRUST_VARIABLE)]
+    if given == ["declarative"] and path[:1] in ([os.getcwd()], [""]):
+        del path[0]
+
+
 def autoload() -> None:
     """Entry point of the group ``torch.backends``."""
     try:
         if is_monai_bundle(sys.orig_argv, sys.argv):
+            leave_directory(sys.argv, sys.path)
             rename_flag(sys.argv)
     except Exception:  # it runs at every `import torch`: whatever is odd about this process is not ours to report
         return

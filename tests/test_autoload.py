@@ -77,6 +77,29 @@ def test_autoload_changes_the_arguments_of_this_process(monkeypatch):
     assert sys.argv == ["-m", "run", "fit", "--workflow_name", "monai_lighter.Workflow"]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "variable", "leaves"),
+    [
+        (["--trust", "declarative"], "", True),
+        (["--trust=declarative", "--x=1"], "all", True),
+        ([], "declarative", True),
+        (["--trust", "all"], "declarative", False),
+        (["--note", "declarative"], "", False),
+        (["--trust"], "", False),
+    ],
+)
+def test_a_declarative_run_imports_nothing_from_the_working_directory(
+    arguments, variable, leaves, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MONAI_LIGHTER_TRUST", variable)
+    path = [str(tmp_path), "/elsewhere"]
+    autoload.leave_directory(["-m", *arguments], path)
+    assert path == (["/elsewhere"] if leaves else [str(tmp_path), "/elsewhere"])
+    autoload.leave_directory(["-m", *arguments], path := ["/elsewhere"])
+    assert path == ["/elsewhere"]
+
+
 def test_autoload_never_raises(monkeypatch):
     monkeypatch.delattr(sys, "orig_argv")
     autoload.autoload()

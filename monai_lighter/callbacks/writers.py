@@ -302,6 +302,11 @@ class FileWriter(BaseWriter):
             identifier: what names the case.
         """
         label = f"case {identifier}"
+        if not isinstance(tensor, Tensor) and any(self.writer is known for known in self.writers.values()):
+            raise CaseError(
+                f"trainer::callbacks (FileWriter): {label}: a prediction must be a tensor to be written, got "
+                f"{type(tensor).__name__}. Of several heads, pick one: pred_transforms of system::adapters::predict::logging."
+            )
         output = self.plan(str(identifier), label, self._named)
         with self._outputs.ledger.write(output) as path:
             bare = path.with_name(path.name.removesuffix(self._suffix))

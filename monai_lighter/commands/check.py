@@ -32,6 +32,7 @@ def check(
     final_id: str = "finalize",
     workflow_type: str | None = None,
     meta_file: str | None = None,
+    trust: str | None = None,
     json: bool = False,
     **override: Any,
 ) -> Printed:
@@ -41,8 +42,8 @@ def check(
 
         python -m monai_lighter check configs/train.yaml --max_epochs 300
 
-    Targets are looked for in their modules, which imports them, those of the bundle too: look at a stranger's bundle with
-    inspect first. Ends with 0 where nothing is wrong (notes are no errors), else with 2.
+    Targets are looked for in their modules, which imports them, those of the bundle too, unless --trust forbids it: look at a
+    stranger's bundle with inspect first. Ends with 0 where nothing is wrong (notes are no errors), else with 2.
 
     With --trace, a config without errors then sends one case on its way: see docs/check.md. With --data, every case of it is
     read: see docs/data.md. An error in a case ends with 2 as well.
@@ -59,6 +60,7 @@ def check(
         final_id: id of the expressions after it.
         workflow_type: train or infer, to require MONAI's properties of it.
         meta_file: default: metadata.json beside the config.
+        trust: declarative: code in the config is an error, and nothing of the bundle is imported; all; or sha256:NUMBER.
         json: print the report as JSON.
         override: items of the config, such as --max_epochs or --trainer::devices.
     """
@@ -68,7 +70,7 @@ def check(
     if data is not False and not whole:
         override["data"] = data
     asked = Asked(run_id, init_id, final_id, workflow_type=workflow_type)
-    checks = [Check(each, override, asked, meta_file) for each in config]
+    checks = [Check(each, override, asked, meta_file, trust) for each in config]
     stage = run_id if run_id in STAGES else None
     traces = [
         Trace(each.prepared, stage, case) if trace and each.prepared and not each.errors else None for each in checks

@@ -15,6 +15,7 @@ def export(
     weights: str | None = None,
     input_shape: list[int] | None = None,
     trace: bool = False,
+    trust: str | None = None,
     json: bool = False,
 ) -> str:
     """Export the network of a bundle to TorchScript, ONNX or PT2, and compare it with the network.
@@ -32,11 +33,12 @@ def export(
         weights: plain state dict or Lightning checkpoint; default: models/model.pt in the bundle.
         input_shape: batch, channels, space; default: from the metadata.
         trace: TorchScript by tracing rather than scripting.
+        trust: what the bundle may do: all, declarative or sha256:NUMBER, which inspect prints.
         json: print the report as JSON.
     """
     rows = []
     for name in FORMATS if format == "all" else [format]:
-        made = export_bundle(str(bundle), name, output, weights, input_shape, trace)
+        made = export_bundle(str(bundle), name, output, weights, input_shape, trace, trust)
         rows.append(
             {
                 "format": name,

@@ -1,4 +1,4 @@
-"""``inspect``: what a stranger's bundle would do."""
+"""``inspect``: what of a bundle is code."""
 
 from __future__ import annotations
 
@@ -6,24 +6,23 @@ from pathlib import Path
 
 from monai_lighter.commands.output import Printed
 from monai_lighter.errors import Finding
-from monai_lighter.inspection import inspect as inspect_bundle
 from monai_lighter.share.layout import SharingError
+from monai_lighter.trust.report import inspect as inspect_bundle
 
 __all__ = ["inspect"]
 
 
 def inspect(bundle: str, json: bool = False) -> Printed:
-    """Say what a bundle would do when it runs, without running anything of it. Advice, not a sandbox.
+    """Say what of a bundle is code, file by file and line by line, without running anything of it.
 
     Example:
 
         python -m monai_lighter inspect spleen_v0.1.0.zip
 
-    Ends with 0 where nothing dangerous was found, 1 where there are things to look at, 2 where something is dangerous or
-    broken.
+    Ends with 0 where it is declarative, 1 where there is code to read, 2 where it is broken.
 
     Args:
-        bundle: directory, zip or tar file, or a single file.
+        bundle: directory or zip file.
         json: print the report as JSON.
     """
     if not Path(str(bundle)).exists():

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 from monai_lighter.commands.output import format_report
 from monai_lighter.share.packaging import package_bundle
+from monai_lighter.trust.enforce import ALL, DECLARATIVE, VARIABLE, Trust
 
 __all__ = ["package"]
 
@@ -16,6 +19,7 @@ def package(
     version: str | None = None,
     weights: str | None = None,
     prove: bool = True,
+    trust: str | None = None,
     json: bool = False,
 ) -> str:
     """Turn a trained bundle into a zip that others can run, and prove that they can.
@@ -33,8 +37,12 @@ def package(
         version: of the package; default: that in the metadata.
         weights: checkpoint for models/model.pt; default: models/model.pt, else the newest Lightning checkpoint.
         prove: unpack it elsewhere and run it on a synthetic case.
+        trust: what the bundle may do when it is measured and proved: all, declarative, or sha256:NUMBER, which inspect prints.
         json: print the report as JSON.
     """
+    if trust is not None:  # for the copies of the bundle that are run, in this process and in others
+        level = Trust(trust, Path(str(bundle))).level
+        os.environ[VARIABLE] = DECLARATIVE if level == DECLARATIVE else ALL
     made = package_bundle(str(bundle), output, None if version is None else str(version), weights, prove)
     summary: dict[str, Any] = {
         "package": str(made.file),

@@ -20,11 +20,12 @@ def run(
     bundle_dir: str | None = None,
     source: str | None = None,
     repo: str | None = None,
+    trust: str | None = None,
     **override: Any,
 ) -> None:
     """Load a bundle and run a stage of it: predict, test, validate or fit.
 
-    This runs code of the bundle: look at a stranger's first.
+    What is fetched, or comes as a zip file, may bring no code, unless --trust says so: the error says how to go on.
 
     Example:
 
@@ -37,6 +38,8 @@ def run(
         bundle_dir: where bundles are kept; default: as MONAI's, the folder bundle of torch.hub.
         source: monaihosting, github, ngc, ngc_private or huggingface_hub.
         repo: as for `python -m monai.bundle download`.
+        trust: what the bundle may do: all, declarative (no code), or sha256:NUMBER, which inspect prints. Default: the
+            environment's MONAI_LIGHTER_TRUST, else all for a directory and declarative for the rest.
         override: items of the config, such as --output_dir or --trainer::accelerator.
     """
     if stage not in TYPES:
@@ -50,6 +53,7 @@ def run(
         bundle_dir=bundle_dir,
         source=source,
         repo=repo,
+        trust=trust,
         **override,
     )
     workflow.run()

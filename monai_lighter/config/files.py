@@ -16,7 +16,7 @@ from monai.utils import ensure_tuple
 from monai_lighter.config.items import items
 from monai_lighter.errors import ConfigError, ConfigFileError, Finding, did_you_mean
 
-__all__ = ["bundle_folder", "config_files", "config_root", "unreadable"]
+__all__ = ["bundle_folder", "config_files", "config_root", "files_of_run", "unreadable"]
 
 
 def config_files(config_file: Any) -> Any:
@@ -37,6 +37,14 @@ def bundle_folder(files: Any) -> Path:
     return (root.parent if root.name == "configs" else root).resolve()
 
 
+def files_of_run(files: Any, meta_file: Any = None, logging_file: Any = None) -> list[Path]:
+    """Configs, metadata and logging settings that a ``ConfigWorkflow`` reads with these arguments."""
+    root = config_root(files)
+    given = [*ensure_tuple(files or ()), *ensure_tuple(meta_file or root / "metadata.json")]
+    given += [] if logging_file is False else [logging_file or root / "logging.conf"]
+    return [path for path in map(Path, given) if path.is_file()]
+
+
 def unreadable(files: Any, error: Exception) -> Exception:
     """A `ConfigError` for a file that is missing, no YAML or JSON, or does not fit those before it; other errors as they are."""
     if isinstance(error, FileNotFoundError):
@@ -47,7 +55,10 @@ def unreadable(files: Any, error: Exception) -> Exception:
         return ConfigFileError([Finding(id, f"Cannot find the {kind} file: {error.filename}", "Mend the path.")])
     if isinstance(error, (yaml.YAMLError, json.JSONDecodeError)):
         names = ", ".join(map(str, ensure_tuple(files)))
-        return ConfigError([Finding("config_file", f"{names} cannot be read: {error}", "Mend the file.")])
+        hint = "Mend the file."
+        if "tag:yaml.org,2002:merge" in str(error):
+            hint = "MONAI reads no merge keys (<<). Write the items out, or take a section whole by a macro: x: '%section'."
+        return ConfigError([Finding("config_file", f"{names} cannot be read: {error}", hint)])
     if isinstance(error, (AttributeError, IndexError, KeyError, TypeError, ValueError)):
         for finder in (_no_configs, _no_names, _unmergeable):
             findings = list(finder(ensure_tuple(files)))

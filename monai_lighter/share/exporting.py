@@ -19,6 +19,7 @@ from monai_lighter.models import load_weights
 from monai_lighter.share.checkpoints import write_plain_weights
 from monai_lighter.share.layout import Bundle, SharingError
 from monai_lighter.share.measure import forward, take_first
+from monai_lighter.trust.enforce import Trust
 
 __all__ = ["FORMATS", "TOLERANCE", "Export", "export_bundle"]
 
@@ -63,6 +64,7 @@ def export_bundle(
     weights: str | Path | None = None,
     input_shape: Sequence[int] | None = None,
     trace: bool = False,
+    trust: str | None = None,
 ) -> Export:
     """Export ``network_def`` with its weights, read the file back, and compare the two on the same noise.
 
@@ -76,6 +78,7 @@ def export_bundle(
         weights: a plain state dict or a Lightning checkpoint; default: ``models/model.pt``.
         input_shape: ``(B, C, H, W[, D])``; default: from ``network_data_format`` of the metadata, with a batch of 1.
         trace: TorchScript by tracing rather than scripting.
+        trust: as `Workflow` takes it.
 
     Raises:
         SharingError: something is missing, the format cannot express the network, or the outputs differ by more than
@@ -95,7 +98,7 @@ def export_bundle(
     with tempfile.TemporaryDirectory(prefix=".exporting-", dir=file.parent) as folder:
         plain, written = Path(folder) / "weights.pt", Path(folder) / f"model{suffix}"
         write_plain_weights(source, plain)
-        network = load_weights(_build_network(bundle, config), plain).eval()
+        network = load_weights(_build_network(bundle, config, trust), plain).eval()
         input = torch.rand(_choose_shape(bundle, input_shape), generator=torch.Generator().manual_seed(0))
         job = _Job(bundle, config, plain, written, network, input)
         result = (_export_any_size(job, format) if format in TRACED else None) or _export(job, format, trace)
@@ -127,12 +130,14 @@ def _export_any_size(job: _Job, format: str) -> Export | None:
         return None
 
 
-def _build_network(bundle: Bundle, config: Path) -> Module:
-    if str(bundle.root) not in sys.path:
-        sys.path.insert(0, str(bundle.root))
+def _build_network(bundle: Bundle, config: Path, trust: str | None) -> Module:
+    granted = Trust(trust, bundle.root, [config])
     parser = ConfigParser()
     parser.read_config(str(config))
     parser["bundle_root"] = str(bundle.root)
+    granted.require(parser)
+    if granted.imports_bundle and str(bundle.root) not in sys.path:
+        sys.path.insert(0, str(bundle.root))
     if NETWORK not in parser:
         raise SharingError.of(NETWORK, f"is not in {config.name}", "Name the network so, as MONAI's tools want it.")
     return parser.get_parsed_content(NETWORK)

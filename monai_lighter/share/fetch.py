@@ -15,8 +15,8 @@ from monai.bundle import ConfigParser
 from monai.utils import optional_import
 from packaging.version import InvalidVersion, Version
 
-from monai_lighter.share.archives import extract_zip
 from monai_lighter.share.layout import CONFIG_SUFFIXES, SharingError
+from monai_lighter.trust.archive import ArchiveError, extract_zip
 
 __all__ = ["DEFAULT_REPO", "SOURCES", "fetch", "fetch_large_files", "find_newest", "unpack"]
 
@@ -140,7 +140,10 @@ def unpack(archive: Path, directory: Path) -> Path:
     Raises:
         SharingError: the archive is broken or hostile (`extract_zip`), or not one bundle.
     """
-    extract_zip(archive, directory / "unpacked")
+    try:
+        extract_zip(archive, directory / "unpacked")
+    except ArchiveError as error:
+        raise SharingError(*error.findings) from error
     return _find_bundle(directory / "unpacked", archive.name)
 
 

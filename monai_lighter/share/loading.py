@@ -21,6 +21,7 @@ from monai_lighter.config.stages import is_native
 from monai_lighter.errors import did_you_mean
 from monai_lighter.share.fetch import SOURCES, fetch, fetch_large_files, find_newest, unpack
 from monai_lighter.share.layout import CONFIG_SUFFIXES, Bundle, SharingError
+from monai_lighter.trust.enforce import ALL, DECLARATIVE, default_trust
 from monai_lighter.workflow.workflow import STAGE_OF_TYPE, Workflow
 
 __all__ = ["find_bundle", "load_bundle"]
@@ -41,11 +42,12 @@ def load_bundle(
     source: str | None = None,
     repo: str | None = None,
     progress: bool = True,
+    trust: str | None = None,
     **override: Any,
 ) -> Workflow:
     """Find a bundle, download it where needed, and give its initialised workflow.
 
-    Initialising a workflow runs code of the bundle. Look at a stranger's bundle first.
+    What is fetched, or comes as a zip file, may by default bring no code; the error then says how to go on.
 
     Args:
         bundle: directory, zip file, address of a zip file, or the name of a bundle at ``source``.
@@ -59,11 +61,13 @@ def load_bundle(
         repo: ``OWNER/REPOSITORY/RELEASE_TAG`` for ``github``, ``OWNER/REPOSITORY`` for ``huggingface_hub``,
             ``org/NAME[/team/NAME]`` for ``ngc_private``.
         progress: show a progress bar.
+        trust: as `Workflow` takes it; default: the environment's ``MONAI_LIGHTER_TRUST``, else ``all`` for a directory and
+            ``declarative`` for what is fetched or unpacked.
         override: id-value pairs of the config.
 
     Raises:
         SharingError: it cannot be found, downloaded, or unpacked safely, or has no config of that type.
-        ConfigError: its config is wrong.
+        ConfigError: its config is wrong, or is code that ``trust`` does not cover.
     """
     kind = KINDS.get(workflow_type, workflow_type)
     if kind not in CONFIGS:
@@ -75,7 +79,8 @@ def load_bundle(
     if "bundle_root" in config:
         override.setdefault("bundle_root", str(found.root))
     run_id = run_id or (STAGE_OF_TYPE.get(kind, "predict") if is_native(config) else "run")
-    workflow = Workflow(files, workflow_type=kind, run_id=run_id, **override)
+    trust = default_trust(trust, ALL if Path(bundle).is_dir() else DECLARATIVE)
+    workflow = Workflow(files, workflow_type=kind, run_id=run_id, trust=trust, **override)
     workflow.initialize()
     return workflow
 

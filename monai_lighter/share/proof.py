@@ -95,6 +95,7 @@ def _check_schema(bundle: Bundle) -> None:
 
 
 def _verify_network(bundle: Bundle) -> None:
+    load_bundle(bundle.root, workflow_type="infer")  # refuses what it is not trusted with, as MONAI's check does not
     config = str(bundle.require("inference"))
     sys.path.insert(0, str(bundle.root))
     verify_net_in_out("network_def", meta_file=str(bundle.metadata_file), config_file=config, device="cpu")

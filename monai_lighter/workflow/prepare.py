@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
+from json import dumps
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,8 +23,8 @@ from monai_lighter.check.native import check_walk
 from monai_lighter.check.paths import missing_paths
 from monai_lighter.check.walk import Built, Walk
 from monai_lighter.check.zoo import engine_findings, missing_packages
-from monai_lighter.config.files import bundle_folder, config_files, config_root, unreadable
-from monai_lighter.config.items import copied, is_text, items, locate, mentions, plain_config
+from monai_lighter.config.files import bundle_folder, config_files, config_root, files_of_run, unreadable
+from monai_lighter.config.items import at, copied, is_text, items, locate, mentions, plain_config
 from monai_lighter.config.lighter import translated
 from monai_lighter.config.overrides import Overridden, apply_overrides, expand_macros, find_unused_overrides
 from monai_lighter.config.positions import Place, Positions
@@ -43,6 +44,7 @@ from monai_lighter.config.stages import (
     with_defaults,
 )
 from monai_lighter.errors import ConfigError, Finding, Note
+from monai_lighter.trust.enforce import Trust
 from monai_lighter.workflow.project import import_project, make_importable
 from monai_lighter.workflow.properties import find_missing_properties
 
@@ -81,6 +83,11 @@ class Prepared:
         bundle: absolute path of the bundle.
         asked: what is to be done with the config.
         doubles: findings about keys that stand twice in a file, of which MONAI takes the last.
+        trust: what the config may do.
+        place: file and line of an item, for what is not covered by the trust.
+
+    Raises:
+        ConfigError: the config is not covered by the trust. Nothing of the bundle has been imported then.
 
     Attributes:
         config: the whole of it, macros expanded; of a native config also translated and with defaults.
@@ -101,16 +108,25 @@ class Prepared:
         bundle: Path,
         asked: Asked,
         doubles: Iterable[Finding] = (),
+        trust: Trust | None = None,
+        place: Callable[[str], Any] = lambda id: "",
     ) -> None:
         self.bundle, self.asked, self.overridden = bundle, asked, overridden
         self.saved: dict[str, Any] = {}
         self.needed: dict[str, dict] = {}
         self.built: dict[str, list[Built]] = {}
         self.absent: Finding | None = None
-        make_importable(bundle)
+        trust = trust or Trust(None, bundle)
+        trust.require_counted_macros(parser.get())
         working = ConfigParser(copied(parser.get()))
+        working.locator = LOCATOR
         given = copied(working.get())
         broken = expand_macros(working)
+        if is_native(working.get()):
+            working.set(translated(working.get()))
+        trust.require(working, place)
+        if trust.imports_bundle:
+            make_importable(bundle)
         self.config: dict[str, Any] = working.get()
         self.native = is_native(self.config)
         found = [*overridden.findings, *broken, *self._without_consequences(broken)]
@@ -137,7 +153,7 @@ class Prepared:
                 yield finding
 
     def _native(self) -> list[Finding]:
-        config = self.config = translated(self.config)
+        config: Any = self.config
         self.saved = plain_config(config)
         if "bundle_root" not in self.overridden.ids:
             config["bundle_root"] = self._inside(config.get("bundle_root", "."))
@@ -154,6 +170,8 @@ class Prepared:
             for finding in check_walk(walk, self._roots(stage)):
                 other = stage != stages[0] and finding.hint == f"Stage {stage!r} does not build it."
                 found.append(Note(*finding) if other else finding)
+            for id, value in walk.read.items():
+                _set(needed, id, value)
             name = stage or self.asked.run_id
             self.needed[name], self.built[name] = needed, walk.built
         if None in stages:
@@ -195,6 +213,10 @@ class Prepared:
             walk = Walk(config, config, None, LOCATOR, _written_for(config))
             for root in (each, *others, "imports", "lightning"):
                 found += walk.item(root) if root in config else ()
+            found += [Note(*finding) for finding in walk.misread]  # Ignite would hand the text on
+            for id, value in walk.read.items():
+                problem = f"the text {at(config, id)!r} is handed on where {value!r} may be meant"
+                found.append(Note(id, problem, f"Write {dumps(value)}, without quotes."))
             self.needed[each], self.built[each] = config, walk.built
         for id, value in items(config):  # every import statement counts, wherever it stands
             if id not in walk.visited and (is_import(value) or breaks_imports(value)):
@@ -249,13 +271,14 @@ class Prepared:
 class Check:
     """What is wrong with a config, what is worth knowing about it, and what it would build, each at its place in the files.
 
-    For a bundle of strangers ``python -m monai_lighter inspect`` comes first: modules are imported.
+    For a bundle of strangers ``python -m monai_lighter inspect`` comes first: modules are imported, unless ``trust`` forbids it.
 
     Args:
         config_file: path of the config, or several (a list, or joined by commas) merged in order.
         override: id-value pairs.
         asked: what is to be done with the config.
         meta_file: path of the metadata. Default: ``metadata.json`` beside the config.
+        trust: as `Workflow` takes it. With ``declarative`` code is an error, and nothing of the bundle is imported.
 
     Attributes:
         files: paths of the config files.
@@ -271,25 +294,32 @@ class Check:
         override: Mapping[str, Any] | None = None,
         asked: Asked | None = None,
         meta_file: str | None = None,
+        trust: str | None = None,
     ) -> None:
         self.files = config_files(config_file)
         override = dict(override or {})
         self.positions = Positions(ensure_tuple(self.files), override)
         self.prepared: Prepared | None = None
+        granted = Trust(trust, bundle_folder(self.files), files_of_run(self.files, meta_file))
         found: list[Finding] = []
         try:
             parser = read_config(self.files, meta_file)
         except Exception as error:
             found = [*self.positions.doubles(), *_why_unreadable(self.files, error)]
         else:
-            overridden = apply_overrides(parser, override)
-            bundle, doubles = bundle_folder(self.files), self.positions.doubles()
-            prepared = self.prepared = Prepared(parser, overridden, bundle, asked or Asked(), doubles)
-            found = [*prepared.errors, *prepared.notes, *([prepared.absent] if prepared.absent else [])]
-        self.built = self.prepared.built if self.prepared else {}
+            try:
+                found = self._prepare(parser, override, asked or Asked(), granted)
+            except ConfigError as error:  # not covered by the trust
+                found = error.findings
+        self.built: dict[str, list[Built]] = self.prepared.built if self.prepared else {}
         found = sorted(dict.fromkeys(found), key=self._order)
         self.errors = [finding for finding in found if not isinstance(finding, Note)]
         self.notes = [finding for finding in found if isinstance(finding, Note)]
+
+    def _prepare(self, parser: ConfigParser, override: dict[str, Any], asked: Asked, trust: Trust) -> list[Finding]:
+        overridden, doubles = apply_overrides(parser, override), self.positions.doubles()
+        prepared = self.prepared = Prepared(parser, overridden, bundle_folder(self.files), asked, doubles, trust)
+        return [*prepared.errors, *prepared.notes, *([prepared.absent] if prepared.absent else [])]
 
     def place(self, finding: Finding | Built) -> Place:
         """File and line of a finding or of a component."""
@@ -310,6 +340,12 @@ def read_config(files: Any, meta_file: str | None = None) -> ConfigParser:
     if meta_file or Path(meta).is_file():
         parser.read_meta(meta)
     return parser
+
+
+def _set(config: Any, id: str, value: Any) -> None:
+    parent, _, key = id.rpartition(ID_SEP_KEY)
+    section = at(config, parent) if parent else config
+    section[int(key) if isinstance(section, list) else key] = value
 
 
 def _why_unreadable(files: Any, error: Exception) -> list[Finding]:

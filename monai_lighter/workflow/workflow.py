@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
+import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
+import monai.bundle
 from lightning.pytorch import LightningModule, Trainer, seed_everything
 from monai.config import PathLike
 from monai.utils import BundlePropertyConfig, ensure_tuple, optional_import, set_determinism
 
-from monai_lighter.config.files import bundle_folder, config_files, config_root, unreadable
-from monai_lighter.config.overrides import apply_overrides
+from monai_lighter.config.files import bundle_folder, config_files, config_root, files_of_run, unreadable
+from monai_lighter.config.overrides import apply_overrides, find_lost
 from monai_lighter.config.positions import Positions
 from monai_lighter.config.resolver import LOCATOR, Resolver
 from monai_lighter.config.stages import MODES_OF_STAGE, STAGES, checks_data, is_native
@@ -21,8 +24,9 @@ from monai_lighter.data.integrity import require_sound_cases
 from monai_lighter.errors import ConfigError, Finding, is_command, print_errors_briefly
 from monai_lighter.errors.cases import name_cases
 from monai_lighter.errors.context import explained, large_file_hints
-from monai_lighter.inspection.digest import log_digest
 from monai_lighter.system.profiler import PassThroughProfiler
+from monai_lighter.trust.digest import log_digest
+from monai_lighter.trust.enforce import Trust, refuse_trust_of_file
 from monai_lighter.workflow.logging_conf import applied_for_monai
 from monai_lighter.workflow.prepare import Asked, Prepared
 from monai_lighter.workflow.properties import PropertiesWorkflow, native_properties
@@ -68,11 +72,14 @@ class Workflow(PropertiesWorkflow):
         init_id: id of the expressions that `initialize` evaluates, before the run.
         run_id: a stage (``fit``, ``validate``, ``test``, ``predict``), or the id of the expressions that `run` evaluates.
         final_id: id of the expressions that ``finalize`` evaluates, after the run.
-        tracking: ``mlflow``, a file or a dict with settings of MONAI's experiment tracking; on a native config it adds Lightning's
+        tracking: ``mlflow``, a file or a dict with settings of MONAI's experiment tracking; a native config gets Lightning's
             ``MLFlowLogger``. None for no tracking.
         workflow_type: ``train``, ``training``, ``infer``, ``inference``, ``eval``, ``evaluation``: MONAI's properties of the
             workflow, and the stage where no run id is given and the config has no ``run``. None for the metadata's alone.
         properties_path: JSON file of properties in place of MONAI's own.
+        trust: what the run may do: ``all``, as under MONAI; ``declarative``, the listed parts that the config names and no code;
+            ``sha256:NUMBER``, code too, of the bundle with this digest (``docs/security.md``). Default: the environment's
+            ``MONAI_LIGHTER_TRUST``, else ``all``.
         override: id (``trainer::max_epochs``) to the value that takes the place of the config's.
 
     Raises:
@@ -90,11 +97,14 @@ class Workflow(PropertiesWorkflow):
         tracking: str | dict | None = None,
         workflow_type: str | None = "train",
         properties_path: PathLike | None = None,
+        trust: str | None = None,
         **override: Any,
     ) -> None:
         if is_command():
             print_errors_briefly()
+            refuse_trust_of_file(trust)
         files = config_files(config_file)
+        granted = Trust(trust, bundle_folder(files), files_of_run(files, meta_file, logging_file))
         try:
             with applied_for_monai(config_root(files), logging_file) as no_file:
                 super().__init__(
@@ -104,13 +114,19 @@ class Workflow(PropertiesWorkflow):
             raise unreadable(files, error) from error
         self.bundle_path = bundle_folder(files)
         self.parser.locator = LOCATOR
+        self.native = is_native(self.parser.get())
+        own = inspect.signature(monai.bundle.run).parameters
+        lost = find_lost(sys.argv[1:], {*own, *override}) if is_command() else []
+        if self.native:
+            override.update(dict.fromkeys(lost))
+        for id in () if self.native else lost:
+            logger.warning(f"{id}: monai.bundle leaves out an override that is None, so the config's own value stays.")
         self._overridden = apply_overrides(self.parser, override)
-        self._doubles = Positions(ensure_tuple(files)).doubles()
+        self._trust, self._positions = granted, Positions(ensure_tuple(files), override)
         self._absent: Finding | None = None
         self._prepared = False
         self._parts: dict[str, Any] = {}
         self._sources: dict[str, Any] = {}
-        self.native = is_native(self.parser.get())
         if tracking is not None and self.native:
             add_tracking(self.parser.get(), tracking)
         elif tracking is not None:
@@ -135,6 +151,8 @@ class Workflow(PropertiesWorkflow):
         if not self._prepared:
             self._prepare()
             self._prepared = True
+        else:
+            self._trust.require(self.parser, self._positions.place)  # with what has been set since
         if self.native and self.parser.get("seed") is not None:
             self.parser.parse(reset=True)
             seed = int(self.parser.get_parsed_content("seed"))
@@ -147,7 +165,8 @@ class Workflow(PropertiesWorkflow):
         known.update(SETTINGS if self._tracked else ())
         stages = [self.stage] if self.native else None
         asked = Asked(self.run_id, self.init_id, self.final_id, stages, known)
-        prepared = Prepared(self.parser, self._overridden, self.bundle_path, asked, self._doubles)
+        doubles, place = self._positions.doubles(), self._positions.place
+        prepared = Prepared(self.parser, self._overridden, self.bundle_path, asked, doubles, self._trust, place)
         if prepared.errors:
             raise ConfigError(prepared.errors)
         for note in prepared.warnings:
@@ -156,6 +175,8 @@ class Workflow(PropertiesWorkflow):
         if self.native:
             self.config = prepared.saved
             self.parser.set(prepared.needed[self.stage or self.run_id])
+        elif not self._trust.is_all:
+            self.parser.set(prepared.config)  # what was judged, so that no macro is read again
 
     def _run_expr(self, id: str, **kwargs: Any) -> list[Any]:
         on_lightning = nullcontext() if self.native or not has_engines else engines.on_lightning(self.parser)

@@ -12,11 +12,8 @@ from monai_lighter.share.create import create_bundle
 
 @pytest.fixture(autouse=True)
 def own_modules(monkeypatch):
-    """What a bundle adds to ``sys.path`` and ``sys.modules`` goes with the test."""
+    """What a bundle adds to ``sys.path`` goes with the test."""
     monkeypatch.setattr(sys, "path", [*sys.path])
-    yield
-    for name in [name for name in sys.modules if name.partition(".")[0] in ("project", "scripts")]:
-        del sys.modules[name]
 
 
 @pytest.fixture

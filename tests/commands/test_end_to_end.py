@@ -41,7 +41,8 @@ def test_from_nothing(task, dims, format, tmp_path, verb):
 
     if task == "segmentation":
         inspected = json.loads(verb("inspect", archive, "--json", code=1).stdout)
-        assert {entry["level"] for entry in inspected["entries"]} <= {"ok", "look"}
+        assert inspected["code"]
+        assert all(entry["own"] for entry in inspected["code"])
 
     elsewhere = tmp_path / "elsewhere"
     zipfile.ZipFile(archive).extractall(elsewhere)

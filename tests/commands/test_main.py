@@ -48,7 +48,7 @@ def test_inspect_ends_with_the_code_of_its_verdict(command, tmp_path):
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "train.json").write_text('{"a": {"_target_": "os.system", "command": "true"}}')
     code, output, _ = command("inspect", tmp_path)
-    assert code == 2
+    assert code == 1
     assert "os.system" in output
 
 

@@ -11,7 +11,8 @@ from monai.bundle import create_workflow
 from monai.bundle.scripts import run_workflow
 
 from monai_lighter import CaseError, ComponentError, ConfigError, System, Workflow
-from monai_lighter.inspection import inspect, run_digest
+from monai_lighter.trust.digest import run_digest
+from monai_lighter.trust.report import inspect
 
 pytestmark = pytest.mark.usefixtures("impatient_workers")
 
@@ -389,9 +390,9 @@ def test_the_digest_of_what_runs_is_logged(bundle, caplog):
     caplog.set_level("INFO")
     before = inspect(bundle)
     workflow(bundle, run_id="fit").run()
-    assert f"sha256 over configs, models, scripts: {before.run_digest}" in caplog.text
-    assert before.run_digest in str(before)
-    assert run_digest(bundle) != before.run_digest == json.loads(before.to_json())["run_sha256"]
+    assert f"sha256 over configs, models, scripts: {before.digest}" in caplog.text
+    assert before.digest in str(before)
+    assert run_digest(bundle) != before.digest == json.loads(before.to_json())["sha256"]
 
 
 def test_short_names_are_monais_alone(bundle):
