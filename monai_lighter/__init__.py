@@ -25,6 +25,7 @@ _HOME = {
     "LoggingAdapter": "system.adapters",
     "MetricsAdapter": "system.adapters",
     "ModelWeights": "system.weights",
+    "NonFiniteError": "errors",
     "SupervisedEvaluator": "engines.engine",
     "SupervisedTrainer": "engines.engine",
     "System": "system.system",
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from monai_lighter.callbacks.tables import TableWriter
     from monai_lighter.callbacks.writers import FileWriter
     from monai_lighter.engines.engine import EnsembleEvaluator, SupervisedEvaluator, SupervisedTrainer
-    from monai_lighter.errors import BundleError, CaseError, ComponentError, ConfigError
+    from monai_lighter.errors import BundleError, CaseError, ComponentError, ConfigError, NonFiniteError
     from monai_lighter.folders import find_common_folder
     from monai_lighter.models import load_weights
     from monai_lighter.share.loading import load_bundle
