@@ -69,14 +69,14 @@ class Workflow(PropertiesWorkflow):
         init_id: id of the expressions that `initialize` evaluates, before the run.
         run_id: a stage (``fit``, ``validate``, ``test``, ``predict``), or the id of the expressions that `run` evaluates.
         final_id: id of the expressions that ``finalize`` evaluates, after the run.
-        tracking: ``mlflow``, a file or a dict with settings of MONAI's experiment tracking; on a native config it adds Lightning's
-            ``MLFlowLogger``. None for no tracking.
+        tracking: ``mlflow``, a file or a dict with settings of MONAI's experiment tracking; on a native config it adds
+            Lightning's ``MLFlowLogger``. None for no tracking.
         workflow_type: ``train``, ``training``, ``infer``, ``inference``, ``eval``, ``evaluation``: MONAI's properties of the
             workflow, and the stage where no run id is given and the config has no ``run``. None for the metadata's alone.
         properties_path: JSON file of properties in place of MONAI's own.
-        trust: what the run may do: ``all``, as under MONAI; ``declarative``, what the config names of the parts that are listed and
-            no code; ``sha256:NUMBER``, code too, of the bundle with this digest (``docs/security.md``). Default: the
-            environment's ``MONAI_LIGHTER_TRUST``, else ``all``.
+        trust: what the run may do: ``all``, as under MONAI; ``declarative``, no code, and of parts those that are listed;
+            ``sha256:NUMBER``, code too, of the bundle with this digest (``docs/security.md``). Default: the environment's
+            ``MONAI_LIGHTER_TRUST``, else ``all``.
         override: id (``trainer::max_epochs``) to the value that takes the place of the config's.
 
     Raises:
