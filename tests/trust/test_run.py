@@ -372,6 +372,9 @@ def test_what_comes_as_a_zip_file_is_declarative_unless_it_is_said(tmp_path, mar
     assert digest == f"sha256:{run_digest(root)}"
     assert load_bundle(tmp_path / "made.zip", bundle_dir=tmp_path / "cache", trust=digest).run() == [1]
     assert marker.exists()
+    kept = next((tmp_path / "cache").iterdir())
+    with pytest.raises(ConfigError, match="is code"):
+        load_bundle(kept, bundle_dir=tmp_path / "cache")
     assert load_bundle(root).run() == [1]
     monkeypatch.setenv(VARIABLE, "all")
     assert load_bundle(tmp_path / "made.zip", bundle_dir=tmp_path / "cache").run() == [1]
