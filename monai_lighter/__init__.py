@@ -28,7 +28,7 @@ _HOME = {
     "SupervisedEvaluator": "engines.engine",
     "SupervisedTrainer": "engines.engine",
     "System": "system.system",
-    "TableWriter": "callbacks.writers",
+    "TableWriter": "callbacks.tables",
     "Workflow": "workflow.workflow",
     "find_common_folder": "folders",
     "load_bundle": "share.loading",
@@ -40,7 +40,8 @@ __all__ = sorted(_HOME)  # noqa: PLE0605
 if TYPE_CHECKING:
     from monai_lighter.callbacks.case_metrics import CaseMetrics
     from monai_lighter.callbacks.freezer import Freezer
-    from monai_lighter.callbacks.writers import FileWriter, TableWriter
+    from monai_lighter.callbacks.tables import TableWriter
+    from monai_lighter.callbacks.writers import FileWriter
     from monai_lighter.engines.engine import EnsembleEvaluator, SupervisedEvaluator, SupervisedTrainer
     from monai_lighter.errors import BundleError, CaseError, ComponentError, ConfigError
     from monai_lighter.folders import find_common_folder

@@ -15,6 +15,7 @@ from lightning.pytorch import Trainer
 from monai.bundle.config_item import ComponentLocator
 from monai.bundle.reference_resolver import ReferenceResolver
 from monai.metrics import Cumulative
+from monai.transforms import LoadImage, LoadImaged, SaveImage
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
@@ -184,6 +185,21 @@ def set_items(metric: Cumulative, values: list[Tensor]) -> None:
     """
     metric._synced_tensors = values  # type: ignore[assignment]
     metric._synced = True
+
+
+def get_image_loader(transform: LoadImaged) -> LoadImage:
+    """The transform that reads the images of a dictionary transform: with its readers, whose headers are looked at."""
+    return transform._loader
+
+
+def get_saved_count(saver: SaveImage) -> int:
+    """How many images a ``SaveImage`` has saved: the number that it gives a file of a case with no name."""
+    return saver._data_index
+
+
+def count_saved(saver: SaveImage) -> None:
+    """Counts an image that was saved in the place of a ``SaveImage``."""
+    saver._data_index += 1
 
 
 REFERENCES: str = ReferenceResolver._vars

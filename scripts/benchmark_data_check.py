@@ -4,8 +4,8 @@
 
 Plain reading is a loop of the dataset's loading transforms over the same cases, in as many threads as the check has, each with
 transforms of its own. The two take turns, so that a busy machine slows both; the first turn, which fills the file cache, does
-not count. Given are the median seconds of each and the median ratio of a turn, with its quartiles, and the memory that each
-added at its peak in a process of its own.
+not count. Given are the median seconds of each and the median ratio of a turn, with its quartiles, and the most
+memory that each had in a process of its own.
 """
 
 from __future__ import annotations
@@ -25,15 +25,13 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import torch
 from monai.transforms import Compose, LoadImaged
 
 from monai_lighter.data.integrity import DataCheck
+from monai_lighter.trace.memory import measure_step
 
 SPLIT = {"train": 0.8, "val": 0.2}
-try:
-    import resource
-except ImportError:  # Windows
-    resource = None  # type: ignore[assignment]
 
 
 def write(folder: Path, count: int, size: int, suffix: str) -> None:
@@ -106,10 +104,10 @@ def timed(side: str, content: dict, workers: int) -> float:
     return time.perf_counter() - start
 
 
-def peak(side: str, file: Path, workers: int) -> float:
-    """MiB that a side adds to the memory of a process of its own."""
+def peak(side: str, file: Path, workers: int) -> str:
+    """The most memory of a process of its own while a side reads."""
     command = [sys.executable, __file__, "--peak", side, "--content", str(file), "--workers", str(workers)]
-    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1]
 
 
 def main() -> None:
@@ -124,9 +122,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.peak:
         content = json.loads(Path(arguments.content).read_text())
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        SIDES[arguments.peak](content, arguments.workers)
-        print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+        print(measure_step(lambda: SIDES[arguments.peak](content, arguments.workers), torch.device("cpu"))["memory"])
         return
     suffix = ".nii.gz" if arguments.compressed == "true" else ".nii"
     with tempfile.TemporaryDirectory() as name:
@@ -139,14 +135,13 @@ def main() -> None:
                 times[side] += [seconds] if turn else []
         file = Path(name) / "content.json"
         file.write_text(json.dumps(content))
-        added = {side: peak(side, file, arguments.workers) for side in SIDES} if resource is not None else {}
+        memory = {side: peak(side, file, arguments.workers) for side in SIDES}
     ratios = [b / a for a, b in zip(times["reading"], times["check"], strict=True)]
     low, middle, high = statistics.quantiles(ratios, n=4, method="inclusive") if len(ratios) > 1 else ratios * 3
     size = " x ".join([str(arguments.size)] * 3)
     print(f"{arguments.cases} cases of {size}, image and label, {suffix}, {arguments.workers} threads")
     for side in SIDES:
-        memory = f", {added[side]:.0f} MiB more memory" if added else ""
-        print(f"{side:<8} {statistics.median(times[side]):.2f} s{memory}")
+        print(f"{side:<8} {statistics.median(times[side]):.2f} s, {memory[side]}")
     print(f"ratio    {middle:.2f} [{low:.2f} to {high:.2f}]")
 
 

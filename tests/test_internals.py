@@ -17,6 +17,7 @@ from monai.bundle.config_item import ComponentLocator
 from monai.bundle.reference_resolver import ReferenceResolver
 from monai.engines import SupervisedTrainer
 from monai.metrics import DiceMetric
+from monai.transforms import LoadImaged, SaveImage
 
 import monai_lighter
 from monai_lighter import internals
@@ -29,7 +30,13 @@ FILES = [
 ]
 PUBLIC = {"_replace", "_asdict", "_fields", "_make"}
 """Documented names of ``collections.namedtuple``, which have the underscore so that no field is called so."""
-OWN = {"_forward_accepts": "System", "_frozen": "Freezer", "_losses": "System"}
+OWN = {
+    "_adapter": "system.system.System",
+    "_forward_accepts": "system.system.System",
+    "_frozen": "callbacks.freezer.Freezer",
+    "_losses": "system.system.System",
+    "_shared": "system.ledger.Ledger",
+}
 """Names of our own classes that other parts of the package use, and the class."""
 
 
@@ -79,7 +86,7 @@ def test_the_package_uses_its_own_as_the_list_says():
     used = {name for path in FILES for name, _ in foreign_names(path.read_text())}
     assert OWN.keys() <= used
     for name, owner in OWN.items():
-        assert name in inspect.getsource(getattr(monai_lighter, owner))
+        assert name in inspect.getsource(locate(f"monai_lighter.{owner}"))
 
 
 def filtered_handler(engine):
@@ -102,6 +109,8 @@ def holders():
         "validation loop": trainer.fit_loop.epoch_loop.val_loop,
         "SupervisedTrainer": SupervisedTrainer,
         "metric": DiceMetric(),
+        "image loader": LoadImaged("image"),
+        "image saver": SaveImage(print_log=False),
         "ReferenceResolver": ReferenceResolver,
         "locator": ComponentLocator(),
         "tensor": torch.zeros(1),
@@ -121,6 +130,8 @@ USED = {
     "epoch loop": ("_batches_that_stepped",),
     "validation loop": ("_combined_loader", "_data_source"),
     "SupervisedTrainer": ("_iteration",),
+    "image loader": ("_loader",),
+    "image saver": ("_data_index",),
     "metric": ("_buffers", "_synced", "_synced_tensors"),
     "ReferenceResolver": ("_vars",),
     "locator": ("_components_table",),

@@ -88,6 +88,15 @@ def test_the_wheel_says_who_it_is_and_loads_with_torch(wheel):
     assert "[torch.backends]\nmonai_lighter = monai_lighter.autoload:autoload" in entry_points
     metadata = wheel.read(f"{information}/METADATA").decode()
     assert f"Version: {monai_lighter.__version__}" in metadata
-    for requirement in ("torch", "monai>=1.6.1", "lightning>=2.6.6", "torchmetrics", "pyyaml", "fire", "nibabel"):
+    bounds = (
+        "torch>=2.8",
+        "monai<1.7,>=1.6.1",
+        "lightning<2.7,>=2.6.6",
+        "torchmetrics<2,>=1.8.2",
+        "pyyaml",
+        "fire",
+        "nibabel",
+    )
+    for requirement in bounds:
         assert f"Requires-Dist: {requirement}" in metadata
     assert f"{information}/licenses/LICENSE" in wheel.namelist()

@@ -10,7 +10,7 @@ from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 from torchmetrics import Metric
 
-from monai_lighter.callbacks.writers import Table
+from monai_lighter.callbacks.tables import Table
 from monai_lighter.errors import did_you_mean
 from monai_lighter.system.aggregates import name_classes
 from monai_lighter.system.batches import count_cases
@@ -56,7 +56,7 @@ class CaseMetrics(Callback):
             return
         directory = trainer.log_dir or trainer.default_root_dir
         path = self.path or Path(directory) / f"case_metrics_{pl_module.mode}.csv"
-        names = pl_module.loader_names(pl_module.mode)
+        names = pl_module.name_loaders(pl_module.mode)
         self._loaders = [name or str(i) for i, name in enumerate(names)] if len(names) > 1 else []
         metrics = pl_module.metrics[pl_module.mode]
         self._has_unit = any(is_distance(metrics[name]) for name in self.metrics or present)
@@ -69,7 +69,7 @@ class CaseMetrics(Callback):
     ) -> None:
         if outputs is None or self._table is None:
             return
-        metrics, _ = pl_module.records[pl_module.mode].of_loader(dataloader_idx)
+        metrics, _ = pl_module.records[pl_module.mode].select_loader(dataloader_idx)
         names, count = outputs["identifier"], count_cases(outputs["input"])
         if names is None:
             first = self._counts[dataloader_idx]
@@ -80,7 +80,7 @@ class CaseMetrics(Callback):
             if isinstance(metrics[name], Metric) or (self.metrics is not None and name not in self.metrics):
                 continue
             if isinstance(values, Tensor) and values.ndim == 2:
-                unit = [metrics.unit(name)] if self._has_unit else []
+                unit = [metrics.find_unit(name)] if self._has_unit else []
                 classes = name_classes(metrics[name], values.shape[1], metrics.labels)
                 notes = [[note] if note else [] for note in outputs.get("notes") or [""] * len(values)]
                 for (case, row), note in zip(_rows(name, names, values), notes, strict=True):

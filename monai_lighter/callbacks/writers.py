@@ -1,10 +1,9 @@
-"""What the writers of predictions share."""
+"""Predictions written as files, one a case, and what all writers share."""
 
 from __future__ import annotations
 
-import csv
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,14 +18,14 @@ from monai.transforms import DivisiblePad
 from monai.utils import ImageMetaKey, MetaKeys, get_equivalent_dtype, optional_import
 from torch import Tensor
 
-from monai_lighter.errors import CaseError, ConfigError, Finding, did_you_mean
+from monai_lighter.errors import CaseError, did_you_mean
 from monai_lighter.system.batches import split_outputs
 from monai_lighter.system.images import cast_exactly, find_smallest_dtype, keep_header_geometry
 from monai_lighter.system.ledger import Output
 from monai_lighter.system.outputs import Outputs
 from monai_lighter.system.tensors import plain
 
-__all__ = ["BaseWriter", "FileWriter", "Table", "TableWriter"]
+__all__ = ["BaseWriter", "FileWriter"]
 
 
 class BaseWriter(Callback, ABC):
@@ -302,6 +301,11 @@ class FileWriter(BaseWriter):
             identifier: what names the case.
         """
         label = f"case {identifier}"
+        if not isinstance(tensor, Tensor) and any(self.writer is known for known in self.writers.values()):
+            raise CaseError(
+                f"trainer::callbacks (FileWriter): {label}: a prediction must be a tensor to be written, got "
+                f"{type(tensor).__name__}. Of several heads, pick one: pred_transforms of system::adapters::predict::logging."
+            )
         output = self.plan(str(identifier), label, self._named)
         with self._outputs.ledger.write(output) as path:
             bare = path.with_name(path.name.removesuffix(self._suffix))
@@ -314,125 +318,3 @@ class FileWriter(BaseWriter):
     def _cast(self, tensor: Tensor) -> Tensor:
         cast_exactly(plain(tensor).cpu().numpy(), self.dtype)
         return tensor.to(get_equivalent_dtype(self.dtype, torch.Tensor))
-
-
-class Table:
-    """Rows go to disk as they come, each process to a part of its own; `close` makes one table of the parts.
-
-    A row may have one more cell than the header: a note, such as that the case is not finite. The table of a run in which there
-    was one has a last column ``note``.
-
-    Args:
-        path: the csv file; one of an earlier run is replaced when the table is complete.
-        header: names of the columns.
-        trainer: whose processes write.
-        owner: the callback whose table it is.
-
-    Raises:
-        ConfigError: another callback's table goes to the file, or the file is there and is no such table.
-    """
-
-    def __init__(self, path: Path, header: Sequence[str], trainer: Trainer, owner: Callback) -> None:
-        self.path, self.header, self.trainer = path, header, trainer
-        problem = ""
-        if Outputs.of(trainer).tables.setdefault(path.resolve(), owner) is not owner:
-            problem = "is the table of another callback too"
-        elif path.is_file() and path.stat().st_size:
-            with open(path, newline="", errors="replace") as file:
-                first = next(csv.reader(file), [])
-            if first[:1] != [header[0]]:
-                problem = f"is there and is no table with the column {header[0]!r} first, but begins with {first[:3]}"
-        if problem:
-            id = f"trainer::callbacks ({type(owner).__name__})"
-            raise ConfigError([Finding(id, f"{path} {problem}", "Give another path.")])
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = open(self._part(trainer.global_rank), "w", newline="")  # noqa: SIM115
-        self._writer = csv.writer(self._file)
-
-    def _part(self, rank: int) -> Path:
-        return self.path.with_name(f".{self.path.name}.part{rank}")
-
-    def add(self, rows: Iterable[Sequence[Any]]) -> None:
-        """Writes rows."""
-        self._writer.writerows(rows)
-        self._file.flush()
-
-    def close(self) -> None:
-        """One table in place of the parts: sorted by the first column, numbers as numbers."""
-        self._file.close()
-        self.trainer.strategy.barrier()
-        if self.trainer.is_global_zero:
-            parts = [self._part(rank) for rank in range(self.trainer.world_size)]
-            rows: list[list[str]] = []
-            for part in parts:
-                with open(part, newline="") as file:
-                    rows += csv.reader(file)
-            rows.sort(key=lambda row: (0, float(row[0]), "") if _is_number(row[0]) else (1, 0.0, row[0]))
-            columns = len(self.header)
-            header = [*self.header, "note"] if any(len(row) > columns for row in rows) else self.header
-            merged = self.path.with_name(f".{self.path.name}.merged")
-            with open(merged, "w", newline="") as file:
-                csv.writer(file).writerows([header, *(row + [""] * (len(header) - len(row)) for row in rows)])
-            merged.replace(self.path)
-            for part in parts:
-                part.unlink()
-        self.trainer.strategy.barrier()
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-def convert_to_number(pred: Any) -> Any:
-    """A number for one element, nested lists for more; of several heads, a list or a dict of these."""
-    if isinstance(pred, Mapping):
-        return {key: convert_to_number(head) for key, head in pred.items()}
-    if isinstance(pred, (list, tuple)):
-        return [convert_to_number(head) for head in pred]
-    return pred if not isinstance(pred, Tensor) else pred.item() if pred.numel() == 1 else pred.tolist()
-
-
-class TableWriter(BaseWriter):
-    """Writes all predictions of a predict run to one csv file with the columns ``identifier`` and ``pred``.
-
-    Where the input or the prediction of a case is not finite, a column ``note`` says so.
-    Follows ``lighter.callbacks.TableWriter``. Rows go to disk as they come; several processes make one table, sorted by
-    identifier.
-
-    Args:
-        path: csv file. A table of an earlier run is replaced when the run is through, any other file is not.
-        writer: ``tensor`` (a number, or nested lists; of several heads a list or dict of these), or a function of a prediction
-            that gives what stands in the table.
-
-    Raises:
-        ConfigError: when prediction begins, a path that another callback has, or at which another kind of file is.
-    """
-
-    writers = {"tensor": convert_to_number}
-
-    def __init__(self, path: str | Path, writer: str | Callable = "tensor") -> None:
-        super().__init__(path, writer)
-
-    @property
-    def directory(self) -> Path:
-        return self.path.parent
-
-    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._table = Table(self.path, ("identifier", "pred"), trainer, self)
-
-    def write(self, tensor: Any, identifier: Any) -> None:
-        """Adds the row of one prediction.
-
-        Args:
-            tensor: of one case, of any shape; where the network has several heads, a tuple, list or dict of them.
-            identifier: what stands in the first column.
-        """
-        note = [self.note] if self.note else []
-        self._table.add([(identifier, self.writer(tensor), *note)])
-
-    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._table.close()

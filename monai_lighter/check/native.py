@@ -41,7 +41,7 @@ def check_walk(walk: Walk, roots: Iterable[str]) -> list[Finding]:
     for id, value in items(walk.needed):  # which MONAI looks at wherever they stand
         if id not in walk.visited and breaks_imports(value):
             findings += walk.expressions.findings(id, value)
-    findings += [*_kinds(walk), *no_objects(walk)]
+    findings += [*_kinds(walk), *no_objects(walk), *walk.misread]
     return list(dict.fromkeys(findings))
 
 
@@ -147,8 +147,8 @@ TARGETS = {
     "system": (SYSTEM_TARGET,),
     "trainer": ("lightning.pytorch.Trainer", "lightning.Trainer", "pytorch_lightning.Trainer"),
 }
-LITERALS = {"null": "None", "none": "None", "~": "None", "true": "True", "false": "False"}
-"""Texts that a command line or quotes make of what YAML has for these, and what to write on the command line."""
+LITERALS = {"null": "null", "none": "null", "~": "null", "true": "true", "false": "false"}
+"""Texts that quotes make of what YAML has for these, or that Python has for them, and what to write."""
 BUILT = ("model", "optimizer", "dataloaders")
 """Arguments of the system for which a function that would build them does not do."""
 SCHEDULER = "scheduler"
@@ -166,7 +166,7 @@ def no_objects(walk: Walk) -> Iterator[Finding]:
 
 def _item(walk: Walk, id: str, depth: int) -> Iterator[Finding]:
     where, value = located(walk.needed, id)
-    if value is None or isinstance(value, bool) or ConfigComponent.is_instantiable(value):
+    if value is None or isinstance(value, bool) or where in walk.read or ConfigComponent.is_instantiable(value):
         return
     if isinstance(value, dict) and target_key(value, walk.locator) is not None:
         return  # said already
@@ -189,7 +189,7 @@ def _lacks_target(section: dict, depth: int) -> bool:
 def _hint(text: str, walk: Walk) -> str:
     literal = LITERALS.get(text.lower())
     if literal is not None:
-        return f"Write {literal} on the command line, {text.lower()} without quotes in a file."
+        return f"Write {literal}, without quotes."
     if re.fullmatch(r"[\w:#]+", text) and locate(walk.full, text) is not None:
         return f"Write '@{text}'."
     path = known_path(text, walk.locator) or (text if names_component(text, walk.locator) else None)
@@ -219,15 +219,14 @@ def seed(value: Any) -> Iterator[Finding]:
 
 
 def counts(config: dict) -> Iterator[Finding]:
-    """Arguments of Lightning's Trainer that count something; it looks at them late."""
+    """Arguments of Lightning's Trainer that count something and are given as parts of one; it looks at them late."""
     trainer = config["trainer"]
     if not isinstance(trainer, dict) or trainer.get("_target_") != TRAINER_TARGET:
         return
     parameters = inspect.signature(Trainer).parameters.values()
     for name in [p.name for p in parameters if p.annotation in (int, Optional[int])]:  # noqa: UP045
         where, value = located(config, f"trainer{ID_SEP_KEY}{name}")
-        is_text = isinstance(value, str) and not is_computed(value)
-        if is_text or (isinstance(value, float) and not value.is_integer()):
+        if isinstance(value, float) and not value.is_integer():
             yield Finding(where, f"must be a whole number, got {value!r}", "Give one.")
 
 

@@ -5,15 +5,13 @@ As in torchtune's ``config/_validate.py``, keywords are bound to the signatures 
 
 from __future__ import annotations
 
-import ast
 import inspect
 import re
-import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from difflib import get_close_matches
 from importlib import import_module
 from pydoc import locate as locate_object
-from typing import Any, NamedTuple
+from typing import Any
 
 import monai
 from monai.bundle.config_item import ComponentLocator, ConfigComponent
@@ -21,6 +19,7 @@ from monai.utils.enums import CompInitMode
 
 import monai_lighter
 from monai_lighter.check.modules import missing_package
+from monai_lighter.check.parameters import Accepted, Parameter, accepted_by
 from monai_lighter.config.items import is_text
 from monai_lighter.errors import Finding, Note, did_you_mean
 from monai_lighter.internals import get_component_names
@@ -48,7 +47,12 @@ def target_of(name: str, locator: ComponentLocator) -> Any:
 
 
 def component(
-    id: str, config: dict, name: Any, locator: ComponentLocator, written_for: str | None = None
+    id: str,
+    config: dict,
+    name: Any,
+    locator: ComponentLocator,
+    written_for: str | None = None,
+    typed: Callable[[str, Parameter], None] | None = None,
 ) -> Iterator[Finding]:
     """Findings in a component: a target that is not there or no class, arguments that do not fit it.
 
@@ -61,6 +65,7 @@ def component(
         locator: MONAI's map from short class names to modules.
         written_for: the version of MONAI that the config is written for, where that is older than the one installed: what to
             install for an argument unlike any that there is.
+        typed: called with the id of each argument whose parameter says what it may be, and with that parameter.
     """
     accepted = None
     if not isinstance(name, str):
@@ -75,9 +80,12 @@ def component(
             yield Finding(f"{id}::_target_", f"must be a class or function, got the {kind} {name}", "Name one.")
         else:
             accepted = accepted_by(target)
-    yield from _special(id, config, accepted or Accepted([], [], True))
+    yield from _special(id, config, accepted or Accepted({}, [], True))
     if accepted is not None:
         yield from _arguments(id, config, name, accepted, old)
+        for key, parameter in accepted.parameters.items():
+            if typed is not None and key in config and parameter != Parameter():
+                typed(f"{id}::{key}", parameter)
 
 
 def target_key(section: dict, locator: ComponentLocator) -> str | None:
@@ -124,7 +132,7 @@ def _special(id: str, config: dict, accepted: Accepted) -> Iterator[Finding]:
 
 def _meant(key: Any, accepted: Accepted) -> str | None:
     """The special key that one of a component was meant to be; what the target may take is left alone."""
-    if not isinstance(key, str) or key in accepted.names or (accepted.is_open and not key.startswith("_")):
+    if not isinstance(key, str) or key in accepted.parameters or (accepted.is_open and not key.startswith("_")):
         return None
     return _special_key(key)
 
@@ -166,19 +174,19 @@ def _import(path: str) -> tuple[Any, Exception | None]:
 def _arguments(id: str, config: dict, name: str, accepted: Accepted, written_for: str | None) -> Iterator[Finding]:
     given = [key for key in config if key not in SPECIAL_KEYS and _meant(key, accepted) is None]
     for key in given:
-        if key in accepted.names or key == "_debug_":
+        if key in accepted.parameters or key == "_debug_":
             continue
         if not accepted.is_open:
-            yield _unknown(f"{id}::{key}", str(key), config[key], name, accepted.names, written_for)
-        elif get_close_matches(str(key), accepted.names, 1, 0.8):
+            yield _unknown(f"{id}::{key}", str(key), config[key], name, accepted.parameters, written_for)
+        elif get_close_matches(str(key), accepted.parameters, 1, 0.8):
             problem = f"{name} may have no argument {key!r}, got {config[key]!r:.80}"
-            yield Note(f"{id}::{key}", problem, did_you_mean(str(key), accepted.names))
+            yield Note(f"{id}::{key}", problem, did_you_mean(str(key), accepted.parameters))
     missing = [key for key in accepted.required if key not in given]
     if missing and config.get("_mode_", "default") == "default":
         yield Finding(id, f"{name} needs {', '.join(map(repr, missing))}, got {given or 'no argument'}", "Add it.")
 
 
-def _unknown(id: str, key: str, value: Any, name: str, accepted: Sequence[str], written_for: str | None) -> Finding:
+def _unknown(id: str, key: str, value: Any, name: str, accepted: Collection[str], written_for: str | None) -> Finding:
     if written_for is None or get_close_matches(key.lower(), [name.lower() for name in accepted], 1, 0.75):
         return Finding(id, f"{name} has no argument {key!r}, got {value!r:.80}", did_you_mean(key, accepted))
     problem = f"{name} of MONAI {monai.__version__} has no argument {key!r}, got {value!r:.80}"
@@ -194,73 +202,6 @@ def instance_of(id: str, name: str, wanted: type, locator: ComponentLocator) -> 
     if any(base.__name__ == wanted.__name__ for base in bases):
         return None
     return Finding(f"{id}::_target_", f"must be a lightning.pytorch.{wanted.__name__}, got {name}", "Name one.")
-
-
-class Accepted(NamedTuple):
-    """Keywords of a callable.
-
-    Attributes:
-        names: those that it names, or that it passes on to a constructor that names them.
-        required: those without a default.
-        is_open: whether it takes others too.
-    """
-
-    names: list[str]
-    required: list[str]
-    is_open: bool
-
-
-def accepted_by(target: Any) -> Accepted | None:
-    """None where the signature cannot be read."""
-    try:
-        parameters = inspect.signature(target).parameters.values()
-    except (ValueError, TypeError):
-        return None
-    named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-    names, required = [p.name for p in named], [p.name for p in named if p.default is p.empty]
-    is_open = any(p.kind is p.VAR_KEYWORD for p in parameters)
-    if is_open and inspect.isclass(target):
-        more = _of_bases(target)
-        return Accepted([*names, *(name for name in more.names if name not in names)], required, more.is_open)
-    return Accepted(names, required, is_open)
-
-
-def _of_bases(cls: type) -> Accepted:
-    """What reaches the constructors of the bases by ``super().__init__(…, **kwargs)``, as far as it is passed on."""
-    names: list[str] = []
-    for base in [base for base in cls.__mro__ if "__init__" in vars(base)]:
-        constructor = vars(base)["__init__"]
-        if not inspect.isfunction(constructor) or hasattr(constructor, "__wrapped__"):
-            return Accepted(names, [], True)
-        parameters = list(inspect.signature(constructor).parameters.values())[1:]
-        names += [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-        others = next((p.name for p in parameters if p.kind is p.VAR_KEYWORD), None)
-        if others is None:
-            return Accepted(names, [], False)
-        if not _passes_on(constructor, others):
-            break
-    return Accepted(names, [], True)
-
-
-def _passes_on(constructor: Any, name: str) -> bool:
-    """Whether ``**name`` goes to ``super().__init__`` with everything that was given: nothing is taken out before."""
-    try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(constructor)))
-    except (OSError, TypeError, SyntaxError):
-        return False
-    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
-    given = [call for call in calls if any(k.arg is None and _is(k.value, name) for k in call.keywords)]
-    taken = any(
-        (isinstance(node, ast.Attribute) and _is(node.value, name) and node.attr in ("pop", "popitem", "clear"))
-        or (isinstance(node, ast.Delete) and name in ast.unparse(node))
-        or (_is(node, name) and isinstance(getattr(node, "ctx", None), ast.Store))
-        for node in ast.walk(tree)
-    )
-    return len(given) == 1 and ast.unparse(given[0].func) == "super().__init__" and not taken
-
-
-def _is(node: ast.AST, name: str) -> bool:
-    return isinstance(node, ast.Name) and node.id == name
 
 
 OTHERS = (

@@ -14,6 +14,7 @@ from monai.bundle.reference_resolver import ReferenceResolver
 from monai.bundle.utils import ID_SEP_KEY
 
 from monai_lighter.check.expressions import Expressions, copied_from
+from monai_lighter.check.parameters import Parameter, read_text
 from monai_lighter.check.targets import component, misspelt_target, target_of
 from monai_lighter.config.items import REFERENCE, at, is_text, items, locate, located, normalize, referenced
 from monai_lighter.errors import Finding, Note, did_you_mean
@@ -43,6 +44,8 @@ class Walk:
 
     Attributes:
         built: the components met, each after those that it is built from.
+        read: id to the number, truth value or None that a text there was meant to be, since a parameter is one.
+        misread: findings about texts that are no such value.
     """
 
     def __init__(
@@ -52,6 +55,8 @@ class Walk:
         self.written_for = written_for
         self.built: list[Built] = []
         self.visited: set[str] = set()
+        self.read: dict[str, Any] = {}
+        self.misread: list[Finding] = []
         self.expressions = Expressions(full, GLOBALS, self._class_of)
 
     def item(self, id: str, trail: tuple[str, ...] = ()) -> Iterator[Finding]:
@@ -67,7 +72,7 @@ class Walk:
         if is_component:
             if ConfigComponent(config, locator=self.locator).is_disabled():
                 return
-            yield from component(id, config, self._target(config), self.locator, self.written_for)
+            yield from component(id, config, self._target(config), self.locator, self.written_for, self._read)
         elif isinstance(config, str):
             yield from self._text(id, config, (*trail, id))
         elif isinstance(config, dict):
@@ -106,6 +111,22 @@ class Walk:
         name = self._target(config)
         target = target_of(name, self.locator) if is_text(name) else None
         return target if inspect.isclass(target) else None
+
+    def _read(self, id: str, parameter: Parameter) -> None:
+        """Reads the text, or the texts in the list, that an argument is."""
+        where, value = located(self.needed, id)
+        texts = [(where, value, parameter)]
+        if isinstance(value, list):
+            texts = [(f"{where}{ID_SEP_KEY}{i}", item, Parameter(parameter.several)) for i, item in enumerate(value)]
+        for place, text, expected in texts:
+            if not is_text(text) or expected == Parameter():
+                continue
+            try:
+                self.read[place] = read_text(text, expected)
+            except ValueError:
+                self.misread.append(
+                    Finding(place, f"must be {expected.wanted}, got the text {text!r:.80}", "Give one.")
+                )
 
     def _reference(self, id: str, config: str, reference: str, trail: tuple[str, ...]) -> Iterator[Finding]:
         if not reference:

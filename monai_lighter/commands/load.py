@@ -28,7 +28,7 @@ def load(
         version: what its metadata must say; default: the newest that was downloaded before, else the latest there is.
         bundle_dir: where bundles are kept; default: as MONAI's, the folder bundle of torch.hub.
         source: monaihosting, github, ngc, ngc_private or huggingface_hub.
-        repo: as for `python -m monai.bundle download`.
+        repo: OWNER/REPOSITORY/RELEASE_TAG for github, OWNER/REPOSITORY for huggingface_hub, org/NAME for ngc_private.
         json: print the report as JSON.
     """
     root = find_bundle(str(bundle), version, bundle_dir, source, repo)

@@ -55,7 +55,10 @@ def unreadable(files: Any, error: Exception) -> Exception:
         return ConfigFileError([Finding(id, f"Cannot find the {kind} file: {error.filename}", "Mend the path.")])
     if isinstance(error, (yaml.YAMLError, json.JSONDecodeError)):
         names = ", ".join(map(str, ensure_tuple(files)))
-        return ConfigError([Finding("config_file", f"{names} cannot be read: {error}", "Mend the file.")])
+        hint = "Mend the file."
+        if "tag:yaml.org,2002:merge" in str(error):
+            hint = "MONAI reads no merge keys (<<). Write the items out, or take a section whole by a macro: x: '%section'."
+        return ConfigError([Finding("config_file", f"{names} cannot be read: {error}", hint)])
     if isinstance(error, (AttributeError, IndexError, KeyError, TypeError, ValueError)):
         for finder in (_no_configs, _no_names, _unmergeable):
             findings = list(finder(ensure_tuple(files)))

@@ -11,12 +11,27 @@ from monai.bundle import ConfigParser
 from monai.bundle.utils import ID_SEP_KEY, MACRO_KEY
 
 from monai_lighter.config.items import items, mentions, normalize
+from monai_lighter.config.stages import is_native
 from monai_lighter.errors import Finding, did_you_mean
 
-__all__ = ["Overridden", "apply_overrides", "expand_macros", "find_unused_overrides"]
+__all__ = ["Overridden", "apply_overrides", "expand_macros", "find_lost", "find_unused_overrides"]
 
+LITERALS = {"null": None, "~": None, "true": True, "false": False}
 CREATED = ("args", "lightning", "system", "trainer")
 """Sections that an override may begin."""
+
+
+def find_lost(arguments: Sequence[str], overrides: Collection[str]) -> list[str]:
+    """Ids that a command line sets to None: ``monai.bundle`` drops them, and the config's own value would stay.
+
+    Args:
+        arguments: of the command line: ``--id None`` or ``--id=None``.
+        overrides: ids that did arrive, and names that are no ids.
+    """
+    pairs = [(one, *after.split()[:1]) for one, after in zip(arguments, [*arguments[1:], ""], strict=True)]
+    found = [one[2:] for one, *after in pairs if one.startswith("--") and after == ["None"]]
+    found += [one[2 : -len("=None")] for one in arguments if one.startswith("--") and one.endswith("=None")]
+    return [id for id in found if id not in overrides]
 
 
 class Overridden(NamedTuple):
@@ -34,7 +49,14 @@ class Overridden(NamedTuple):
 
 
 def apply_overrides(parser: ConfigParser, overrides: Mapping[str, Any]) -> Overridden:
-    """Sets config items by id, in order, as ``ConfigParser.update`` does."""
+    """Sets config items by id, in order, as ``ConfigParser.update`` does.
+
+    A command line makes texts of what YAML has for nothing, true and false: in a native config they are these.
+    """
+    if is_native(parser.get()):
+        overrides = {
+            id: LITERALS.get(value, value) if isinstance(value, str) else value for id, value in overrides.items()
+        }
     added = [id for id in overrides if id not in parser]
     findings: list[Finding] = []
     for given, value in overrides.items():

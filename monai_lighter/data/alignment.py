@@ -35,7 +35,7 @@ class Shift(NamedTuple):
 
 def better_shift(image: np.ndarray, label: np.ndarray) -> Shift | None:
     """The shift along an axis with which the foreground of a label follows the intensities of its image, where it does not
-    without. None where it does, or where the two are not related closely enough to say.
+    without. None where it does, or where the two are not related closely enough to say, or a value is not finite.
 
     Args:
         image: ``(H, W[, D])``.
@@ -48,7 +48,7 @@ def better_shift(image: np.ndarray, label: np.ndarray) -> Shift | None:
         values = np.moveaxis(image[few], axis, -1).astype(np.float32)
         mask = np.moveaxis(label[few] != 0, axis, -1).astype(np.float32)
         before = _correlation(values, mask)
-        if before >= CLEAR or not mask.any():
+        if before >= CLEAR or not mask.any() or not np.isfinite(values).all():
             return None
         for step in (step for step in STEPS if step < image.shape[axis] // 2):
             for sign, moved, fixed in (
@@ -63,8 +63,7 @@ def better_shift(image: np.ndarray, label: np.ndarray) -> Shift | None:
 
 
 def _correlation(values: np.ndarray, mask: np.ndarray) -> float:
-    """Absolute correlation of Pearson; 0 where one of the two is constant, or a value is not finite."""
+    """Absolute correlation of Pearson; 0 where one of the two is constant."""
     values, mask = values - values.mean(), mask - mask.mean()
     scale = math.sqrt(float((values * values).sum()) * float((mask * mask).sum()))
-    found = abs(float((values * mask).sum())) / scale if 0 < scale < math.inf else 0.0
-    return found if math.isfinite(found) else 0.0
+    return abs(float((values * mask).sum())) / scale if 0 < scale < math.inf else 0.0

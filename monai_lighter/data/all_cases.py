@@ -17,8 +17,8 @@ from monai_lighter.data.expected import Expected, changing
 from monai_lighter.data.facts import ImageFacts
 from monai_lighter.data.findings import ERROR, NOTE, CaseFinding
 from monai_lighter.data.headers import in_mm, spacing
-from monai_lighter.data.loading import CaseFacts
-from monai_lighter.data.one_case import Cases, is_split, judges, sizes
+from monai_lighter.data.one_case import ReadCases, is_split, judges, sizes
+from monai_lighter.data.reading import CaseFacts
 
 __all__ = ["canonical", "cohort_findings"]
 
@@ -37,7 +37,7 @@ AXES = {"L": 0, "R": 0, "P": 1, "A": 1, "I": 2, "S": 2}
 TRAINS = "train"
 
 
-def cohort_findings(all_cases: Sequence[Cases], expected: Expected) -> Iterator[CaseFinding]:
+def cohort_findings(all_cases: Sequence[ReadCases], expected: Expected) -> Iterator[CaseFinding]:
     """Findings in the cases of each mode together, then between modes."""
     for cases in all_cases:
         keys = dict.fromkeys(image.key for case in cases.facts for image in case.images)
@@ -58,7 +58,7 @@ def cohort_findings(all_cases: Sequence[Cases], expected: Expected) -> Iterator[
             yield from _leaks(*((other, one) if other.mode == TRAINS else (one, other)))
 
 
-def _named(cases: Cases) -> Iterator[tuple[CaseFacts, str]]:
+def _named(cases: ReadCases) -> Iterator[tuple[CaseFacts, str]]:
     return zip(cases.facts, cases.names, strict=True)
 
 
@@ -79,7 +79,7 @@ def canonical(image: ImageFacts) -> tuple[tuple[float, ...], tuple[int, ...]]:
 Named = Sequence[tuple[str, ImageFacts]]
 
 
-def _odd_axes(cases: Cases, key: str, images: Named) -> Iterator[CaseFinding]:
+def _odd_axes(cases: ReadCases, key: str, images: Named) -> Iterator[CaseFinding]:
     counts = Counter(image.axes for _, image in images)
     usual, many = counts.most_common(1)[0]
     for name, image in images if many > len(images) / 2 else ():
@@ -90,7 +90,7 @@ def _odd_axes(cases: Cases, key: str, images: Named) -> Iterator[CaseFinding]:
             yield cases.finding(ERROR, "axes", problem, hint, f"{image.axes}D", name, image.file or f"entry {key!r}")
 
 
-def _odd_channels(cases: Cases, key: str, images: Named, expected: Expected, keys: int) -> Iterator[CaseFinding]:
+def _odd_channels(cases: ReadCases, key: str, images: Named, expected: Expected, keys: int) -> Iterator[CaseFinding]:
     counts = Counter(image.channels for _, image in images)
     usual, many = counts.most_common(1)[0]
     axes = Counter(image.axes for _, image in images).most_common(1)[0][0]
@@ -108,7 +108,7 @@ def _odd_channels(cases: Cases, key: str, images: Named, expected: Expected, key
             yield cases.finding(ERROR, "channels", problem, hint, image.channels, name, image.file or f"entry {key!r}")
 
 
-def _outliers(cases: Cases, key: str, images: Named) -> Iterator[CaseFinding]:
+def _outliers(cases: ReadCases, key: str, images: Named) -> Iterator[CaseFinding]:
     if key in cases.labels:
         return  # as their images
     grids = [canonical(image) for _, image in images]
@@ -135,7 +135,7 @@ def _far(values: np.ndarray, factor: float) -> list[int]:
     return [int(row) for row in np.flatnonzero((away > limit).any(axis=1))]
 
 
-def _orientations(cases: Cases, key: str, images: Named) -> Iterator[CaseFinding]:
+def _orientations(cases: ReadCases, key: str, images: Named) -> Iterator[CaseFinding]:
     oriented = any("Orientation" in type(each).__name__ for each in cases.loading.rest)
     codes = Counter(image.orientation for _, image in images if image.usable)
     if len(codes) > 1 and not oriented and key not in cases.labels:
@@ -144,7 +144,7 @@ def _orientations(cases: Cases, key: str, images: Named) -> Iterator[CaseFinding
         yield cases.finding(NOTE, "orientation", problem, "Orientationd brings them to one.", shown)
 
 
-def _missing(cases: Cases) -> Iterator[CaseFinding]:
+def _missing(cases: ReadCases) -> Iterator[CaseFinding]:
     """Entries that most other cases have, and that the loaders do not already require; lists of files that are shorter."""
     counts = Counter(key for case in cases.facts for key in case.keys)
     wanted = {key for key, count in counts.items() if count > len(cases.facts) / 2} - set(cases.loading.keys)
@@ -164,7 +164,7 @@ def _missing(cases: Cases) -> Iterator[CaseFinding]:
                 yield cases.finding(ERROR, "missing", problem, hint, f"{found} files", name)
 
 
-def _names_of_columns(cases: Cases) -> Iterator[CaseFinding]:
+def _names_of_columns(cases: ReadCases) -> Iterator[CaseFinding]:
     """Keys that a table with a BOM or another separator leaves behind."""
     for key in dict.fromkeys(key for case in cases.facts for key in case.keys):
         if key.startswith(("\ufeff", "ï»¿")) or (";" in key) or "\t" in key or key != key.strip():
@@ -172,7 +172,7 @@ def _names_of_columns(cases: Cases) -> Iterator[CaseFinding]:
             yield cases.finding(ERROR, "columns", f"the cases have an entry named {key!r}", hint, repr(key))
 
 
-def _unjudged(cases: Cases, expected: Expected) -> Iterator[CaseFinding]:
+def _unjudged(cases: ReadCases, expected: Expected) -> Iterator[CaseFinding]:
     for key in cases.labels if expected.judged else ():
         name = changing(cases.loading.rest, key)
         if name and any(image.key == key for case in cases.facts for image in case.images):
@@ -180,7 +180,7 @@ def _unjudged(cases: Cases, expected: Expected) -> Iterator[CaseFinding]:
             yield cases.finding(NOTE, "not judged", problem, "See the values in the summary.", name)
 
 
-def _repeated(cases: Cases) -> Iterator[CaseFinding]:
+def _repeated(cases: ReadCases) -> Iterator[CaseFinding]:
     if len({case.times for case in cases.facts}) > 1:
         for case, name in _named(cases):
             if case.times > 1:
@@ -188,7 +188,7 @@ def _repeated(cases: Cases) -> Iterator[CaseFinding]:
                 yield cases.finding(NOTE, "repeated", problem, "Is that meant?", case.times, name)
 
 
-def _never(cases: Cases, expected: Expected) -> Iterator[CaseFinding]:
+def _never(cases: ReadCases, expected: Expected) -> Iterator[CaseFinding]:
     """Classes that no label of a mode has. In training that is an error."""
     for key in cases.labels if expected.values is not None else ():
         found = _occurring(cases, key, expected) if judges(cases, expected, key) else set()
@@ -202,7 +202,7 @@ def _never(cases: Cases, expected: Expected) -> Iterator[CaseFinding]:
             yield cases.finding(level, "class never occurs", problem, hint, ", ".join(map(str, absent)))
 
 
-def _occurring(cases: Cases, key: str, expected: Expected) -> set[int]:
+def _occurring(cases: ReadCases, key: str, expected: Expected) -> set[int]:
     """Values of a label over all cases; none where a class is a channel."""
     found = {int(case.numbers[key]) for case in cases.facts if math.isfinite(case.numbers.get(key, math.nan))}
     for image in (image for case in cases.facts for image in case.images if image.key == key):
@@ -212,7 +212,7 @@ def _occurring(cases: Cases, key: str, expected: Expected) -> set[int]:
     return found
 
 
-def _duplicates(cases: Cases) -> Iterator[CaseFinding]:
+def _duplicates(cases: ReadCases) -> Iterator[CaseFinding]:
     """Images of several cases of a mode that are one, and labels that are one while the images differ."""
     seen: dict[tuple, tuple[str, str]] = {}
     shared = _shared(cases)
@@ -233,7 +233,7 @@ def _duplicates(cases: Cases) -> Iterator[CaseFinding]:
             yield cases.finding(level, "duplicate", problem, hint, first, name, image.file)
 
 
-def _leaks(one: Cases, other: Cases) -> Iterator[CaseFinding]:
+def _leaks(one: ReadCases, other: ReadCases) -> Iterator[CaseFinding]:
     """The same file, content or subject in two modes. Between validation and test it is a note."""
     level = ERROR if one.mode == TRAINS else NOTE
     hint = f"Leave it out of {one.mode} or {other.mode}: a case that was trained on says nothing of others."
@@ -253,7 +253,7 @@ def _leaks(one: Cases, other: Cases) -> Iterator[CaseFinding]:
             yield other.finding(level, "leakage", problem, hint, shown, name, file)
 
 
-def _shared(cases: Cases) -> set[Any]:
+def _shared(cases: ReadCases) -> set[Any]:
     """What most cases of a mode share, such as an atlas: it tells nothing of a case."""
     counts = Counter(mark for case in cases.facts for mark in set(_marks(case, cases)))
     return {
@@ -261,7 +261,7 @@ def _shared(cases: Cases) -> set[Any]:
     }
 
 
-def _marks(case: CaseFacts, cases: Cases) -> Iterator[tuple[str, Any]]:
+def _marks(case: CaseFacts, cases: ReadCases) -> Iterator[tuple[str, Any]]:
     for key, files in case.files.items():
         if key not in cases.labels:
             yield from (("file", os.path.realpath(file)) for file in files)

@@ -24,6 +24,8 @@ SORTED = 1 << 12
 """Of them, those from which percentiles are taken."""
 FEW = 16
 """Values up to which comparing with each is faster than counting them all at once."""
+CLASSES = 256
+"""Values of a label beyond which it is shown as an image."""
 MANY = 1 << 16
 """Values of a label beyond which it is no label map."""
 
@@ -40,6 +42,11 @@ class Labels(NamedTuple):
     counts: dict[int, int]
     broken: tuple[float, ...] = ()
     broken_voxels: int = 0
+
+    @property
+    def is_map(self) -> bool:
+        """Whether the values are as those of classes are: few, and integers."""
+        return 0 < len(self.counts) <= CLASSES and not self.broken
 
 
 class ImageFacts(NamedTuple):
@@ -58,7 +65,7 @@ class ImageFacts(NamedTuple):
         high: largest finite value.
         nans: voxels that are not a number.
         infs: voxels that are infinite.
-        mean: of a sample of the finite voxels.
+        mean: of a sample of the finite voxels; nan for a label map.
         std: of that sample.
         percentiles: the 0.5th and 99.5th, of up to 4096 of that sample.
         content: what two images share if they are one: shape, range, sum of all voxels and checksum of the sample; empty
@@ -142,7 +149,7 @@ def measure(
     if low < high:
         kept["content"] = (array.shape, low, high, float(flat.sum()), zlib.crc32(spread.data.cast("B")))
     sample = spread if spread.dtype.kind != "f" or not nans + infs else spread[np.isfinite(spread)]
-    if sample.size:
+    if sample.size and not (label and kept["labels"].is_map):  # whose values have no mean
         ordered = np.sort(sample[:: sample.size // SORTED + 1])
         few = tuple(float(ordered[round(share * (ordered.size - 1))]) for share in (0.005, 0.995))
         mean, std = float(sample.mean(dtype=np.float64)), float(sample.std(dtype=np.float64))

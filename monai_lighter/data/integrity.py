@@ -19,8 +19,8 @@ from monai_lighter.config.stages import MODES
 from monai_lighter.data.all_cases import cohort_findings
 from monai_lighter.data.expected import Expected, expect, label_keys
 from monai_lighter.data.findings import ERROR, NOTE, CaseFinding
-from monai_lighter.data.loading import CaseFacts, Loading, files_in
-from monai_lighter.data.one_case import Cases, case_findings
+from monai_lighter.data.one_case import ReadCases, case_findings
+from monai_lighter.data.reading import CaseFacts, Loading, files_in
 from monai_lighter.data.sources import CaseSource, Sources, find_sources
 from monai_lighter.data.summary import summarize
 from monai_lighter.data.tables import table_flaws
@@ -111,7 +111,7 @@ def _cores() -> int:
     return min(cores, WORKERS)
 
 
-def check_cases(sources: Sequence[CaseSource], expected: Expected, workers: int) -> list[Cases]:
+def check_cases(sources: Sequence[CaseSource], expected: Expected, workers: int) -> list[ReadCases]:
     """Loads every case of the sources once, several at a time, and keeps what is told of it.
 
     A case that is several times in the data of a mode is loaded once. On a terminal a bar shows how far it is.
@@ -123,7 +123,7 @@ def check_cases(sources: Sequence[CaseSource], expected: Expected, workers: int)
     """
     distinct = [_distinct(source.cases) for source in sources]
     total = sum(map(len, distinct))
-    found: list[Cases] = []
+    found: list[ReadCases] = []
     with (
         warnings.catch_warnings(),
         ThreadPoolExecutor(max(workers, 1)) as pool,
@@ -142,7 +142,7 @@ def check_cases(sources: Sequence[CaseSource], expected: Expected, workers: int)
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
-            found.append(Cases(source.mode, source.id, facts, _names(facts), loading, labels))
+            found.append(ReadCases(source.mode, source.id, facts, _names(facts), loading, labels))
     return found
 
 
@@ -191,7 +191,8 @@ def _names(facts: Sequence[CaseFacts]) -> list[str]:
 
 
 def _of_sources(sources: Sources) -> Iterator[CaseFinding]:
-    for id, mode, problem, hint in sources.failed:
+    failed = {(id, problem): (id, mode, problem, hint) for id, mode, problem, hint in reversed(sources.failed)}
+    for id, mode, problem, hint in reversed(failed.values()):
         told = hint or "Mend the data list, or what it is made of."
         yield CaseFinding(ERROR, "data list", mode, id, "", "", "", problem, told)
     for id, mode, reason in sources.unknown:
@@ -199,7 +200,7 @@ def _of_sources(sources: Sources) -> Iterator[CaseFinding]:
         yield CaseFinding(NOTE, "not checked", mode, id, "", "", "", f"the cases cannot be checked: {reason}", hint)
 
 
-def _of_tables(sources: Sources, all_cases: Sequence[Cases]) -> Iterator[CaseFinding]:
+def _of_tables(sources: Sources, all_cases: Sequence[ReadCases]) -> Iterator[CaseFinding]:
     """What is wrong with the tables that the data of a mode were made of; each table once."""
     seen: set[str] = set()
     for mode, files in sources.tables.items():

@@ -14,12 +14,12 @@ from monai_lighter.data.expected import Expected, changing
 from monai_lighter.data.facts import ImageFacts, Labels
 from monai_lighter.data.findings import ERROR, NOTE, CaseFinding
 from monai_lighter.data.headers import StoredHeader, contradictions, differences, is_usable
-from monai_lighter.data.loading import CaseFacts, Loading, Unreadable
+from monai_lighter.data.reading import CaseFacts, Loading, Unreadable
 
-__all__ = ["Cases", "case_findings", "is_split", "judges", "sizes"]
+__all__ = ["ReadCases", "case_findings", "is_split", "judges", "sizes"]
 
 
-class Cases(NamedTuple):
+class ReadCases(NamedTuple):
     """The cases of one dataset, once they have been read.
 
     Attributes:
@@ -45,12 +45,12 @@ class Cases(NamedTuple):
         return CaseFinding(level, kind, self.mode, self.id, case, file, str(value), problem, hint)
 
 
-def judges(cases: Cases, expected: Expected, key: str) -> bool:
+def judges(cases: ReadCases, expected: Expected, key: str) -> bool:
     """Whether the values of a label are the classes that losses and metrics are about, as far as can be told."""
     return expected.judged and not changing(cases.loading.rest, key)
 
 
-def case_findings(cases: Cases, expected: Expected) -> Iterator[CaseFinding]:
+def case_findings(cases: ReadCases, expected: Expected) -> Iterator[CaseFinding]:
     """Findings in each case by itself, in order."""
     for case, name in zip(cases.facts, cases.names, strict=True):
         for key in case.blank:
@@ -82,12 +82,12 @@ def sizes(shape: Sequence[int]) -> str:
     return " x ".join(map(str, shape))
 
 
-def _blank(cases: Cases, name: str, key: str) -> CaseFinding:
+def _blank(cases: ReadCases, name: str, key: str) -> CaseFinding:
     problem, hint = f"the entry {key!r} is blank", "Fill it in, or leave the case out."
     return cases.finding(ERROR, "missing", problem, hint, "blank", name)
 
 
-def _unreadable(cases: Cases, name: str, each: Unreadable) -> Iterator[CaseFinding]:
+def _unreadable(cases: ReadCases, name: str, each: Unreadable) -> Iterator[CaseFinding]:
     headers = dict(each.headers)
     for header_file, header in headers.items():
         yield from _header(cases, name, header_file, header)
@@ -110,7 +110,7 @@ def _unreadable(cases: Cases, name: str, each: Unreadable) -> Iterator[CaseFindi
     yield cases.finding(ERROR, kind, problem, hint, value, name, each.file)
 
 
-def _stacked(cases: Cases, name: str, headers: dict[str, StoredHeader]) -> Iterator[CaseFinding]:
+def _stacked(cases: ReadCases, name: str, headers: dict[str, StoredHeader]) -> Iterator[CaseFinding]:
     """How the files of one entry, which are stacked as channels, differ."""
     hint = "Resample the modalities to one grid."
     for (first, reference), (file, header) in product([*headers.items()][:1], [*headers.items()][1:]):
@@ -123,7 +123,7 @@ def _stacked(cases: Cases, name: str, headers: dict[str, StoredHeader]) -> Itera
                 yield cases.finding(ERROR, kind, problem, hint, values, name, file)
 
 
-def _image(cases: Cases, name: str, image: ImageFacts, expected: Expected) -> Iterator[CaseFinding]:
+def _image(cases: ReadCases, name: str, image: ImageFacts, expected: Expected) -> Iterator[CaseFinding]:
     what = image.file or f"entry {image.key!r}"
     if not image.voxels:
         problem = f"has no voxels, its shape is {sizes(image.shape)}"
@@ -147,7 +147,7 @@ def _image(cases: Cases, name: str, image: ImageFacts, expected: Expected) -> It
         yield cases.finding(ERROR, "constant", problem, hint, f"{image.low:.6g}", name, what)
 
 
-def _header(cases: Cases, name: str, file: str, header: StoredHeader) -> Iterator[CaseFinding]:
+def _header(cases: ReadCases, name: str, file: str, header: StoredHeader) -> Iterator[CaseFinding]:
     if not is_usable(header.affine):
         yield _unusable(cases, name, file, header.affine)
     for level, problem in contradictions(header):
@@ -158,7 +158,7 @@ def _header(cases: Cases, name: str, file: str, header: StoredHeader) -> Iterato
         yield cases.finding(NOTE, "unit", problem, "Write it in mm.", header.unit, name, file)
 
 
-def _unusable(cases: Cases, name: str, file: str, affine: np.ndarray) -> CaseFinding:
+def _unusable(cases: ReadCases, name: str, file: str, affine: np.ndarray) -> CaseFinding:
     if not np.isfinite(affine).all():
         what = "holds NaN or Inf"
     elif not affine[:3, :3].any():
@@ -171,7 +171,7 @@ def _unusable(cases: Cases, name: str, file: str, affine: np.ndarray) -> CaseFin
 
 
 def _labels(
-    cases: Cases, name: str, what: str, image: ImageFacts, labels: Labels, expected: Expected
+    cases: ReadCases, name: str, what: str, image: ImageFacts, labels: Labels, expected: Expected
 ) -> Iterator[CaseFinding]:
     if labels.broken:
         few = ", ".join(f"{value:.6g}" for value in labels.broken)
@@ -207,7 +207,7 @@ def _hint_classes(expected: Expected) -> str:
     return f"Map the values to the classes, or set their number{by}."
 
 
-def _number(cases: Cases, name: str, key: str, number: float, expected: Expected) -> Iterator[CaseFinding]:
+def _number(cases: ReadCases, name: str, key: str, number: float, expected: Expected) -> Iterator[CaseFinding]:
     allowed = expected.values
     if not np.isfinite(number):
         yield _blank(cases, name, key)
@@ -219,7 +219,7 @@ def _number(cases: Cases, name: str, key: str, number: float, expected: Expected
         yield cases.finding(ERROR, "label value", problem, _hint_classes(expected), int(number), name)
 
 
-def _pairs(cases: Cases, name: str, images: Sequence[ImageFacts]) -> Iterator[CaseFinding]:
+def _pairs(cases: ReadCases, name: str, images: Sequence[ImageFacts]) -> Iterator[CaseFinding]:
     """How the label and the modalities of a case differ from its first image."""
     pictures = [image for image in images if image.key not in cases.labels and image.voxels]
     reference = pictures[0] if pictures else None

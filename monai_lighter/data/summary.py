@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,14 +12,14 @@ import numpy as np
 from monai_lighter.data.all_cases import canonical
 from monai_lighter.data.expected import Expected
 from monai_lighter.data.facts import ImageFacts
-from monai_lighter.data.one_case import Cases
+from monai_lighter.data.one_case import ReadCases, is_split, judges
 
 __all__ = ["summarize", "summary_rows"]
 
 DIGITS = 6
 
 
-def summarize(all_cases: Sequence[Cases], expected: Expected) -> dict[str, dict[str, Any]]:
+def summarize(all_cases: Sequence[ReadCases], expected: Expected) -> dict[str, dict[str, Any]]:
     """Ranges of every mode.
 
     Returns:
@@ -37,14 +37,17 @@ def summarize(all_cases: Sequence[Cases], expected: Expected) -> dict[str, dict[
         mode = summary.setdefault(cases.mode, {"cases": 0, "images": {}, "labels": {}})
         mode["cases"] += len(cases.facts)
         for key, several in images.items():
-            if key in cases.labels and any(image.labels for image in several):
-                mode["labels"][key] = _classes(several, expected)
+            if key in cases.labels and any(image.labels and image.labels.is_map for image in several):
+                plain = judges(cases, expected, key) and not any(is_split(image, expected) for image in several)
+                mode["labels"][key] = _classes(several, expected.names if plain else {})
             else:
                 mode["images"][key] = _grid(several)
         for key in cases.labels:
             numbers = Counter(case.numbers[key] for case in cases.facts if key in case.numbers)
             if numbers and expected.judged:
-                mode["labels"][key] = {_class(value, expected): {"cases": numbers[value]} for value in sorted(numbers)}
+                mode["labels"][key] = {
+                    _class(value, expected.names): {"cases": numbers[value]} for value in sorted(numbers)
+                }
     return summary
 
 
@@ -80,7 +83,7 @@ def _ranges(rows: Iterable[Sequence[float]]) -> list[list[float]]:
     return [[_short(f(axis)) for f in (np.min, np.median, np.max)] for axis in array.T]
 
 
-def _classes(images: Sequence[ImageFacts], expected: Expected) -> dict[str, dict[str, Any]]:
+def _classes(images: Sequence[ImageFacts], names: Mapping[int, str]) -> dict[str, dict[str, Any]]:
     voxels: dict[int, list[int]] = defaultdict(list)
     volumes: dict[int, list[float]] = defaultdict(list)
     for image in images:
@@ -91,12 +94,12 @@ def _classes(images: Sequence[ImageFacts], expected: Expected) -> dict[str, dict
     rows = {}
     for value in sorted(voxels):
         row: dict[str, Any] = {"cases": len(voxels[value]), "voxels": _spread(voxels[value])}
-        rows[_class(value, expected)] = row | ({"volume": _spread(volumes[value])} if volumes[value] else {})
+        rows[_class(value, names)] = row | ({"volume": _spread(volumes[value])} if volumes[value] else {})
     return rows
 
 
-def _class(value: float, expected: Expected) -> str:
-    name = expected.names.get(int(value)) if math.isfinite(value) else None
+def _class(value: float, names: Mapping[int, str]) -> str:
+    name = names.get(int(value)) if math.isfinite(value) else None
     return f"{value:g}" if name is None or name == f"{value:g}" else f"{value:g} ({name})"
 
 

@@ -10,10 +10,12 @@ from typing import Any
 
 from ignite.engine import Engine
 from monai.bundle import ConfigParser
+from monai.bundle.utils import ID_SEP_KEY
 
 from monai_lighter.engines.engine import LightningEngine
 from monai_lighter.engines.trainer import has_section, lightning_section
 from monai_lighter.errors import ConfigError, Finding
+from monai_lighter.system.outputs import warn_of_lost_files
 
 __all__ = ["adopt", "adopt_engines", "on_lightning"]
 
@@ -55,6 +57,8 @@ def adopt_engines(parser: ConfigParser, id: str, value: Any) -> None:
         engine: Any = adopt(value)
         if not hasattr(engine, "config_id"):  # else this item is a reference to the one that it is
             engine.config_id, engine.lightning_section = id, partial(_read_section, parser)
+            transform = parser.ref_resolver.resolved_content.get(f"{id}{ID_SEP_KEY}postprocessing")
+            warn_of_lost_files(getattr(engine, "data_loader", None), transform, id)
     elif isinstance(value, (list, tuple)):
         for i, item in enumerate(value):
             adopt_engines(parser, f"{id}::{i}", item)

@@ -5,17 +5,19 @@ Read on the way out of a failed step, so that reading it may take a while. Nothi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 import torch
+from monai.data import MetaTensor
 from torch import Tensor, nn
 
 from monai_lighter.errors.cases import describe_batch
 from monai_lighter.errors.marks import Mark
 
-__all__ = ["describe_shapes", "describe_values", "find_non_finite_rows", "list_facts", "name_rows"]
+__all__ = ["describe_shapes", "describe_values", "find_non_finite_rows", "is_non_finite", "list_facts", "name_rows"]
 
 MOST_ENTRIES = 4
 DIVISORS = (2, 4, 8, 16, 32, 64, 128)
@@ -79,23 +81,34 @@ def _name_row(names: Sequence[str], i: int) -> str:
 
 
 def find_non_finite_rows(value: Any) -> list[int]:
-    """Indices of the items of a tensor ``(B, …)``, or of lists, tuples and dicts of such, that are not finite.
+    """Indices of the cases of a tensor ``(B, …)``, or of heads and inputs of such, that are not finite.
 
     One pass over the values, without a copy of them: of sums, which are not finite where a value is not; where a sum is not,
     the values themselves decide, as a sum can also be too large.
     """
     if isinstance(value, Tensor):
-        if not value.is_floating_point() or not value.numel():
-            return []
+        value = value.as_tensor() if isinstance(value, MetaTensor) else value
         rows = value.flatten(1) if value.ndim > 1 else value.reshape(-1, 1)
-        sums = rows.sum(1, dtype=torch.promote_types(rows.dtype, torch.float32)).tolist()
-        suspects = [i for i, total in enumerate(sums) if not abs(total) < float("inf")]
-        return [i for i in suspects if not rows[i].isfinite().all()]
+        return [i for i in _find_suspects(rows) if not rows[i].isfinite().all()]
     if isinstance(value, Mapping):
-        return find_non_finite_rows(list(value.values()))
-    if isinstance(value, (list, tuple)):
-        return sorted({i for each in value for i in find_non_finite_rows(each)})
-    return []
+        value = tuple(value.values())
+    return sorted({i for each in value for i in find_non_finite_rows(each)}) if isinstance(value, (list, tuple)) else []
+
+
+def is_non_finite(case: Any) -> bool:
+    """Whether there is a value in one case, a tensor or lists, tuples and dicts of such, that is not finite."""
+    if isinstance(case, Tensor):
+        return bool(find_non_finite_rows(case.reshape(1, -1)))
+    parts = case.values() if isinstance(case, Mapping) else case if isinstance(case, (list, tuple)) else ()
+    return any(is_non_finite(part) for part in parts)
+
+
+def _find_suspects(rows: Tensor) -> list[int]:
+    """Rows ``(B, N)`` whose sum is not finite."""
+    if not rows.is_floating_point() or not rows.numel():
+        return []
+    sums = rows.sum(1, dtype=torch.promote_types(rows.dtype, torch.float32)).tolist()
+    return [i for i, total in enumerate(sums) if not math.isfinite(total)]
 
 
 def describe_values(batch: Any, given: Mapping[str, Any]) -> list[str]:

@@ -16,7 +16,7 @@ from monai.utils.enums import CommonKeys
 
 from monai_lighter.system.batches import read_case_names
 
-__all__ = ["BatchAdapter", "CriterionAdapter", "LoggingAdapter", "MetricsAdapter", "takes_meta", "with_defaults"]
+__all__ = ["BatchAdapter", "CriterionAdapter", "LoggingAdapter", "MetricsAdapter", "complete_adapters", "takes_meta"]
 
 Accessor = int | str | Callable[[Any], Any] | None
 Transforms = Callable | Sequence[Callable] | None
@@ -199,7 +199,7 @@ DEFAULTS: dict[str, Callable[[], Callable]] = {
 }
 
 
-def with_defaults(id: str, given: Mapping[str, Callable] | None) -> dict[str, Callable]:
+def complete_adapters(id: str, given: Mapping[str, Callable] | None) -> dict[str, Callable]:
     """The four adapters of a mode: those given, the default for the others.
 
     Raises:

@@ -42,7 +42,8 @@ def aggregate(metric: Cumulative) -> Any:
     if isinstance(names, (list, tuple)) and isinstance(result, list):
         parts = dict(zip(names, (_with_counts(metric, part) for part in result), strict=True))
         return parts if len(parts) > 1 else next(iter(parts.values()))
-    return _with_counts(metric, result)
+    single = isinstance(result, list) and len(result) == 1  # FBetaScore
+    return _with_counts(metric, result[0] if single else result)
 
 
 def _without_zeros(metric: Cumulative) -> Any:
@@ -63,7 +64,7 @@ def _without_zeros(metric: Cumulative) -> Any:
 
 def _as_reduced(metric: Cumulative, result: Any) -> Any:
     """NaN where the buffer has no value, if the result is what MONAI's reduction makes of the buffer."""
-    reduction: Any = getattr(metric, "reduction", getattr(metric, "metric_reduction", None))
+    reduction = _reduction(metric)
     data = metric.get_buffer()
     known = any(reduction == each for each in MetricReduction)
     if not (known and isinstance(data, Tensor) and data.ndim > 1 and data.is_floating_point()):
@@ -71,6 +72,11 @@ def _as_reduced(metric: Cumulative, result: Any) -> Any:
     reduced, counts = do_metric_reduction(data, reduction)
     same = isinstance(result, Tensor) and result.shape == reduced.shape and torch.equal(result, reduced)
     return _mask(result, counts) if same else result
+
+
+def _reduction(metric: Cumulative) -> Any:
+    """How a metric is reduced over classes and cases; `CalibrationErrorMetric` has another name for it."""
+    return getattr(metric, "reduction", getattr(metric, "metric_reduction", None))
 
 
 def _mask(value: Any, counts: Tensor) -> Any:
@@ -116,8 +122,7 @@ def _with_counts(metric: Cumulative, result: Any) -> Any:
 def _over_cases(metric: Cumulative, result: Any) -> Any:
     if isinstance(result, Mapping):
         return _with_mean(result)
-    reduction = getattr(metric, "reduction", None)
-    if isinstance(result, Tensor) and reduction in BY_CASE and result.ndim:
+    if isinstance(result, Tensor) and _reduction(metric) in BY_CASE and result.ndim:
         return result.nanmean(dim=0)
     return result
 
@@ -175,9 +180,9 @@ def check_labels(labels: Mapping[Any, str] | None) -> dict[int, str]:
     result: dict[int, str] = {}
     for index, name in (labels or {}).items():
         if not str(index).isdecimal():
-            raise ValueError(f"labels: a class must be a whole number from 0, got {index!r}.")
+            raise ValueError(f"system::labels: a class must be a whole number from 0, got {index!r}.")
         if not isinstance(name, (str, int)) or not str(name).strip() or str(name) in result.values():
-            raise ValueError(f"labels: the name of class {index} must be a text of its own, got {name!r}.")
+            raise ValueError(f"system::labels: the name of class {index} must be a text of its own, got {name!r}.")
         result[int(index)] = str(name)
     return result
 

@@ -14,16 +14,17 @@ from torch import Tensor
 
 from monai_lighter.errors import NonFiniteError
 from monai_lighter.errors.cases import describe_batch, join_names
-from monai_lighter.errors.diagnosis import describe_values, find_non_finite_rows, name_rows
+from monai_lighter.errors.diagnosis import describe_values, find_non_finite_rows, is_non_finite, name_rows
 from monai_lighter.system.batches import count_cases, split_cases
-from monai_lighter.system.processes import gathered
+from monai_lighter.system.processes import gather
+from monai_lighter.system.tensors import plain
 
 __all__ = ["FiniteLoss", "note_cases"]
 
 logger = logging.getLogger(__name__)
 
 
-class _Watched(NamedTuple):
+class _UnjudgedLoss(NamedTuple):
     """A loss on its way to the CPU, and the batch it is of."""
 
     finite: Tensor
@@ -43,7 +44,7 @@ class FiniteLoss(LightningModule):
     processes all stop when one has such a loss, as the gradients of all are averaged.
     """
 
-    _watched: _Watched | None = None
+    _watched: _UnjudgedLoss | None = None
 
     def watch_loss(self, loss: Tensor, batch: Any, given: Mapping[str, Any], batch_idx: int) -> None:
         """Takes note of the loss of a training batch; `on_after_backward` judges it, on the CPU it is judged at once.
@@ -70,24 +71,27 @@ class FiniteLoss(LightningModule):
             finite, copied = finite.to("cpu", non_blocking=True), torch.cuda.Event()
             copied.record()
         place = f"epoch {self.current_epoch}, batch {batch_idx}"
-        self._watched = _Watched(finite, copied, loss.detach(), batch, given, place)
+        watched = _UnjudgedLoss(finite, copied, loss.detach(), batch, given, place)
         if on_cpu:
-            self._judge_loss()
+            _judge(watched)
+        else:
+            self._watched = watched
 
     def on_after_backward(self) -> None:
-        self._judge_loss()
-
-    def _judge_loss(self) -> None:
-        watched, self._watched = self._watched, None
-        if watched is None:
-            return
-        if watched.copied is not None:
-            watched.copied.synchronize()
-        if not watched.finite:
-            raise NonFiniteError(_tell(watched))
+        watched = self._watched
+        if watched is not None:
+            self._watched = None
+            _judge(watched)
 
 
-def _tell(watched: _Watched) -> str:
+def _judge(watched: _UnjudgedLoss) -> None:
+    if watched.copied is not None:
+        watched.copied.synchronize()
+    if not watched.finite:
+        raise NonFiniteError(_tell(watched))
+
+
+def _tell(watched: _UnjudgedLoss) -> str:
     facts: list[str] = []
     if not watched.loss.isfinite().all():
         cases = join_names(describe_batch(watched.batch), "; ")
@@ -95,7 +99,7 @@ def _tell(watched: _Watched) -> str:
         facts += describe_values(watched.batch, watched.given) or [
             "input and target are finite: the cause is in the network, the loss or a learning rate that is too high"
         ]
-    told = [line for part in gathered(facts) for line in part]
+    told = [line for part in gather(facts) for line in part]
     loss = (
         f"the loss is {watched.loss.float().sum().item():g}" if facts else "the loss of another process is not finite"
     )
@@ -121,7 +125,7 @@ def note_cases(mode: str, batch: Any, identifiers: Any, input: Any, pred: Any) -
     if not of_input and not of_pred:
         return None
     names = [str(name) for name in identifiers] if identifiers is not None else name_rows(batch, input)
-    notes = [""] * max(count_cases(input), *(i + 1 for i in of_input | of_pred))
+    notes = [""] * count_cases(input)
     for i in sorted(of_input | of_pred):
         held = [what for what, rows in (("input", of_input), ("prediction", of_pred)) if i in rows]
         notes[i] = f"{' and '.join(held)} not finite"
@@ -132,7 +136,7 @@ def note_cases(mode: str, batch: Any, identifiers: Any, input: Any, pred: Any) -
 
 
 def _find_cases(value: Any, input: Any) -> set[int]:
-    """Indices of the cases that are not finite; a list may have an entry for each case, or for each head."""
-    if isinstance(value, list):
-        return {i for i, case in enumerate(split_cases(value, input)) if find_non_finite_rows([case])}
-    return set(find_non_finite_rows(value))
+    """Cases that are not finite, of a tensor ``(B, …)`` at once; what has no entry for each case is every case's."""
+    if isinstance(value, Tensor) and value.shape[:1] == (count_cases(input),):
+        return set(find_non_finite_rows(value))
+    return {i for i, case in enumerate(split_cases(plain(value), input)) if is_non_finite(case)}

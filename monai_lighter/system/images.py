@@ -92,9 +92,9 @@ def describe_unusable_affine(file: str | Path) -> str | None:
     own, sform = image.affine.copy(), int(image.header["sform_code"]) > 0
     spacing = [float(zoom) for zoom in image.header.get_zooms()[:3]]
     if not np.isfinite(own).all():
-        problem = "its affine has values that are not finite"
+        problem = "it has values that are not finite"
     elif abs(np.linalg.det(own[:3, :3])) < 1e-12:
-        problem = "its affine is not invertible (zeros)"
+        problem = "it has no inverse"
     else:
         problem = ""
     taken = correct_nifti_header_if_necessary(image).affine

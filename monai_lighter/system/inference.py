@@ -12,7 +12,7 @@ from torch.nn import Module
 
 from monai_lighter.system.tensors import plain
 
-__all__ = ["argument_names", "infer"]
+__all__ = ["infer", "list_arguments"]
 
 
 def infer(inferer: Callable | None, input: Any, model: Module, **kwargs: Any) -> Any:
@@ -37,7 +37,7 @@ def infer(inferer: Callable | None, input: Any, model: Module, **kwargs: Any) ->
     return plain(inferer(plain(input), model, **kwargs))
 
 
-def argument_names(model: Module) -> set[str]:
+def list_arguments(model: Module) -> set[str]:
     """Names of the arguments of a model's ``forward``; none for a traced TorchScript module, which does not tell them."""
     try:
         return set(inspect.signature(model.forward).parameters)

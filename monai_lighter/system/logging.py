@@ -43,7 +43,7 @@ class Record(nn.Module):
         self.add_module(f"metrics_{len(self.loaders)}", metrics)
         self.loaders.append((metrics, EpochMean()))
 
-    def of_loader(self, dataloader_idx: int) -> tuple[Metrics, EpochMean]:
+    def select_loader(self, dataloader_idx: int) -> tuple[Metrics, EpochMean]:
         """Metrics and means of one of the mode's loaders."""
         while len(self.loaders) <= dataloader_idx:
             metrics = copy.deepcopy(self.loaders[0][0])
@@ -69,7 +69,7 @@ class Record(nn.Module):
             dataloader_idx: of the loader among those of the mode.
             loader: its name, where it has one.
         """
-        metrics, means = self.of_loader(dataloader_idx)
+        metrics, means = self.select_loader(dataloader_idx)
         suffix, how = _suffix(loader)
         for name, loss in losses.items():
             key = f"{self.mode}/loss" if len(losses) == 1 else f"{self.mode}/loss/{name}"
@@ -96,7 +96,7 @@ class Record(nn.Module):
 
     def _log_means(self, module: LightningModule, dataloader_idx: int, suffix: str = "", **how: Any) -> None:
         """Means of the losses and the metrics' own aggregates."""
-        metrics, means = self.of_loader(dataloader_idx)
+        metrics, means = self.select_loader(dataloader_idx)
         values = {f"{name}/epoch": value for name, value in means.compute().items()}
         shown = {f"{self.mode}/loss/epoch"}
         for name, value in metrics.compute().items():
@@ -131,13 +131,14 @@ def _warn_who_monitors(module: LightningModule, name: str) -> None:
     """Says what a callback does that monitors a value which is not there: Lightning's own take it for the worst, or stop."""
     for callback in module.trainer.callbacks:  # type: ignore[attr-defined]
         if getattr(callback, "monitor", None) == name and not module.trainer.sanity_checking:
-            does = (
-                "stops the run unless it has check_finite: false" if isinstance(callback, EarlyStopping) else "skips it"
-            )
-            does = "takes it for the worst value" if isinstance(callback, ModelCheckpoint) else does
+            does = ""
+            if isinstance(callback, EarlyStopping):
+                does = ", which stops the run unless it has check_finite: false"
+            elif isinstance(callback, ModelCheckpoint):
+                does = ", which takes it for the worst value"
             logger.warning(
-                f"{name} has no value in epoch {module.current_epoch} (NaN: no case of it has one); "
-                f"{type(callback).__name__}, which monitors it, {does}"
+                f"{name} has no value in epoch {module.current_epoch} (NaN: no case of it has one); it is monitored by "
+                f"{type(callback).__name__}{does}"
             )
 
 
@@ -149,11 +150,11 @@ class Recorded(LightningModule):
     def _given_loaders(self, mode: str) -> Any:
         return {"val": self.trainer.val_dataloaders, "test": self.trainer.test_dataloaders}.get(mode)
 
-    def loaders(self, mode: str) -> list:
+    def list_loaders(self, mode: str) -> list:
         """Dataloaders of ``val`` or ``test`` that the Trainer goes through."""
         return as_list(self._given_loaders(mode))
 
-    def loader_names(self, mode: str) -> list[str]:
+    def name_loaders(self, mode: str) -> list[str]:
         """A name for each of the mode's loaders: its key where several are given as a dict, else empty."""
         given = self._given_loaders(mode)
         if isinstance(given, Mapping) and len(given) > 1:
@@ -162,7 +163,7 @@ class Recorded(LightningModule):
 
     def _log_if_last(self, mode: str, batches: list, batch_idx: int, dataloader_idx: int) -> None:
         if len(batches) > 1 and batch_idx + 1 == batches[dataloader_idx]:
-            self.records[mode].log_loader(self, dataloader_idx, self.loader_names(mode)[dataloader_idx])
+            self.records[mode].log_loader(self, dataloader_idx, self.name_loaders(mode)[dataloader_idx])
 
     def on_validation_batch_end(self, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         trainer = self.trainer
@@ -185,7 +186,7 @@ class Recorded(LightningModule):
         self.records["train"].log_epoch(self, [""])
 
     def on_validation_epoch_end(self) -> None:
-        self.records["val"].log_epoch(self, self.loader_names("val"))
+        self.records["val"].log_epoch(self, self.name_loaders("val"))
 
     def on_test_epoch_end(self) -> None:
-        self.records["test"].log_epoch(self, self.loader_names("test"))
+        self.records["test"].log_epoch(self, self.name_loaders("test"))

@@ -17,10 +17,11 @@ from torchmetrics import Metric, MetricCollection
 from torchmetrics.wrappers.abstract import WrapperMetric
 
 from monai_lighter.errors.marks import mark
+from monai_lighter.internals import get_items
 from monai_lighter.system.adapters import CriterionAdapter
 from monai_lighter.system.aggregates import aggregate, compute, list_scalars
 from monai_lighter.system.batches import Cases
-from monai_lighter.system.processes import gathered, share_items
+from monai_lighter.system.processes import gather, share_items
 from monai_lighter.system.spacing import Compared, Spaced, is_distance, takes_spacing
 from monai_lighter.system.tensors import plain
 
@@ -103,7 +104,7 @@ class Metrics(nn.Module):
         self._units[name] = MILLIMETRES if known else VOXELS
         return Spaced(self[name], compared.spacings)
 
-    def unit(self, name: str) -> str:
+    def find_unit(self, name: str) -> str:
         """``mm`` or ``voxels`` for distances, of the last batch; empty for what is no distance."""
         return self._units.get(name, VOXELS) if is_distance(self[name]) else ""
 
@@ -119,7 +120,7 @@ class Metrics(nn.Module):
         no process, ``name`` alone is there.
         """
         values: dict[str, Tensor] = {}
-        updated = set().union(*gathered([name for name in self.names if self._is_updated(name)]))
+        updated = set().union(*gather([name for name in self.names if self._is_updated(name)]))
         for name in self.names:
             metric = self[name]
             if name not in updated:
@@ -136,7 +137,7 @@ class Metrics(nn.Module):
         if isinstance(metric, Metric):
             within = [part for part in metric.modules() if isinstance(part, Metric)]
             return name in self._updated or any(part.update_called for part in within)
-        return name in self._updated or bool(metric._buffers)
+        return name in self._updated or bool(get_items(metric))
 
     def reset(self) -> None:
         """Forgets the epoch."""
@@ -243,7 +244,7 @@ class EpochMean:
     def compute(self) -> dict[str, Tensor]:
         """Means by name, the same in every process."""
         sums: dict[str, tuple[Tensor, int]] = {}
-        for part in gathered({name: (total.cpu(), items) for name, (total, items) in self.sums.items()}):
+        for part in gather({name: (total.cpu(), items) for name, (total, items) in self.sums.items()}):
             for name, (total, items) in part.items():
                 previous, count = sums.get(name, (torch.zeros(()), 0))
                 sums[name] = (previous + total, count + items)

@@ -13,10 +13,10 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from monai_lighter.errors.marks import mark
 from monai_lighter.system.tensors import as_list
 
-__all__ = ["Optimized", "optimizer_stats"]
+__all__ = ["Optimized", "read_optimizer_stats"]
 
 
-def optimizer_stats(optimizers: list[Optimizer]) -> dict[str, float]:
+def read_optimizer_stats(optimizers: list[Optimizer]) -> dict[str, float]:
     """``optimizer/CLASS/lr`` and ``optimizer/CLASS/momentum`` (or first beta), with ``/groupN`` (from 1) for several groups.
 
     Follows ``lighter.utils.misc.get_optimizer_stats``. Several optimizers of one class are numbered from 1: ``Adam2``.

@@ -23,7 +23,7 @@ from monai_lighter.system.ledger import Ledger, Output
 from monai_lighter.system.saving import CheckedSaver, find_savers, plan_saved
 from monai_lighter.system.tensors import as_list
 
-__all__ = ["Outputs", "Planning"]
+__all__ = ["Outputs", "Planning", "warn_of_lost_files"]
 
 SHOWN = 10
 """Findings of a kind that are listed; of the others the number is told."""
@@ -117,7 +117,8 @@ class Outputs(Callback):
             items = list(_list_data(getattr(loader, "dataset", None)))
             self.ledger.protect(file for item in items for file in _list_files(item))
             place = f" of loader {number}" if len(loaders) > 1 else ""
-            names = _Names(system, mode)
+            adapter = getattr(system, "adapters", {}).get(mode, {}).get("batch")
+            names = _Names(adapter, f"system::postprocessing::{mode}")
             planned = [
                 output
                 for index, item in enumerate(items)
@@ -140,8 +141,8 @@ class Outputs(Callback):
             self._told.add(file)
             if problem:
                 logger.warning(
-                    f"case {file}: {problem}. Spacing and orientation are those, in whatever depends on them; files on the "
-                    "grid of the case keep its own header. Correct the header."
+                    f"case {file}: the affine in its header cannot be used: {problem}. Spacing and orientation are those, in "
+                    "whatever depends on them; files on the grid of the case keep its own header. Correct the header."
                 )
 
     on_predict_batch_start = on_test_batch_start
@@ -168,20 +169,43 @@ class Outputs(Callback):
         self.ledger.reset()
 
 
-class _Names:
-    """How the names of a case follow from its data item, in a mode of a system; where they do not, there are none.
+def warn_of_lost_files(loader: Any, transform: Any, id: str) -> None:
+    """Warns of files that ``SaveImaged`` of an engine of MONAI will write over, a case's by another's or an input.
+
+    Nothing is changed by it, and no case is read: the engine writes what it writes under Ignite.
 
     Args:
-        system: with ``adapters``.
-        mode: ``val``, ``test`` or ``predict``.
+        loader: data of the engine.
+        transform: its postprocessing.
+        id: config id of the engine.
+    """
+    savers = list(find_savers(transform))
+    items = list(_list_data(getattr(loader, "dataset", None))) if savers else []
+    ledger, names = Ledger(), _Names(BatchAdapter(), f"{id}::postprocessing")
+    ledger.protect(file for item in items for file in _list_files(item))
+    planned = [
+        output._replace(overwrite=True)
+        for index, item in enumerate(items)
+        for output in names.plan(item, f"case {index}", savers, [])
+    ]
+    for found in ledger.check(planned):
+        for finding in _shorten(found):
+            logger.warning(f"{finding} As it is, the one that comes last is kept.")
+
+
+class _Names:
+    """How the names of a case follow from its data item; where they do not, there are none.
+
+    Args:
+        adapter: takes input and identifier out of a batch; names follow where it is a `BatchAdapter` with keys.
+        id: config id of the postprocessing.
     """
 
-    def __init__(self, system: Any, mode: str) -> None:
-        adapter = getattr(system, "adapters", {}).get(mode, {}).get("batch")
+    def __init__(self, adapter: Any, id: str) -> None:
         known = isinstance(adapter, BatchAdapter) and isinstance(adapter.input_accessor, (str, type(None)))
         self.key = (adapter.input_accessor or "image") if known else None
         self._identifier = adapter.identifier_accessor if known else None
-        self._id = f"system::postprocessing::{mode}"
+        self._id = id
 
     def plan(self, item: Any, label: str, savers: list[SaveImaged], writers: list[Planning]) -> Iterator[Output]:
         """The files that a case will be written to."""

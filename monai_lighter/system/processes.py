@@ -15,10 +15,10 @@ from torch.utils.data.distributed import DistributedSampler
 
 from monai_lighter.internals import get_items, set_items
 
-__all__ = ["gathered", "own_items", "share_items", "take"]
+__all__ = ["count_own_items", "gather", "share_items", "take"]
 
 
-def own_items(loader: Any, batch_idx: int) -> tuple[int, int] | None:
+def count_own_items(loader: Any, batch_idx: int) -> tuple[int, int] | None:
     """How many items of this process's batch are its own, and how many it holds.
 
     ``torch.utils.data.DistributedSampler`` repeats items so that each process sees equally many. They stand last in the
@@ -58,7 +58,7 @@ def take(batch: Any, count: int, held: int) -> Any:
     return batch
 
 
-def gathered(value: Any) -> list[Any]:
+def gather(value: Any) -> list[Any]:
     """The values (objects that can be pickled, tensors on the CPU) of all processes, by rank."""
     if not (dist.is_available() and dist.is_initialized()):
         return [value]
@@ -75,7 +75,7 @@ def share_items(metric: Cumulative) -> None:
     """
     if not (dist.is_available() and dist.is_initialized()):
         return
-    parts = gathered([[row.cpu() for row in buffer] for buffer in get_items(metric)])
+    parts = gather([[row.cpu() for row in buffer] for buffer in get_items(metric)])
     buffers = zip(*(part for part in parts if part), strict=True)
     set_items(
         metric,

@@ -17,6 +17,7 @@ from monai.transforms import SaveImage, SaveImaged
 from monai.utils import ImageMetaKey, MetaKeys, get_equivalent_dtype
 
 from monai_lighter.errors import CaseError
+from monai_lighter.internals import count_saved, get_saved_count
 from monai_lighter.system.images import cast_exactly, keep_header_geometry
 from monai_lighter.system.ledger import Ledger, Output
 
@@ -84,7 +85,7 @@ class CheckedSaver:
             saver(self._make_writable(img), meta)
             if meta and output.case is not None and path.is_file():
                 keep_header_geometry(path, output.case, meta.get(MetaKeys.AFFINE), meta.get(MetaKeys.ORIGINAL_AFFINE))
-        self.saver._data_index += 1
+        count_saved(self.saver)
         if self.saver.savepath_in_metadict and meta is not None:
             meta[MetaKeys.SAVED_TO] = str(output.path)
         if self.saver.write_kwargs.get("verbose"):
@@ -97,7 +98,7 @@ class CheckedSaver:
             path = Path(self.saver.folder_layout.filename(**self.saver.fname_formatter(meta, self.saver)))
         else:
             path = Path(f"{filename}{self.saver.output_ext}")
-        label = f"case {self.saver._data_index}" if case is None else f"case {case}"
+        label = f"case {get_saved_count(self.saver)}" if case is None else f"case {case}"
         return _make_output(self.saver, path, None if case is None else str(case), label, self._id)
 
     def _check_values(self, img: Any, output: Output) -> None:

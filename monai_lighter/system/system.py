@@ -15,17 +15,17 @@ from torch import Tensor
 from torch.nn import Module
 
 from monai_lighter.errors.marks import mark, mark_batch, passed_through
-from monai_lighter.system.adapters import BatchAdapter, takes_meta, with_defaults
+from monai_lighter.system.adapters import BatchAdapter, complete_adapters, takes_meta
 from monai_lighter.system.aggregates import check_labels
 from monai_lighter.system.batches import copy_metadata, count_cases, make_items, read_case_names, take_results
 from monai_lighter.system.datasets import SmartCache
 from monai_lighter.system.finite import FiniteLoss, note_cases
-from monai_lighter.system.inference import argument_names, infer
+from monai_lighter.system.inference import infer, list_arguments
 from monai_lighter.system.logging import Record, Recorded
 from monai_lighter.system.metrics import build_metrics
-from monai_lighter.system.optimizers import Optimized, optimizer_stats
+from monai_lighter.system.optimizers import Optimized, read_optimizer_stats
 from monai_lighter.system.outputs import Outputs
-from monai_lighter.system.processes import own_items, take
+from monai_lighter.system.processes import count_own_items, take
 from monai_lighter.system.spacing import Compared
 from monai_lighter.system.tensors import as_list, detach, plain
 from monai_lighter.system.weights import ModelWeights
@@ -97,16 +97,16 @@ class System(Recorded, Optimized, FiniteLoss):
         super().__init__(optimizer, scheduler)
         self.model = model
         self.criterion = criterion
-        self.dataloaders = _by_mode("dataloaders", dataloaders)
+        self.dataloaders = _check_modes("dataloaders", dataloaders)
         for mode in self.dataloaders:
-            setattr(self, f"{mode}_dataloader", partial(self._dataloader, mode))
-        given = _by_mode("adapters", adapters)
-        self.adapters = {mode: with_defaults(f"system::adapters::{mode}", given.get(mode)) for mode in MODES}
+            setattr(self, f"{mode}_dataloader", partial(self._get_dataloader, mode))
+        given = _check_modes("adapters", adapters)
+        self.adapters = {mode: complete_adapters(f"system::adapters::{mode}", given.get(mode)) for mode in MODES}
         inferers = inferer if isinstance(inferer, Mapping) else dict.fromkeys(MODES[1:], inferer)
-        self.inferer = _by_mode("inferer", inferers)
-        self.postprocessing = _by_mode("postprocessing", postprocessing)
+        self.inferer = _check_modes("inferer", inferers)
+        self.postprocessing = _check_modes("postprocessing", postprocessing)
         self.labels = check_labels(labels)
-        self.metrics = build_metrics(MODES[:-1], _by_mode("metrics", metrics), self.labels)
+        self.metrics = build_metrics(MODES[:-1], _check_modes("metrics", metrics), self.labels)
         self.records = {mode: Record(mode, metrics) for mode, metrics in self.metrics.items()}
         for mode, record in self.records.items():
             self.add_module(f"{mode}_record", record)
@@ -116,9 +116,9 @@ class System(Recorded, Optimized, FiniteLoss):
             for name in ("criterion", "metrics")
             if takes_meta(own[name])
         }
-        self._forward_accepts = COUNTERS.keys() & argument_names(model)
+        self._forward_accepts = COUNTERS.keys() & list_arguments(model)
 
-    def _dataloader(self, mode: str) -> Any:
+    def _get_dataloader(self, mode: str) -> Any:
         return self.dataloaders[mode]
 
     @property
@@ -131,11 +131,11 @@ class System(Recorded, Optimized, FiniteLoss):
         return self.optimize(self._run_step(batch, batch_idx))
 
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any] | None:
-        batch = self._own_items(batch, batch_idx, dataloader_idx)
+        batch = self._take_own_items(batch, batch_idx, dataloader_idx)
         return None if batch is None else self._run_step(batch, batch_idx, dataloader_idx)
 
     def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any] | None:
-        batch = self._own_items(batch, batch_idx, dataloader_idx)
+        batch = self._take_own_items(batch, batch_idx, dataloader_idx)
         return None if batch is None else self._run_step(batch, batch_idx, dataloader_idx)
 
     def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any]:
@@ -169,7 +169,7 @@ class System(Recorded, Optimized, FiniteLoss):
             identifier = read_case_names(source, batch)
         if mode == "train" and total is not None:
             self.watch_loss(total, batch, {"input": input, "target": target}, batch_idx)
-        notes = None if mode == "train" else note_cases(mode, batch, identifier, input, pred)
+        notes = None if mode == "train" else note_cases(mode, batch, identifier, source, pred)
         pred, target, compared = self._postprocess(mode, batch, source, given, identifier, pred)
         values = self._update_metrics(mode, input, target, pred, compared, dataloader_idx)
         self._log(mode, losses, values, count_cases(input), batch_idx, dataloader_idx)
@@ -191,11 +191,11 @@ class System(Recorded, Optimized, FiniteLoss):
             "notes": notes,
         }
 
-    def _own_items(self, batch: Any, batch_idx: int, dataloader_idx: int) -> Any:
+    def _take_own_items(self, batch: Any, batch_idx: int, dataloader_idx: int) -> Any:
         """The batch without items that another process evaluates too; None where nothing is left of it."""
         if self.trainer.world_size == 1:
             return batch
-        counts = own_items(self.loaders(self.mode)[dataloader_idx], batch_idx)
+        counts = count_own_items(self.list_loaders(self.mode)[dataloader_idx], batch_idx)
         if counts is None:
             return batch
         return take(batch, *counts) if counts[0] else None
@@ -263,7 +263,7 @@ class System(Recorded, Optimized, FiniteLoss):
     ) -> dict[str, Any]:
         if mode not in self.records:
             return {}
-        metrics, _ = self.records[mode].of_loader(dataloader_idx)
+        metrics, _ = self.records[mode].select_loader(dataloader_idx)
         adapter = self._adapter(mode, "metrics", compared)
         try:
             return metrics.update(adapter, input, target, pred, compared)
@@ -281,10 +281,10 @@ class System(Recorded, Optimized, FiniteLoss):
         dataloader_idx: int,
     ) -> None:
         if mode in self.records:
-            loader = self.loader_names(mode)[dataloader_idx] if mode != "train" else ""
+            loader = self.name_loaders(mode)[dataloader_idx] if mode != "train" else ""
             self.records[mode].log_step(self, losses, values, count, dataloader_idx, loader)
         if mode == "train" and batch_idx == 0:
-            self.records[mode].log_once(self, optimizer_stats(as_list(self.optimizer)))
+            self.records[mode].log_once(self, read_optimizer_stats(as_list(self.optimizer)))
 
     def on_train_epoch_end(self) -> None:
         super().on_train_epoch_end()
@@ -303,7 +303,7 @@ class System(Recorded, Optimized, FiniteLoss):
         return callbacks if kept or trainer.checkpoint_callback is None else [*callbacks, ModelWeights()]
 
 
-def _by_mode(name: str, given: Mapping[str, Any] | None) -> dict[str, Any]:
+def _check_modes(name: str, given: Mapping[str, Any] | None) -> dict[str, Any]:
     for mode in given or ():
         if mode not in MODES:
             raise ValueError(f"system::{name}: must have the keys {', '.join(MODES)}, got {mode!r}.")

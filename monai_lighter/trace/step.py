@@ -96,7 +96,7 @@ class _Step:
     def _update_metrics(self, source: Any, pred: Any, target: Any, case: Any) -> None:
         if self.mode not in self.system.records:
             return
-        metrics, _ = self.system.records[self.mode].of_loader(0)
+        metrics, _ = self.system.records[self.mode].select_loader(0)
         compared = Compared(source, target, pred)
         adapter = self.system._adapter(self.mode, "metrics", compared)
 

@@ -9,6 +9,7 @@ import re
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
+from json import dumps
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +24,7 @@ from monai_lighter.check.paths import missing_paths
 from monai_lighter.check.walk import Built, Walk
 from monai_lighter.check.zoo import engine_findings, missing_packages
 from monai_lighter.config.files import bundle_folder, config_files, config_root, files_of_run, unreadable
-from monai_lighter.config.items import copied, is_text, items, locate, mentions, plain_config
+from monai_lighter.config.items import at, copied, is_text, items, locate, mentions, plain_config
 from monai_lighter.config.lighter import translated
 from monai_lighter.config.overrides import Overridden, apply_overrides, expand_macros, find_unused_overrides
 from monai_lighter.config.positions import Place, Positions
@@ -169,6 +170,8 @@ class Prepared:
             for finding in check_walk(walk, self._roots(stage)):
                 other = stage != stages[0] and finding.hint == f"Stage {stage!r} does not build it."
                 found.append(Note(*finding) if other else finding)
+            for id, value in walk.read.items():
+                _set(needed, id, value)
             name = stage or self.asked.run_id
             self.needed[name], self.built[name] = needed, walk.built
         if None in stages:
@@ -210,6 +213,10 @@ class Prepared:
             walk = Walk(config, config, None, LOCATOR, _written_for(config))
             for root in (each, *others, "imports", "lightning"):
                 found += walk.item(root) if root in config else ()
+            found += [Note(*finding) for finding in walk.misread]  # Ignite would hand the text on
+            for id, value in walk.read.items():
+                problem = f"the text {at(config, id)!r} is handed on where {value!r} may be meant"
+                found.append(Note(id, problem, f"Write {dumps(value)}, without quotes."))
             self.needed[each], self.built[each] = config, walk.built
         for id, value in items(config):  # every import statement counts, wherever it stands
             if id not in walk.visited and (is_import(value) or breaks_imports(value)):
@@ -333,6 +340,12 @@ def read_config(files: Any, meta_file: str | None = None) -> ConfigParser:
     if meta_file or Path(meta).is_file():
         parser.read_meta(meta)
     return parser
+
+
+def _set(config: Any, id: str, value: Any) -> None:
+    parent, _, key = id.rpartition(ID_SEP_KEY)
+    section = at(config, parent) if parent else config
+    section[int(key) if isinstance(section, list) else key] = value
 
 
 def _why_unreadable(files: Any, error: Exception) -> list[Finding]:

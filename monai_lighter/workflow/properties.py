@@ -27,7 +27,7 @@ __all__ = [
 
 _, has_engines = optional_import("ignite.engine")
 if has_engines:
-    from monai_lighter.engines import stages
+    from monai_lighter.engines import stage_engines
 
 TRAIN_IDS = {
     "trainer": "trainer",
@@ -202,7 +202,10 @@ class PropertiesWorkflow(ConfigWorkflow):
         if name not in known or known[name][0] is not trainer:
             stage = "fit" if name == "trainer" else "validate" if self.workflow_type == "train" else self._stage_of_type
             system = self.parser.get_parsed_content("system")
-            known[name] = (trainer, stages.make_stage_engine(stage, trainer, system, self._stage_arguments(stage)))
+            known[name] = (
+                trainer,
+                stage_engines.make_stage_engine(stage, trainer, system, self._stage_arguments(stage)),
+            )
         return known[name][1]
 
     def _stage_arguments(self, stage: str) -> dict[str, Any]:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
+import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
+import monai.bundle
 from lightning.pytorch import LightningModule, Trainer, seed_everything
 from monai.config import PathLike
 from monai.utils import BundlePropertyConfig, ensure_tuple, optional_import, set_determinism
 
 from monai_lighter.config.files import bundle_folder, config_files, config_root, files_of_run, unreadable
-from monai_lighter.config.overrides import apply_overrides
+from monai_lighter.config.overrides import apply_overrides, find_lost
 from monai_lighter.config.positions import Positions
 from monai_lighter.config.resolver import LOCATOR, Resolver
 from monai_lighter.config.stages import MODES_OF_STAGE, STAGES, checks_data, is_native
@@ -69,12 +72,12 @@ class Workflow(PropertiesWorkflow):
         init_id: id of the expressions that `initialize` evaluates, before the run.
         run_id: a stage (``fit``, ``validate``, ``test``, ``predict``), or the id of the expressions that `run` evaluates.
         final_id: id of the expressions that ``finalize`` evaluates, after the run.
-        tracking: ``mlflow``, a file or a dict with settings of MONAI's experiment tracking; on a native config it adds
-            Lightning's ``MLFlowLogger``. None for no tracking.
+        tracking: ``mlflow``, a file or a dict with settings of MONAI's experiment tracking; a native config gets Lightning's
+            ``MLFlowLogger``. None for no tracking.
         workflow_type: ``train``, ``training``, ``infer``, ``inference``, ``eval``, ``evaluation``: MONAI's properties of the
             workflow, and the stage where no run id is given and the config has no ``run``. None for the metadata's alone.
         properties_path: JSON file of properties in place of MONAI's own.
-        trust: what the run may do: ``all``, as under MONAI; ``declarative``, no code, and of parts those that are listed;
+        trust: what the run may do: ``all``, as under MONAI; ``declarative``, the listed parts that the config names and no code;
             ``sha256:NUMBER``, code too, of the bundle with this digest (``docs/security.md``). Default: the environment's
             ``MONAI_LIGHTER_TRUST``, else ``all``.
         override: id (``trainer::max_epochs``) to the value that takes the place of the config's.
@@ -111,13 +114,19 @@ class Workflow(PropertiesWorkflow):
             raise unreadable(files, error) from error
         self.bundle_path = bundle_folder(files)
         self.parser.locator = LOCATOR
+        self.native = is_native(self.parser.get())
+        own = inspect.signature(monai.bundle.run).parameters
+        lost = find_lost(sys.argv[1:], {*own, *override}) if is_command() else []
+        if self.native:
+            override.update(dict.fromkeys(lost))
+        for id in () if self.native else lost:
+            logger.warning(f"{id}: monai.bundle leaves out an override that is None, so the config's own value stays.")
         self._overridden = apply_overrides(self.parser, override)
         self._trust, self._positions = granted, Positions(ensure_tuple(files), override)
         self._absent: Finding | None = None
         self._prepared = False
         self._parts: dict[str, Any] = {}
         self._sources: dict[str, Any] = {}
-        self.native = is_native(self.parser.get())
         if tracking is not None and self.native:
             add_tracking(self.parser.get(), tracking)
         elif tracking is not None:

@@ -202,6 +202,7 @@ def predicted(path, images, writer="itk_nifti", post=None, out="out", load=(), *
     return files(path / out)
 
 
+@pytest.mark.slow
 class TestNothingIsLost:
     def test_two_cases_with_one_name_are_told_before_the_first(self, tmp_path):
         with pytest.raises(ConfigError) as raised:
@@ -289,6 +290,7 @@ class TestNothingIsLost:
         assert (tmp_path / "out" / "a.txt").read_text() == "old"
 
 
+@pytest.mark.slow
 class TestValues:
     @pytest.mark.parametrize(
         ("values", "dtype"),
@@ -362,6 +364,7 @@ def track(transform):
     return apply
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "affine",
     [
@@ -380,6 +383,7 @@ def test_any_orientation(tmp_path, affine, shape):
     assert np.array_equal(saved.get_fdata(), values if len(shape) == 3 else values.argmax(-1))
 
 
+@pytest.mark.slow
 def test_an_affine_that_cannot_be_used_is_kept(tmp_path):
     image = Path(scan(tmp_path / "x.nii"))
     raw = nibabel.Nifti1Image.from_filename(image)

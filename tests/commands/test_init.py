@@ -105,6 +105,7 @@ def predict(root, images, **override):
     return sorted(path.relative_to(root / "eval").as_posix() for path in (root / "eval").rglob("*.nii.gz"))
 
 
+@pytest.mark.slow
 class TestPredictions:
     """What a new bundle writes."""
 

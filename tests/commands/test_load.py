@@ -1,7 +1,6 @@
 """Bundles from a real HTTP server that serves them as MONAI's hosting does."""
 
 import json
-import os
 import shutil
 import threading
 import zipfile
@@ -193,7 +192,7 @@ def test_a_zip_is_unpacked_once_and_predicts(created, tmp_path):
     predict_data = [{"image": image_of(root)}]
     run(str(tmp_path / "lesion.zip"), "predict", bundle_dir=str(tmp_path / "cache"), predict_data=predict_data,
         output_dir=str(output), **quiet)  # fmt: skip
-    assert os.listdir(output) == ["test_00_pred.nii.gz"]
+    assert [path.name for path in Path(output).glob("*.nii.gz")] == ["test_00_pred.nii.gz"]
     assert (first / "LICENSE").stat().st_mtime_ns == stamp
 
 

@@ -1,7 +1,7 @@
 import pytest
 from monai.bundle import ConfigParser
 
-from monai_lighter.config.overrides import apply_overrides, expand_macros, find_unused_overrides
+from monai_lighter.config.overrides import apply_overrides, expand_macros, find_lost, find_unused_overrides
 
 
 def parser():
@@ -121,3 +121,17 @@ def test_all_bad_macros_are_reported(tmp_path):
     ]
     assert messages[4].startswith(f"broken: macro '%{broken}::x' names a file that cannot be read: while parsing")
     assert len(messages) == 6
+
+
+def test_texts_of_a_command_line_that_are_values():
+    config = ConfigParser({"system": {"inferer": 1, "model": 2}, "shuffle": True, "name": "a", "amp": False})
+    apply_overrides(config, {"system::inferer": "null", "shuffle": "false", "name": "nullify", "amp": "true"})
+    assert config.get() == {"system": {"inferer": None, "model": 2}, "shuffle": False, "name": "nullify", "amp": True}
+    config = ConfigParser({"run": "$1", "shuffle": True})
+    apply_overrides(config, {"shuffle": "false"})  # as Ignite would have it
+    assert config.get("shuffle") == "false"
+
+
+def test_overrides_that_monai_drops():
+    line = ["fit", "--config_file", "a.yaml", "--a", "None", "--b=None", "--meta_file", "None", "--c", "3", "--d"]
+    assert find_lost(line, ["meta_file"]) == ["a", "b"]

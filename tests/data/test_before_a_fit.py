@@ -93,6 +93,7 @@ def test_an_item_of_that_name_is_still_an_item(folder, command):
     assert command(written(folder), "--data")[0] == 0
 
 
+@pytest.mark.slow
 def test_a_fit_begins_with_the_check(folder, caplog):
     folder.config["data"] = "check"
     folder.write("train_2", shape=(40, 14, 10))

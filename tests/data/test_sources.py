@@ -202,8 +202,14 @@ def test_labels_that_a_transform_converts_are_not_judged(folder):
 def test_a_regression_of_images_has_labels_of_any_value(folder):
     folder.config["system"]["criterion"] = {"_target_": "torch.nn.MSELoss"}
     folder.config["network_def"]["out_channels"] = 1
-    folder.change("train_1/label.nii.gz", lambda label: (label * 0.37).astype(np.float32))
-    assert folder.found() == []
+    for i in range(6):
+        folder.change(f"train_{i}/label.nii.gz", lambda label: folder.random.normal(0, 400, SHAPE).astype(np.float32))
+    for i in range(3):
+        folder.change(f"val_{i}/label.nii.gz", lambda label: folder.random.normal(0, 400, SHAPE).astype(np.int16))
+    done = folder.check()
+    assert done.findings == []
+    assert done.summary["train"]["images"]["label"]["intensity"]["std"] == pytest.approx(400, rel=0.05)
+    assert done.summary["val"]["images"]["label"]["intensity"]["std"] == pytest.approx(400, rel=0.05)
 
 
 ENGINES = """

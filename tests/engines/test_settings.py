@@ -2,9 +2,11 @@
 
 import csv
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from lightning.pytorch.callbacks import timer
 from monai.data import DataLoader, Dataset
 from monai.losses import DiceLoss
 from monai.utils import set_determinism
@@ -151,10 +153,18 @@ def test_epochs_of_a_trainer_are_not_those_of_an_evaluator(lightning):
     assert started(outcome, engine="evaluator") == 1
 
 
+CLOCK = SimpleNamespace(now=0.0, monotonic=lambda: CLOCK.now)
+
+
 @pytest.mark.slow
-def test_time_ends_a_run_within_an_epoch(lightning):
-    wait = {"_target_": "zoo_parts.At", "event": "forward_completed", "call": "$lambda engine: time.sleep(0.6)"}
-    imports = ["$import torch", "$import monai", "$import zoo_parts", "$import time"]
+def test_time_ends_a_run_within_an_epoch(lightning, monkeypatch):
+    monkeypatch.setattr(timer, "time", CLOCK)
+    wait = {
+        "_target_": "zoo_parts.At",
+        "event": "forward_completed",
+        "call": "$lambda engine: setattr(it.CLOCK, 'now', it.CLOCK.now + 0.6)",
+    }
+    imports = ["$import torch", "$import monai", "$import zoo_parts", "$import test_settings as it"]
     outcome = lightning({"max_time": {"seconds": 1}}, {"train#extra": [wait], "imports": imports})
     assert started(outcome, "iteration_completed") == 2
     assert started(outcome, "completed") == 1

@@ -239,6 +239,7 @@ def workflow_of(folder, keywords):
     return Workflow(str(folder / "train.yaml"))
 
 
+@pytest.mark.slow
 def test_two_workflows_in_two_threads_have_a_section_each(tmp_path):
     long = workflow_of(tmp_path / "long", {"max_epochs": 3, "limit_val_batches": 2})
     short = workflow_of(tmp_path / "short", {"max_epochs": 2, "limit_val_batches": 1})
@@ -246,6 +247,7 @@ def test_two_workflows_in_two_threads_have_a_section_each(tmp_path):
     assert found == {"long": [(3, 2, True)], "short": [(2, 1, True)]}
 
 
+@pytest.mark.slow
 def test_a_thread_beside_a_workflow_stays_with_ignite(tmp_path):
     workflow = workflow_of(tmp_path / "bundle", {"max_epochs": 3, "limit_val_batches": 2})
     found = in_threads(workflow=workflow.run, other=train_in_code)

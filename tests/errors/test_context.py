@@ -160,6 +160,7 @@ def read(tmp_path, cases, workers=0, batch_size=2, **keywords):
 IMAGE, LABEL = np.zeros((8, 8, 8), "float32"), np.zeros((8, 8, 8), "uint8")
 
 
+@pytest.mark.slow
 class TestCases:
     """Ordinary faults of cases."""
 
@@ -222,6 +223,7 @@ class TestCases:
         )
 
 
+@pytest.mark.slow
 def test_a_worker_that_cannot_be_started(tmp_path):
     unpicklable = loader(pairs(4), num_workers=1, multiprocessing_context="spawn", collate_fn=lambda batch: batch)
     told = message(tmp_path, classification(dataloaders={"train": unpicklable}))
@@ -230,6 +232,7 @@ def test_a_worker_that_cannot_be_started(tmp_path):
     assert "combined_loader" not in told
 
 
+@pytest.mark.slow
 def test_the_backward_pass(tmp_path):
     told = message(tmp_path, classification(criterion=lambda pred, target: pred.detach().mean()))
     assert told.startswith("system::model (backward pass): RuntimeError: element 0 of tensors does not require grad")
@@ -247,6 +250,7 @@ class Renamed(System):
         return super().training_step(what, number)
 
 
+@pytest.mark.slow
 def test_names_within_the_package_tell_nothing(tmp_path):
     system = classification(criterion=fails)
     system.__class__ = Renamed

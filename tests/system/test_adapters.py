@@ -3,7 +3,7 @@ import torch
 from monai.data import MetaTensor
 
 from monai_lighter import BatchAdapter, CriterionAdapter, LoggingAdapter, MetricsAdapter
-from monai_lighter.system.adapters import with_defaults
+from monai_lighter.system.adapters import complete_adapters
 from monai_lighter.system.batches import read_case_names
 
 
@@ -105,7 +105,7 @@ class TestArguments:
 
 class TestDefaults:
     def test_are_lighters_order_pred_target(self):
-        adapters = with_defaults("system::adapters::val", {"logging": LoggingAdapter(abs)})
+        adapters = complete_adapters("system::adapters::val", {"logging": LoggingAdapter(abs)})
         assert adapters["criterion"](lambda *args: args, 1, 2, 3) == (3, 2)
         assert adapters["metrics"](lambda *args: args, 1, 2, 3) == (3, 2)
         assert adapters["logging"](-1, -2, -3) == (1, -2, -3)
@@ -113,4 +113,4 @@ class TestDefaults:
 
     def test_another_name(self):
         with pytest.raises(ValueError, match=r"system::adapters::val: must have the keys batch, .*, got 'metric'"):
-            with_defaults("system::adapters::val", {"metric": abs})
+            complete_adapters("system::adapters::val", {"metric": abs})

@@ -14,6 +14,7 @@ from monai.metrics import (
     Cumulative,
     CumulativeIterationMetric,
     DiceMetric,
+    FBetaScore,
     HausdorffDistanceMetric,
     LossMetric,
     MeanIoU,
@@ -182,6 +183,24 @@ class TestMonai:
         assert float(aggregate(metric)) == pytest.approx(float(two.aggregate()))
         assert not math.isnan(two.aggregate())
 
+    @pytest.mark.parametrize("counts", [False, True])
+    def test_f_beta_score(self, counts):
+        metrics = Metrics({"x": FBetaScore(reduction="mean_batch", get_not_nans=counts)})
+        metrics.update(MetricsAdapter(None, 1, 0), None, self.hot, self.hot)
+        found = metrics.compute()
+        assert [float(found[f"x/{i}"]) for i in range(3)] == pytest.approx([1, 1, NAN], nan_ok=True)
+        assert float(found["x"]) == 1
+
+    @pytest.mark.parametrize("reduction", ["none", "mean_channel"])
+    def test_calibration_of_cases_is_averaged_over_them(self, reduction):
+        metric, pred = CalibrationErrorMetric(metric_reduction=reduction), torch.rand(4, 2, 6, 6).softmax(1)
+        metrics = Metrics({"x": metric})
+        metrics.update(MetricsAdapter(None, 1, 0), None, one_hot(pred.argmax(1, keepdim=True), 2), pred)
+        found = metrics.compute()
+        values = metric.get_buffer()
+        assert float(found["x"]) == pytest.approx(float(values.mean()))
+        assert len(found) == (3 if reduction == "none" else 1)
+
     def test_a_value_of_zero_stays_one(self):
         metrics = Metrics({"x": DiceMetric(reduction="mean_batch")})
         metrics.update(MetricsAdapter(None, 1, 0), None, self.hot, self.hot.flip(1))
@@ -262,6 +281,7 @@ class TestNothing:
         metrics.update(MetricsAdapter(None, 1, 0), None, torch.ones(2), torch.ones(2))
         assert float(metrics.compute()["x"]) == 2
 
+    @pytest.mark.slow
     def test_an_adapter_that_passes_cases_over(self, tmp_path):
         system = classification(
             metrics={"val": {"acc": MulticlassAccuracy(3), "dice": DiceMetric()}},
@@ -273,6 +293,7 @@ class TestNothing:
 
 
 class TestLabels:
+    @pytest.mark.slow
     def test_classes_have_their_names_in_what_is_logged(self, tmp_path):
         data = [{"image": hot.float(), "label": each} for hot, each in zip(TestMonai.hot, TestMonai.maps, strict=True)]
         metrics = {
@@ -318,5 +339,5 @@ class TestLabels:
 
     @pytest.mark.parametrize("labels", [{-1: "a"}, {"x": "a"}, {1: ""}, {1: None}, {1: "a", 2: "a"}, {1.5: "a"}])
     def test_what_names_no_classes(self, labels):
-        with pytest.raises(ValueError, match="labels: "):
+        with pytest.raises(ValueError, match="system::labels: "):
             check_labels(labels)

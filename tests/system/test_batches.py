@@ -17,6 +17,7 @@ from torch import nn
 from torchmetrics.classification import BinaryAccuracy, MulticlassAccuracy
 
 from monai_lighter import BatchAdapter, FileWriter, LoggingAdapter, System, TableWriter
+from monai_lighter.errors import CaseError
 from monai_lighter.system.batches import (
     Cases,
     copy_metadata,
@@ -174,6 +175,7 @@ class TestOneTarget:
 
     data = [{"image": (item["label"] > 0).float(), "label": item["label"]} for item in items(3, classes=3)]
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("mode", ["train", "val", "test"])
     @pytest.mark.parametrize("name", ADAPTERS)
     def test_loss_metrics_and_callbacks_see_what_the_adapter_gave(self, tmp_path, name, mode):
@@ -206,6 +208,7 @@ class TestOneTarget:
         assert [int(item["label"]) for item in made] == [1, 0]
         assert [item["identifier"] for item in made] == ["a", "b"]
 
+    @pytest.mark.slow
     def test_no_target_is_none_though_the_batch_has_a_label(self, tmp_path):
         seen = []
         system = System(
@@ -231,7 +234,9 @@ class TestOneTarget:
         assert float(made[0]["image"].max()) == 1
 
 
+@pytest.mark.slow
 class TestHeads:
+    @pytest.mark.slow
     def test_each_case_gets_its_part_of_each_head(self, tmp_path):
         data = [{"image": torch.full((1, 4, 4), float(i))} for i in range(4)]
         for form, kind in ((tuple, tuple), (list, list), (lambda pair: dict(zip("ab", pair, strict=True)), dict)):
@@ -247,6 +252,7 @@ class TestHeads:
             values = [[float(i), 100.0 + i] for i in range(4)]
             assert found == [str(dict(zip("ab", each, strict=True)) if kind is dict else each) for each in values]
 
+    @pytest.mark.slow
     def test_a_logging_adapter_may_drop_the_input_and_make_a_list(self, tmp_path):
         data = [{"image": torch.full((1, 4, 4), float(i))} for i in range(3)]
         adapter = LoggingAdapter(
@@ -259,6 +265,19 @@ class TestHeads:
             for i in range(3):
                 assert torch.equal(torch.load(tmp_path / str(size) / f"{i}.pt"), data[i]["image"] + 1)
 
+    @pytest.mark.slow
+    def test_a_file_is_of_one_head(self, tmp_path):
+        system = System(nn.Identity(), {"predict": loader(items(2))}, inferer=lambda x, net: (x, x.mean((1, 2, 3))))
+        writer = FileWriter(tmp_path / "out", "tensor")
+        with pytest.raises(
+            CaseError, match=r"case 0: a prediction must be a tensor .* got tuple. Of several heads, pick one"
+        ):
+            trainer(tmp_path, callbacks=[writer]).predict(system, return_predictions=False)
+        system.adapters["predict"]["logging"] = LoggingAdapter(pred_transforms=lambda pred: pred[1])
+        trainer(tmp_path, callbacks=[FileWriter(tmp_path / "out", "tensor")]).predict(system, return_predictions=False)
+        assert float(torch.load(tmp_path / "out" / "1.pt")) == pytest.approx(float(items(2)[1]["image"].mean()))
+
+    @pytest.mark.slow
     @pytest.mark.parametrize("form", [dict, tuple])
     @pytest.mark.parametrize("post", [True, False])
     def test_an_adapter_picks_from_the_heads_for_metrics_of_either_kind(self, tmp_path, form, post):
@@ -301,6 +320,7 @@ class TestHeads:
         dice = np.mean([2 * (m & t).sum() / (m.sum() + t.sum()) for m, t in zip(masks, labels, strict=True)])
         assert result["val/metrics/dice/epoch"] == pytest.approx(dice)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("equal", [True, False])
     def test_deep_supervision_gives_adapters_what_the_network_gave(self, tmp_path, equal):
         class Deep(nn.Module):
@@ -332,6 +352,7 @@ class TestHeads:
         assert set(seen) == {list}
         assert 0 <= float(run.callback_metrics["train/metrics/acc/epoch"]) <= 1
 
+    @pytest.mark.slow
     def test_cases_of_several_shapes_are_no_batch_for_torchmetrics(self, tmp_path):
         system = System(
             nn.Identity(),
@@ -345,6 +366,7 @@ class TestHeads:
             trainer(tmp_path).test(system, verbose=False)
 
 
+@pytest.mark.slow
 def test_two_modalities_are_saved_with_the_geometry_and_name_of_their_source(tmp_path):
     affine = np.array([[-1.5, 0, 0, 30], [0, 1.2, 0, -20], [0, 0, 2, 5], [0, 0, 0, 1.0]])
     for name in ("t1", "t2"):

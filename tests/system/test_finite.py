@@ -1,5 +1,7 @@
 """Values that are not finite: a fit stops before they get into the weights, and the cases are named."""
 
+import csv
+
 import nibabel
 import numpy as np
 import pytest
@@ -9,10 +11,10 @@ from monai.data import DataLoader, Dataset
 from monai.losses import DiceCELoss
 from monai.networks.nets import UNet
 from monai.transforms import Compose, LoadImaged
-from parts import classification, trainer
+from parts import classification, classifier, loader, pairs, trainer
 from torch import nn
 
-from monai_lighter import System
+from monai_lighter import System, TableWriter
 from monai_lighter.errors import NonFiniteError
 from monai_lighter.system.finite import FiniteLoss, _Watched, note_cases
 
@@ -55,6 +57,7 @@ def weights(path):
     return torch.load(path, weights_only=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizers", [1, 2])
 def test_the_last_finite_weights_are_kept(tmp_path, cases, optimizers):
     trainer(tmp_path / "good").fit(segmentation(cases[:2], optimizers, "instance"))
@@ -69,6 +72,7 @@ def test_the_last_finite_weights_are_kept(tmp_path, cases, optimizers):
     assert not (tmp_path / "bad" / "models" / "model.pt").exists()
 
 
+@pytest.mark.slow
 def test_statistics_that_the_bad_batch_has_spoilt(tmp_path, cases):
     system = segmentation(cases)
     start = {name: value.clone() for name, value in system.model.state_dict().items()}
@@ -82,6 +86,7 @@ def test_statistics_that_the_bad_batch_has_spoilt(tmp_path, cases):
     assert not any(kept[name].equal(start[name]) for name in kept if name.endswith("conv.weight"))
 
 
+@pytest.mark.slow
 def test_the_best_weights_of_before_stay(tmp_path):
     class Late(nn.Module):
         def forward(self, pred, target):
@@ -95,6 +100,7 @@ def test_the_best_weights_of_before_stay(tmp_path):
     assert best["weight"].equal(last["weight"])
 
 
+@pytest.mark.slow
 def test_gradients_are_accumulated_up_to_the_bad_batch(tmp_path, cases):
     trainer(tmp_path / "good", accumulate_grad_batches=2).fit(segmentation(cases[:2], norm="instance"))
     with pytest.raises(NonFiniteError, match="batch 2"):
@@ -103,6 +109,7 @@ def test_gradients_are_accumulated_up_to_the_bad_batch(tmp_path, cases):
     assert all(value.equal(right[name]) for name, value in kept.items())
 
 
+@pytest.mark.slow
 def test_gradients_that_overflow_are_the_scalers(tmp_path):
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**24)
     system = classification()
@@ -129,6 +136,7 @@ def explode(pred, target):
     return Explodes.apply(nn.functional.cross_entropy(pred, target))
 
 
+@pytest.mark.slow
 def test_on_a_device_the_loss_is_judged_when_the_backward_pass_is_queued(tmp_path, monkeypatch):
     """The answer that is still on its way to the CPU when the step ends; here it has arrived."""
     order = []
@@ -152,6 +160,7 @@ def test_on_a_device_the_loss_is_judged_when_the_backward_pass_is_queued(tmp_pat
     assert system.model.weight.equal(before)
 
 
+@pytest.mark.slow
 def test_weights_that_are_not_finite_at_the_end(tmp_path):
     system = classification(train=2, criterion=explode)
     with pytest.raises(NonFiniteError, match="when the fit ended, bias, weight are not finite: not saved"):
@@ -159,6 +168,7 @@ def test_weights_that_are_not_finite_at_the_end(tmp_path):
     assert not list((tmp_path / "models").iterdir())
 
 
+@pytest.mark.slow
 def test_weights_that_are_not_finite_are_not_the_best(tmp_path):
     system = classification(train=2, criterion=lambda pred, target: explode(pred.nan_to_num(), target))
     with pytest.raises(NonFiniteError):
@@ -166,6 +176,7 @@ def test_weights_that_are_not_finite_are_not_the_best(tmp_path):
     assert not list((tmp_path / "models").iterdir())
 
 
+@pytest.mark.slow
 def test_a_buffer_that_is_infinite_on_purpose(tmp_path):
     class Masked(nn.Linear):
         def __init__(self):
@@ -176,6 +187,7 @@ def test_a_buffer_that_is_infinite_on_purpose(tmp_path):
     assert weights(tmp_path / "models" / "model.pt")["mask"] == -torch.inf
 
 
+@pytest.mark.slow
 def test_cases_of_an_evaluation_are_named(tmp_path, cases, caplog):
     loaders = {"val": DataLoader(Dataset(cases[1:3], LOAD), batch_size=2)}
     system = System(UNet(3, 1, 2, (4, 8), (2,)), loaders, criterion=DiceCELoss(to_onehot_y=True, softmax=True))
@@ -190,4 +202,26 @@ def test_notes(caplog):
     assert note_cases("predict", None, None, good, good) is None
     assert note_cases("predict", None, ["a", "b"], bad, {"head": good}) == ["", "input not finite"]
     assert note_cases("predict", None, None, good, (good, bad)) == ["", "prediction not finite"]
+    assert note_cases("predict", None, None, good, [bad.flip(0), bad]) == ["prediction not finite"] * 2
     assert "case 1 of the batch: prediction not finite" in caplog.text
+
+
+def test_a_list_with_an_entry_for_each_case():
+    images = [torch.zeros(1, 4, 5), torch.full((1, 3, 3), torch.nan), torch.zeros(1, 2, 2)]
+    boxes = [{"boxes": torch.zeros(2, 4)}, {"boxes": torch.zeros(0, 4)}, {"boxes": torch.full((1, 4), torch.inf)}]
+    assert note_cases("test", None, None, images, boxes) == ["", "input not finite", "prediction not finite"]
+    rows = torch.tensor([0, 0, torch.nan])  # of no case in particular
+    assert note_cases("test", None, None, torch.zeros(2, 1), rows) == ["prediction not finite"] * 2
+
+
+@pytest.mark.slow
+def test_cases_without_names_are_counted(tmp_path):
+    data = pairs(5)
+    data[2] = (torch.full((4,), torch.nan), 0)
+    table = TableWriter(tmp_path / "out.csv", lambda pred: int(pred.argmax()))
+    trainer(tmp_path, callbacks=[table]).predict(
+        System(classifier(), {"predict": loader(data)}), return_predictions=False
+    )
+    with open(tmp_path / "out.csv", newline="") as file:
+        rows = list(csv.reader(file))
+    assert [row[2] for row in rows] == ["note", "", "", "input and prediction not finite", "", ""]

@@ -98,7 +98,7 @@ class TestAffines:
     @pytest.mark.parametrize(
         ("geometry", "message"),
         [
-            ({"sform": np.zeros((4, 4))}, "not invertible"),
+            ({"sform": np.zeros((4, 4))}, "no inverse"),
             ({"sform": np.where(np.eye(4) == 1, np.nan, 0)}, "not finite"),
             (
                 {"sform": np.diag([1.5, 1.2, 2, 1])},

@@ -105,11 +105,13 @@ class TestNoValue:
     @pytest.mark.parametrize(
         ("callback", "does", "epochs"),
         [
-            (EarlyStopping, "EarlyStopping, which monitors it, stops the run unless it has check_finite: false", 1),
-            (ModelCheckpoint, "ModelCheckpoint, which monitors it, takes it for the worst value", 2),
+            (EarlyStopping, "monitored by EarlyStopping, which stops the run unless it has check_finite: false", 1),
+            (ModelCheckpoint, "monitored by ModelCheckpoint, which takes it for the worst value", 2),
         ],
     )
     def test_lightnings_callbacks_are_spoken_for(self, tmp_path, caplog, callback, does, epochs):
         run = self.fit(tmp_path, callback(monitor="val/metrics/dice/epoch", mode="max"))
-        assert f"val/metrics/dice/epoch has no value in epoch 0 (NaN: no case of it has one); {does}" in caplog.text
+        assert (
+            f"val/metrics/dice/epoch has no value in epoch 0 (NaN: no case of it has one); it is {does}" in caplog.text
+        )
         assert run.current_epoch == epochs

@@ -6,7 +6,7 @@ from parts import Memory, classification, classifier, loader, pairs, trainer
 from torch import nn
 from torch.optim.lr_scheduler import ExponentialLR, ReduceLROnPlateau, StepLR
 
-from monai_lighter.system.optimizers import optimizer_stats
+from monai_lighter.system.optimizers import read_optimizer_stats
 from monai_lighter.system.tensors import as_list
 
 
@@ -129,7 +129,7 @@ class TestStatistics:
     def test_names_for_groups_and_for_two_of_a_class(self):
         model = classifier()
         groups = [{"params": [model.weight], "lr": 0.1}, {"params": [model.bias], "lr": 0.2}]
-        stats = optimizer_stats(
+        stats = read_optimizer_stats(
             [
                 torch.optim.SGD(groups, momentum=0.5),
                 torch.optim.Adam(model.parameters()),
@@ -148,7 +148,7 @@ class TestStatistics:
         }
 
     def test_an_optimizer_without_momentum_has_none(self):
-        assert optimizer_stats([torch.optim.Adagrad(classifier().parameters())]) == {"optimizer/Adagrad/lr": 0.01}
+        assert read_optimizer_stats([torch.optim.Adagrad(classifier().parameters())]) == {"optimizer/Adagrad/lr": 0.01}
 
     @pytest.mark.parametrize(
         ("value", "expected"),

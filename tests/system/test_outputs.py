@@ -25,7 +25,7 @@ from parts import loader, trainer
 from PIL import Image
 from torch import nn
 
-from monai_lighter import BatchAdapter, CaseError, ConfigError, System
+from monai_lighter import BatchAdapter, CaseError, ConfigError, System, Workflow
 from monai_lighter.errors import BundleError
 from monai_lighter.system.ledger import Ledger, Output
 
@@ -83,6 +83,7 @@ class Never(nn.Module):
         raise AssertionError("a case was predicted")
 
 
+@pytest.mark.slow
 class TestClashes:
     def test_one_base_name_is_told_before_the_first_case(self, tmp_path):
         first, second = two_subjects(tmp_path / "data")
@@ -173,6 +174,7 @@ class TestClashes:
         assert np.allclose(saved, last[0, 0].detach().numpy(), atol=1e-6)
 
 
+@pytest.mark.slow
 class TestEarlierRuns:
     def test_the_same_case_is_replaced(self, tmp_path):
         image = scan(tmp_path / "x.nii.gz")
@@ -212,6 +214,7 @@ class TestEarlierRuns:
         assert predict(tmp_path, [image]) == ["x_pred.nii.gz"]
 
 
+@pytest.mark.slow
 class TestInputs:
     @pytest.mark.parametrize("how", ["itself", "symlink", "hard link", "spelling", "folder link"])
     def test_are_never_written_over(self, tmp_path, how):
@@ -253,6 +256,7 @@ class TestInputs:
         assert predict(tmp_path, [image], out="data") == ["x.nii.gz", "x_pred.nii.gz"]
 
 
+@pytest.mark.slow
 class TestValues:
     def test_a_class_that_the_type_cannot_hold(self, tmp_path):
         image = scan(tmp_path / "x.nii.gz")
@@ -283,6 +287,7 @@ class TestValues:
         assert r"must be in [0, 1] to be scaled, got 0.0 to 3.0" in str(cause(raised))
 
 
+@pytest.mark.slow
 class TestGeometry:
     @pytest.mark.parametrize("affine", [SAGITTAL, CORONAL])
     @pytest.mark.parametrize("channels", [1, 2])
@@ -339,6 +344,39 @@ class TestGeometry:
         assert not [record for record in caplog.records if record.name.startswith("monai_lighter")]
 
 
+ENGINE = """
+post: {_target_: SaveImaged, keys: pred, output_dir: "@out", separate_folder: false, print_log: false}
+dataset: {_target_: Dataset, data: "@data", transform: {_target_: LoadImaged, keys: image, ensure_channel_first: true}}
+evaluator:
+  _target_: SupervisedEvaluator
+  device: $torch.device('cpu')
+  val_data_loader: {_target_: DataLoader, dataset: "@dataset"}
+  network: $torch.nn.Identity()
+  postprocessing: {_target_: Compose, transforms: ["@post"]}
+imports: [$import torch]
+run: [$@evaluator.run()]
+"""
+
+
+@pytest.mark.slow
+def test_an_engine_of_monai_is_warned_of_and_writes_as_ever(tmp_path, caplog):
+    images = two_subjects(tmp_path / "data")
+    config = tmp_path / "inference.yaml"
+    config.write_text(ENGINE)
+    data = [{"image": image} for image in images]
+    workflow = Workflow(str(config), workflow_type="infer", logging_file=False, out=str(tmp_path / "out"), data=data)
+    with caplog.at_level(logging.WARNING):
+        workflow.run()
+    warnings = [record.message for record in caplog.records if record.name == "monai_lighter.system.outputs"]
+    assert len(warnings) == 1
+    start = f"evaluator::postprocessing: case 0 ({images[0]}) and case 1 ({images[1]}) would be written to one file"
+    assert warnings[0].startswith(start)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["T1w_trans.nii.gz"]
+    saved = nibabel.load(tmp_path / "out" / "T1w_trans.nii.gz")
+    assert np.array_equal(saved.get_fdata(), nibabel.load(images[1]).get_fdata())
+
+
+@pytest.mark.slow
 def test_a_writer_that_fails_leaves_nothing(tmp_path):
     image = scan(tmp_path / "x.nii.gz")
     with pytest.raises(RuntimeError):
@@ -346,6 +384,7 @@ def test_a_writer_that_fails_leaves_nothing(tmp_path):
     assert written(tmp_path) == ["x.nii.gz"]
 
 
+@pytest.mark.slow
 def test_where_it_was_saved_stands_in_the_metadata(tmp_path):
     saved = []
     image = scan(tmp_path / "x.nii.gz")
@@ -357,6 +396,7 @@ def test_where_it_was_saved_stands_in_the_metadata(tmp_path):
     assert saved == [str(tmp_path / "out" / "x" / "x_trans.nii.gz")]
 
 
+@pytest.mark.slow
 def test_images_without_names_are_numbered(tmp_path):
     def run():
         save = SaveImaged("pred", output_dir=tmp_path / "out", separate_folder=False, print_log=False)

@@ -13,7 +13,7 @@ from monai.data import DataLoader, MetaTensor
 from monai.metrics import DiceMetric
 from torch.utils.data import DistributedSampler
 
-from monai_lighter.system.processes import gathered, own_items, share_items, take
+from monai_lighter.system.processes import count_own_items, gather, share_items, take
 
 
 @pytest.fixture(scope="module")
@@ -110,18 +110,18 @@ class TestOwnItems:
         data, seen = list(range(count)), []
         for rank in range(replicas):
             sampler = DistributedSampler(data, replicas, rank, shuffle=False)
-            loader = DataLoader(data, batch_size, sampler=sampler, num_workers=0)
+            loader = DataLoader(data, batch_size=batch_size, sampler=sampler)
             for i, batch in enumerate(loader):
-                counts = own_items(loader, i)
+                counts = count_own_items(loader, i)
                 own = batch if counts is None else take(batch, *counts)
                 seen += own.tolist()
         assert sorted(seen) == data
 
     def test_nothing_is_repeated_where_there_is_no_such_sampler(self):
-        assert own_items(DataLoader(range(4)), 0) is None
-        assert own_items([1, 2], 0) is None
+        assert count_own_items(DataLoader(range(4)), 0) is None
+        assert count_own_items([1, 2], 0) is None
         sampler = DistributedSampler(range(5), 2, 1, shuffle=False, drop_last=True)
-        assert own_items(DataLoader(range(5), sampler=sampler), 1) is None
+        assert count_own_items(DataLoader(range(5), sampler=sampler), 1) is None
 
 
 class TestTake:
@@ -142,7 +142,7 @@ class TestTake:
 
 
 def test_alone_a_process_gathers_its_own_value():
-    assert gathered({"a": 1}) == [{"a": 1}]
+    assert gather({"a": 1}) == [{"a": 1}]
 
 
 def test_items_are_shared_in_the_order_of_the_data(tmp_path, monkeypatch):
@@ -151,10 +151,10 @@ def test_items_are_shared_in_the_order_of_the_data(tmp_path, monkeypatch):
     metric.extend(torch.tensor([[0.0], [3.0]]))
     torch.distributed.init_process_group("gloo", f"file://{tmp_path}/group", rank=0, world_size=1)
     try:
-        own = gathered([[torch.tensor([0.0]), torch.tensor([3.0])]])
+        own = gather([[torch.tensor([0.0]), torch.tensor([3.0])]])
         assert own == [[[torch.tensor([0.0]), torch.tensor([3.0])]]]
         others = [[[torch.tensor([1.0])]], []]
-        monkeypatch.setattr("monai_lighter.system.processes.gathered", lambda value: [value, *others])
+        monkeypatch.setattr("monai_lighter.system.processes.gather", lambda value: [value, *others])
         share_items(metric)
     finally:
         torch.distributed.destroy_process_group()

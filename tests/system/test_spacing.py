@@ -80,6 +80,7 @@ def one_hot_of_masks(metric, input, target, pred):
     return metric(*both)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [1, 2, 3])
 @pytest.mark.parametrize("how", ["postprocessing", "adapter"])
 def test_each_case_is_measured_in_its_own_spacing(tmp_path, cases, batch_size, how):
@@ -95,9 +96,10 @@ def test_each_case_is_measured_in_its_own_spacing(tmp_path, cases, batch_size, h
     for name, (_, by_scipy) in METRICS.items():
         expected = np.mean([by_scipy(pred, target, spacing) for _, pred, target, spacing in cases])
         assert result[f"test/metrics/{name}/epoch"] == pytest.approx(expected, rel=1e-5), name
-        assert system.metrics["test"].unit(name) == ("" if name == "nsd" else "mm")
+        assert system.metrics["test"].find_unit(name) == ("" if name == "nsd" else "mm")
 
 
+@pytest.mark.slow
 def test_after_inversion_it_is_the_spacing_of_the_file(tmp_path, cases):
     transform = Compose([LOAD, Spacingd("image", (1.0, 1.0, 1.0), mode="nearest")])
     post = Compose(
@@ -121,6 +123,7 @@ def test_after_inversion_it_is_the_spacing_of_the_file(tmp_path, cases):
     assert result["val/metrics/hd/epoch"] == pytest.approx(np.mean(values), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_in_training_it_is_that_of_the_input(tmp_path, cases):
     model = nn.Conv3d(1, 1, 1)
     nn.init.constant_(model.weight, 1.0)
@@ -139,6 +142,7 @@ def test_in_training_it_is_that_of_the_input(tmp_path, cases):
     assert float(run.callback_metrics["train/metrics/hd/epoch"]) == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_images_without_spacing_count_voxels_and_it_is_said(tmp_path, caplog):
     data = [{**item, "image": (item["image"] > 0.5).float()} for item in items(4)]
     system = System(
@@ -150,7 +154,7 @@ def test_images_without_spacing_count_voxels_and_it_is_said(tmp_path, caplog):
     (result,) = trainer(tmp_path).test(system, verbose=False)
     masks = [[np.asarray(item[key])[0] > 0.5 for key in ("image", "label")] for item in data]
     assert result["test/metrics/hd/epoch"] == pytest.approx(np.mean([hausdorff(*pair, None) for pair in masks]))
-    assert system.metrics["test"].unit("hd") == "voxels"
+    assert system.metrics["test"].find_unit("hd") == "voxels"
     assert caplog.text.count("metric 'hd': the spacing of its cases is not known") == 1
 
 
@@ -179,6 +183,7 @@ class TorchVolume(Metric):
         return self.total
 
 
+@pytest.mark.slow
 def test_metrics_of_a_user_that_take_spacing(tmp_path, cases):
     for batch_size in (1, 3):
         system = System(
@@ -193,6 +198,7 @@ def test_metrics_of_a_user_that_take_spacing(tmp_path, cases):
         assert result["test/metrics/volume/epoch"] == pytest.approx(volume, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_adapters_that_ask_for_it_have_the_metadata_of_each_case(tmp_path, cases):
     seen = []
 
@@ -274,4 +280,4 @@ class TestParts:
         mask[..., 1:3, 1:3] = 1
         metrics.update(lambda metric, input, target, pred: metric(pred, target), None, mask, mask)
         assert float(metrics.compute()["hd"]) == 0
-        assert metrics.unit("hd") == "voxels"
+        assert metrics.find_unit("hd") == "voxels"

@@ -19,6 +19,7 @@ from monai_lighter.data.alignment import Shift, better_shift
 from monai_lighter.data.facts import ImageFacts, as_array, is_image, measure
 from monai_lighter.data.headers import HeaderReader, StoredHeader
 from monai_lighter.errors import in_short
+from monai_lighter.internals import get_image_loader
 
 __all__ = ["CaseFacts", "Loading", "Unreadable", "files_in"]
 
@@ -136,7 +137,7 @@ class Loading:
             chain = copy.deepcopy(self.first)
             readers: list[HeaderReader] = []
             for each, _ in chain:
-                loader = each._loader if isinstance(each, LoadImaged) else each
+                loader = get_image_loader(each) if isinstance(each, LoadImaged) else each
                 if isinstance(loader, LoadImage):
                     if loader.dtype is not None and np.dtype(loader.dtype).kind in "iub":
                         loader.dtype = np.float32  # else what is no integer in a label is cut off before it is seen
