@@ -62,7 +62,7 @@ def load_bundle(
             ``org/NAME[/team/NAME]`` for ``ngc_private``.
         progress: show a progress bar.
         trust: as `Workflow` takes it; default: the environment's ``MONAI_LIGHTER_TRUST``, else ``all`` for a directory and
-            ``declarative`` for what is fetched or unpacked.
+            ``declarative`` for what is or was fetched or unpacked.
         override: id-value pairs of the config.
 
     Raises:
@@ -79,10 +79,16 @@ def load_bundle(
     if "bundle_root" in config:
         override.setdefault("bundle_root", str(found.root))
     run_id = run_id or (STAGE_OF_TYPE.get(kind, "predict") if is_native(config) else "run")
-    trust = default_trust(trust, ALL if Path(bundle).is_dir() else DECLARATIVE)
+    is_own = Path(bundle).is_dir() and not Path(bundle).resolve().is_relative_to(_find_cache(bundle_dir).resolve())
+    trust = default_trust(trust, ALL if is_own else DECLARATIVE)
     workflow = Workflow(files, workflow_type=kind, run_id=run_id, trust=trust, **override)
     workflow.initialize()
     return workflow
+
+
+def _find_cache(bundle_dir: str | Path | None) -> Path:
+    """Where downloaded bundles are kept."""
+    return Path(bundle_dir) if bundle_dir else Path(torch.hub.get_dir()) / "bundle"
 
 
 def _choose_configs(bundle: Bundle, kind: str) -> list[str]:
@@ -119,7 +125,7 @@ def find_bundle(
     version = None if version is None else str(version)
     if Path(given).is_dir():
         return _verify(Path(given).resolve(), version)
-    cache = Path(bundle_dir) if bundle_dir else Path(torch.hub.get_dir()) / "bundle"
+    cache = _find_cache(bundle_dir)
     target: Path | None
     obtain: Callable[[Path], Path]
     if urlparse(given).scheme in ("http", "https"):

@@ -22,7 +22,7 @@ from monai_lighter.trust.listed import BY_NAME, DIRECT, FIXED, FUNCTIONS, IMPORT
 __all__ = ["Found", "builtin", "find", "is_class", "is_direct", "is_function", "is_module", "is_value", "texts_of"]
 
 DOTTED = re.compile(r"[A-Za-z]\w*(\.[A-Za-z]\w*)*", re.ASCII)
-PLAIN = (str, int, float, bool, type(None), enum.Enum, torch.dtype, torch.layout, torch.memory_format, np.dtype)
+PLAIN = (str, int, float, bool, enum.Enum, torch.dtype, torch.layout, torch.memory_format, np.dtype)
 VERSION = "__version__"
 
 

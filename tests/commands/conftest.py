@@ -8,12 +8,14 @@ import torch
 from monai.bundle import ConfigParser
 
 from monai_lighter.share.create import create_bundle
+from monai_lighter.trust.enforce import FORCE
 
 
 @pytest.fixture(autouse=True)
 def own_modules(monkeypatch):
-    """What a bundle adds to ``sys.path`` goes with the test."""
+    """What a bundle adds to ``sys.path``, and a declarative run to the environment, goes with the test."""
     monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setenv(FORCE, "0")
 
 
 @pytest.fixture

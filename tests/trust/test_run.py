@@ -18,6 +18,8 @@ from monai.fl.client import MonaiAlgo
 from monai.fl.utils.constants import ExtraItems
 
 from monai_lighter import ComponentError, ConfigError, Workflow, load_bundle
+from monai_lighter.commands.check import check
+from monai_lighter.share.exporting import export_bundle
 from monai_lighter.trust import enforce
 from monai_lighter.trust.digest import run_digest
 from monai_lighter.trust.enforce import FORCE, VARIABLE, refuse_trust_of_file
@@ -370,6 +372,9 @@ def test_what_comes_as_a_zip_file_is_declarative_unless_it_is_said(tmp_path, mar
     assert digest == f"sha256:{run_digest(root)}"
     assert load_bundle(tmp_path / "made.zip", bundle_dir=tmp_path / "cache", trust=digest).run() == [1]
     assert marker.exists()
+    kept = next((tmp_path / "cache").iterdir())
+    with pytest.raises(ConfigError, match="is code"):
+        load_bundle(kept, bundle_dir=tmp_path / "cache")
     assert load_bundle(root).run() == [1]
     monkeypatch.setenv(VARIABLE, "all")
     assert load_bundle(tmp_path / "made.zip", bundle_dir=tmp_path / "cache").run() == [1]
@@ -396,3 +401,28 @@ def test_the_command_in_the_bundles_own_directory(bundle, marker):
     done = subprocess.run(command, cwd=bundle, env=environment, capture_output=True, text=True, check=False)
     assert not marker.exists(), marker.read_text()
     assert "ran 1" in done.stdout, done.stderr
+
+
+def test_check_imports_nothing_of_a_declarative_bundle(bundle, marker):
+    scripted(bundle, marker)
+    printed = check(str(bundle / "configs/inference.json"), run_id="a", trust="declarative")
+    assert printed.exit_code == 2
+    assert "inference.json:3: error: a::_target_: is code: scripts.net.made." in printed
+    assert not marker.exists()
+    check(str(bundle / "configs/inference.json"), run_id="a")
+    assert marker.exists()
+
+
+def test_export_builds_no_network_that_is_code(bundle, marker):
+    scripted(bundle, marker)
+    write_config(bundle, {"network_def": SCRIPTED["a"]})
+    torch.save({"x": torch.zeros(1)}, bundle / "models/model.pt")
+    with pytest.raises(ConfigError, match="network_def::_target_: is code"):
+        export_bundle(bundle, input_shape=[1, 1, 8, 8], trust="declarative")
+    assert not marker.exists()
+
+
+def test_parts_of_packages_that_are_not_installed(bundle):
+    config = {"i": ["$import torchvision", "$import skimage.measure as measure"], "a": "$[torchvision.io]"}
+    write_config(bundle, config)
+    assert "is code: $[torchvision.io]" in refused(bundle)
