@@ -16,7 +16,7 @@ from torch import nn
 
 from monai_lighter import System, TableWriter
 from monai_lighter.errors import NonFiniteError
-from monai_lighter.system.finite import FiniteLoss, _Watched, note_cases
+from monai_lighter.system.finite import FiniteLoss, _UnjudgedLoss, note_cases
 
 LOAD = Compose([LoadImaged(["image", "label"], ensure_channel_first=True)])
 
@@ -148,7 +148,7 @@ def test_on_a_device_the_loss_is_judged_when_the_backward_pass_is_queued(tmp_pat
     def watch(self, loss, batch, given, batch_idx):
         order.append("step")
         loss = loss.detach() * torch.nan
-        self._watched = _Watched(loss.isfinite(), Copied(), loss, batch, given, "epoch 0, batch 0")
+        self._watched = _UnjudgedLoss(loss.isfinite(), Copied(), loss, batch, given, "epoch 0, batch 0")
 
     monkeypatch.setattr(FiniteLoss, "watch_loss", watch)
     system = classification()
