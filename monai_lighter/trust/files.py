@@ -27,6 +27,7 @@ DATA = re.compile(
 """Names of files that no run takes for a program."""
 WEIGHTS = (".pt", ".pth", ".ckpt", ".bin", ".safetensors")
 ARRAYS = (".npy", ".npz")
+MODULES = (".py", ".pyc", ".so", ".pyd")
 UNREADABLE = (
     RuntimeError,
     ValueError,
@@ -126,10 +127,7 @@ def own_modules(bundle: Path) -> frozenset[str]:
     found = set()
     for path in bundle.iterdir() if bundle.is_dir() else ():
         name = path.name.split(".")[0]
-        if (
-            path.suffix in (".py", ".pyc", ".so", ".pyd")
-            or (path / "__init__.py").exists()
-            or (path.is_dir() and not is_module(name))
-        ):
+        is_module_file = path.suffix in MODULES or (path / "__init__.py").exists()
+        if name.isidentifier() and (is_module_file or (path.is_dir() and not is_module(name))):
             found.add(name)
     return frozenset(found)
