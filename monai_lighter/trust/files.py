@@ -27,6 +27,8 @@ DATA = re.compile(
 """Names of files that no run takes for a program."""
 WEIGHTS = (".pt", ".pth", ".ckpt", ".bin", ".safetensors")
 ARRAYS = (".npy", ".npz")
+UNREAD = (".git", ".cache")
+"""Directories of a bundle in which no run looks for anything, and from which Python imports nothing."""
 MODULES = (".py", ".pyc", ".so", ".pyd")
 UNREADABLE = (
     RuntimeError,
@@ -63,6 +65,8 @@ def code_files(bundle: Path) -> Iterator[CodeFile]:
     """
     for name, mode in walk_files(bundle):
         path = bundle / name
+        if name.split("/")[0] in UNREAD:
+            continue
         if stat.S_ISLNK(mode):
             if not path.resolve().is_relative_to(bundle.resolve()):
                 yield CodeFile(name, "", "a link out of the bundle")
