@@ -143,11 +143,7 @@ class Expression:
         return find(self.names[node.id]) if node.id in self.names else _global(node.id)
 
     def _is_own(self, node: ast.expr, local: frozenset[str]) -> bool:
-        while isinstance(node, ast.Attribute):
-            node = node.value
-        if not isinstance(node, ast.Name) or node.id in local:
-            return False
-        return self.names.get(node.id, "").split(".")[0] in self.own
+        return self.names.get(_global_root(node, local), "").split(".")[0] in self.own
 
     def _value(self, node: ast.expr, local: frozenset[str]) -> None:
         """A value that may be handed on."""
@@ -177,17 +173,12 @@ class Expression:
         elif found is not None:
             if not is_value(found):
                 self._code()
-        elif isinstance(node, ast.Attribute) and not self._begins_static(node, local):
+        elif isinstance(node, ast.Attribute) and not _global_root(node, local):
             self._value(node.value, local)
             if node.attr not in ATTRIBUTES and not self._is_column(node, local):
                 self._code()
         else:
             self._code()
-
-    def _begins_static(self, node: ast.expr, local: frozenset[str]) -> bool:
-        while isinstance(node, ast.Attribute):
-            node = node.value
-        return isinstance(node, ast.Name) and node.id not in local
 
     def _is_column(self, node: ast.Attribute, local: frozenset[str]) -> bool:
         """Whether an attribute is a column of a table that is read there (``pd.read_csv(file).column``)."""
@@ -238,7 +229,7 @@ class Expression:
                 return
             if found.name == "builtins.setattr":
                 return
-        elif isinstance(function, ast.Attribute) and not self._begins_static(function, local):
+        elif isinstance(function, ast.Attribute) and not _global_root(function, local):
             self._value(function.value, local)
             if function.attr not in METHODS and not _is_strict(node) and function.attr not in ATTRIBUTES:
                 self._code()
@@ -294,6 +285,13 @@ class Expression:
         flag = name.value if isinstance(name, ast.Constant) else None
         plain = isinstance(value, ast.Constant) and isinstance(value.value, (bool, int))
         return found is not None and found.name in FLAG_HOLDERS and flag in FLAGS and plain
+
+
+def _global_root(node: ast.expr, local: frozenset[str]) -> str:
+    """The name that a dotted name begins with; empty where it is none, or begins with a local name."""
+    while isinstance(node, ast.Attribute):
+        node = node.value
+    return node.id if isinstance(node, ast.Name) and node.id not in local else ""
 
 
 def _parameters(value: Any) -> Iterator[str]:

@@ -27,6 +27,9 @@ DATA = re.compile(
 """Names of files that no run takes for a program."""
 WEIGHTS = (".pt", ".pth", ".ckpt", ".bin", ".safetensors")
 ARRAYS = (".npy", ".npz")
+UNREAD = (".git", ".cache")
+"""Directories of a bundle in which no run looks for anything, and from which Python imports nothing."""
+MODULES = (".py", ".pyc", ".so", ".pyd")
 UNREADABLE = (
     RuntimeError,
     ValueError,
@@ -62,6 +65,8 @@ def code_files(bundle: Path) -> Iterator[CodeFile]:
     """
     for name, mode in walk_files(bundle):
         path = bundle / name
+        if name.split("/")[0] in UNREAD:
+            continue
         if stat.S_ISLNK(mode):
             if not path.resolve().is_relative_to(bundle.resolve()):
                 yield CodeFile(name, "", "a link out of the bundle")
@@ -126,10 +131,7 @@ def own_modules(bundle: Path) -> frozenset[str]:
     found = set()
     for path in bundle.iterdir() if bundle.is_dir() else ():
         name = path.name.split(".")[0]
-        if (
-            path.suffix in (".py", ".pyc", ".so", ".pyd")
-            or (path / "__init__.py").exists()
-            or (path.is_dir() and not is_module(name))
-        ):
+        is_module_file = path.suffix in MODULES or (path / "__init__.py").exists()
+        if name.isidentifier() and (is_module_file or (path.is_dir() and not is_module(name))):
             found.add(name)
     return frozenset(found)

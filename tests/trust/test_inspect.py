@@ -111,6 +111,9 @@ ZOO = {
 
 
 def test_what_usual_configs_hold_is_declarative(tmp_path):
+    for name in (".git", ".cache", "docs", "a-b.c"):
+        (tmp_path / name).mkdir()
+    (tmp_path / ".git/HEAD").write_text("ref: refs/heads/main")
     found = inspect(write_config(tmp_path, ZOO))
     assert found.exit_code == 0, str(found)
     assert found.verdict in str(found)
