@@ -7,16 +7,17 @@ import json
 import os
 import re
 import shutil
+import stat
 import tempfile
+import zipfile
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from monai.bundle import ConfigParser
 
 from monai_lighter.config.stages import is_native
 from monai_lighter.errors import Finding
-from monai_lighter.share.archives import write_zip
 from monai_lighter.share.checkpoints import find_newest_checkpoint, read_best
 from monai_lighter.share.derive import write_inference
 from monai_lighter.share.layout import Bundle, SharingError
@@ -27,8 +28,10 @@ from monai_lighter.share.proof import STAGES, prove_archive
 from monai_lighter.share.schema import require_jsonschema
 from monai_lighter.share.staging import find_project, stage
 
-__all__ = ["Package", "package_bundle"]
+__all__ = ["Package", "package_bundle", "write_zip"]
 
+EPOCH = (1980, 1, 1, 0, 0, 0)
+"""The time of all files in an archive, the first that a zip can hold."""
 BEGIN, END = "<!-- begin: written by monai_lighter package -->", "<!-- end -->"
 
 
@@ -194,3 +197,19 @@ def _write_readme(root: Path, metadata: Mapping[str, Any], configs: Mapping[str,
     else:
         text = f"{text.rstrip()}\n\n{section}\n"
     file.write_text(text, "utf-8")
+
+
+def write_zip(directory: Path, file: Path) -> None:
+    """Packs a directory under its own name. The same content gives the same bytes: names sorted, no times, one mode."""
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
+        for path in sorted(directory.rglob("*"), key=lambda path: path.relative_to(directory).as_posix()):
+            if path.is_dir():
+                continue
+            name = PurePosixPath(directory.name, path.relative_to(directory).as_posix())
+            member = zipfile.ZipInfo(str(name), EPOCH)
+            member.compress_type = zipfile.ZIP_DEFLATED
+            member.create_system = 3
+            member.external_attr = (stat.S_IFREG | 0o644) << 16
+            member.file_size = path.stat().st_size
+            with path.open("rb") as source, archive.open(member, "w") as target:
+                shutil.copyfileobj(source, target, 2**20)

@@ -11,7 +11,7 @@ from monai.bundle.config_item import ComponentLocator
 from monai.bundle.reference_resolver import ReferenceResolver
 from monai.bundle.utils import EXPR_KEY, ID_REF_KEY, ID_SEP_KEY, MACRO_KEY, MERGE_KEY
 
-from monai_lighter.trust.expressions import GLOBALS, UNKNOWN, Expression, import_of, is_one_of, permits
+from monai_lighter.trust.grammar import GLOBALS, UNKNOWN, Expression, import_of, is_one_of, permits
 from monai_lighter.trust.listed import BY_NAME, FIXED
 from monai_lighter.trust.objects import Found, builtin, find, is_class, is_direct, is_function, is_value, texts_of
 

@@ -16,8 +16,8 @@ from monai.bundle.utils import MACRO_KEY
 
 from monai_lighter.errors import ConfigError, Finding
 from monai_lighter.trust.configs import judge, texts
+from monai_lighter.trust.contents import own_modules
 from monai_lighter.trust.digest import RUN_FOLDERS, file_digest, run_digest, walk_files
-from monai_lighter.trust.files import own_modules
 from monai_lighter.trust.logging_files import logging_code
 
 __all__ = ["ALL", "DECLARATIVE", "VARIABLE", "Trust", "default_trust", "refuse_trust_of_file"]

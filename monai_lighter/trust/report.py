@@ -21,8 +21,8 @@ from monai_lighter.config.positions import Positions
 from monai_lighter.errors import Finding
 from monai_lighter.trust.archive import ArchiveError, extract_zip
 from monai_lighter.trust.configs import MAX_ITEMS, Code, judge, tree_of
+from monai_lighter.trust.contents import CONFIG_SUFFIXES, CodeFile, code_files, own_modules
 from monai_lighter.trust.digest import run_digest
-from monai_lighter.trust.files import CONFIG_SUFFIXES, CodeFile, code_files, own_modules
 from monai_lighter.trust.logging_files import logging_code
 
 __all__ = ["Inspection", "inspect"]

@@ -17,10 +17,10 @@ from monai_lighter.commands.load import load
 from monai_lighter.commands.run import run
 from monai_lighter.errors import ConfigError
 from monai_lighter.share import fetch as fetching
-from monai_lighter.share.archives import write_zip
 from monai_lighter.share.fetch import fetch_large_files
 from monai_lighter.share.layout import SharingError
 from monai_lighter.share.loading import find_bundle, load_bundle
+from monai_lighter.share.packaging import write_zip
 
 DATA = "[{'image': '%s'}]"
 

@@ -1,7 +1,6 @@
-import json
-
 """What the documentation says is done, as it says it."""
 
+import json
 import shutil
 
 import nibabel

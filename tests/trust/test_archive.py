@@ -4,7 +4,7 @@ import zipfile
 
 import pytest
 
-from monai_lighter.share.archives import write_zip
+from monai_lighter.share.packaging import write_zip
 from monai_lighter.trust.archive import ArchiveError, Limits, extract_zip
 
 

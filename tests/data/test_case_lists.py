@@ -1,6 +1,6 @@
 import pytest
 
-from monai_lighter.data.tables import table_flaws
+from monai_lighter.data.case_lists import table_flaws
 
 SOUND = "image,label\na.nii.gz,0\nb.nii.gz,1\n"
 KEYS = ("image", "label")

@@ -13,7 +13,7 @@ import pytest
 import torch
 from escapes import touch
 
-from monai_lighter.trust.files import code_files
+from monai_lighter.trust.contents import code_files
 
 
 class Evil:
