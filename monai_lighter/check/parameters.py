@@ -191,7 +191,7 @@ def read_text(text: str, parameter: Parameter) -> Any:
     try:
         value = ast.literal_eval(text.strip())
     except (ValueError, SyntaxError, MemoryError, RecursionError):
-        raise ValueError(text) from None
+        value = float(text)  # inf and nan, which are no literals
     if isinstance(value, (tuple, list)) and value:
         return type(value)(_fit(item, parameter.several) for item in value)
     return _fit(value, parameter.single)

@@ -76,6 +76,7 @@ def test_what_may_go_elsewhere_is_open():
         (DataLoader, "shuffle", "false", False),
         (DataLoader, "num_workers", "2", 2),
         (Trainer, "max_epochs", "50", 50),
+        (torch.nn.utils.clip_grad_norm_, "max_norm", "inf", float("inf")),
         (Trainer, "max_epochs", "null", None),
         (Trainer, "gradient_clip_val", "1", 1),
         (lambda a=0.5, b=(1, 2): a, "a", "1", 1.0),

@@ -1,7 +1,5 @@
 """MONAI's clients of federated learning with workflows of ours, on both kinds of config."""
 
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -12,12 +10,10 @@ from monai.fl.client import MonaiAlgo, MonaiAlgoStats
 from monai.fl.utils.constants import ExtraItems, FlStatistics, ModelType
 from monai.fl.utils.exchange_object import ExchangeObject
 from monai.utils import set_determinism
-
-from monai_lighter import Workflow
-
-sys.path.insert(0, str(Path(__file__).parent / "engines"))
 from zoo import write_bundle
 from zoo_parts import Net, summary
+
+from monai_lighter import Workflow
 
 pytestmark = pytest.mark.slow
 
