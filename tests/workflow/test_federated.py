@@ -1,6 +1,5 @@
 """MONAI's clients of federated learning with workflows of ours, on both kinds of config."""
 
-
 import pytest
 import torch
 from ignite.engine import Events
