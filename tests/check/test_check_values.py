@@ -53,4 +53,4 @@ def test_a_stage_builds_nothing_of_the_others_through_references(bundle):
     config["system"] = "@sys"
     (bundle / "configs" / "inference.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
     Workflow(str(bundle / "configs" / "inference.yaml"), logging_file=False, run_id="predict").run()
-    assert len(list((bundle / "eval").iterdir())) == 2
+    assert len(list((bundle / "eval").glob("*.nii.gz"))) == 2
