@@ -21,7 +21,7 @@ def errors(bundle, stage="fit", **override):
         ("seed", "abc", "seed: must be a whole number from 0 to 4294967295, got 'abc'"),
         ("seed", -1, "seed: must be a whole number from 0 to 4294967295, got -1"),
         ("seed", 2**32, "seed: must be a whole number from 0 to 4294967295, got 4294967296"),
-        ("trainer::max_epochs", "abc", "trainer::max_epochs: must be a whole number, got 'abc'"),
+        ("trainer::max_epochs", "abc", "trainer::max_epochs: must be a whole number or null, got the text 'abc'"),
         ("args", {"fit": {"ckpt_path": "no.ckpt"}}, "args::fit::ckpt_path: there is no checkpoint 'no.ckpt'"),
     ],
 )
