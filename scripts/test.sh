@@ -9,8 +9,8 @@ environment dev
 export OMP_NUM_THREADS=1
 ruff check .
 ruff format --check .
-# each test goes to the worker that is free, in the order of tests/tiers.py
-pytest=(python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder)
+# each test goes to the worker that is free, as tests/tiers.py has it
+pytest=(python -m pytest -n 2 --dist loadscope --no-loadscope-reorder)
 if [ "${1:-}" = fast ]; then
     exec "${pytest[@]}" -m "not slow" "${@:2}"
 fi

@@ -41,7 +41,7 @@ try() {  # versions, Python
     "$python" -m venv "$environment" &&
         "$environment/bin/python" -m pip install --quiet --constraint "$constraints" torch &&
         "$environment/bin/python" -m pip install --quiet --constraint "$constraints" --editable ".[dev]" &&
-        PATH="$environment/bin:$PATH" python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder -m "not slow" &&
+        PATH="$environment/bin:$PATH" python -m pytest -n 2 --dist loadscope --no-loadscope-reorder -m "not slow" &&
         echo "$1 versions, Python $2: passed" && return
     echo "$1 versions, Python $2: FAILED"
     return 1

@@ -14,8 +14,6 @@ from torch.testing import assert_close
 
 from monai_lighter.share.exporting import FORMATS, export_bundle
 
-pytestmark = pytest.mark.xdist_group("bundles")
-
 BUNDLES = Path(__file__).parent.parent / "bundles"
 NAMES = ("brain_tissue_segmentation", "digits_classification")
 WORKFLOW = ("--workflow", "monai_lighter.Workflow")

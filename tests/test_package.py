@@ -68,7 +68,6 @@ def wheel(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("wheel")
 def test_the_wheel_holds_the_package_and_nothing_else(wheel):
     names = set(wheel.namelist())
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "monai_lighter").rglob("*.py")}
@@ -81,7 +80,6 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel):
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("wheel")
 def test_the_wheel_says_who_it_is_and_loads_with_torch(wheel):
     (information,) = {name.partition("/")[0] for name in wheel.namelist() if ".dist-info/" in name}
     entry_points = wheel.read(f"{information}/entry_points.txt").decode()

@@ -10,6 +10,10 @@ import sys
 import lightning.pytorch
 import pytest
 from ignite.engine import Engine
+from xdist.scheduler import LoadScopeScheduling
+
+WHOLE = ("test_bundles.py", "test_engines_distributed.py", "test_package.py", "test_pages.py", "test_processes.py")
+"""Files whose tests share what takes long to make: they stay in one worker."""
 
 PROCESSES = ("os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.system", "subprocess.Popen")
 """Audit events of Python. Workers of a ``DataLoader`` are forked."""
@@ -93,8 +97,24 @@ def pytest_configure(config):
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items):
-    """What takes longest comes first, so that the last to end are short: groups that stay in one worker, then slow tests."""
-    items.sort(key=lambda item: (item.get_closest_marker("xdist_group") is None, not _is_slow(item)))
+    """What takes longest comes first, so that the last to end are short: files that stay in one worker, then slow tests."""
+    items.sort(key=lambda item: (item.path.name not in WHOLE, not _is_slow(item)))
+
+
+class Scheduling(LoadScopeScheduling):
+    """Hands out tests one by one, but the files of `WHOLE` as they are.
+
+    ``--dist loadgroup`` of pytest-xdist 3.8 does nothing with pytest 9.2, whose tests have no ``_nodeid``.
+    """
+
+    def _split_scope(self, nodeid):
+        file = nodeid.partition("::")[0]
+        return file if file.rpartition("/")[2] in WHOLE else nodeid
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    return Scheduling(config, log)
 
 
 def pytest_collection_finish(session):

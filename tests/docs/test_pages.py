@@ -42,7 +42,6 @@ def quickstart(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("pages")
 def test_the_quick_start_leaves_what_it_promises(quickstart):
     assert [name for name in MADE[START] if not (quickstart / name).is_file()] == []
 
@@ -57,7 +56,6 @@ def keep_as_downloaded(bundle, name, torch_home, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("pages")
 @pytest.mark.parametrize("page", [page for page in PAGES if page != START])
 def test_a_page_can_be_followed(page, quickstart, tmp_path, monkeypatch, reader):
     work = shutil.copytree(quickstart, tmp_path / "work")

@@ -124,7 +124,6 @@ def equal(one, two):
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("runs of engines")
 @pytest.mark.parametrize("name", ["torchrun", "devices"])
 class TestTwoProcesses:
     def test_weights_are_those_of_ignite_bit_for_bit(self, runs, name):
@@ -175,7 +174,6 @@ def written(root):
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("runs of engines")
 def test_weights_are_one_and_the_same_in_all_processes(runs):
     for root in runs.values():
         first, second = (left(root, "trained", rank)[0] for rank in (0, 1))

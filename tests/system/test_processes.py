@@ -38,7 +38,6 @@ def runs(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("runs in processes")
 class TestTwoProcesses:
     @pytest.mark.parametrize("name", ["val 5", "test 5", "val 1", "test 1", "classified"])
     def test_metrics_and_losses_are_those_of_one(self, runs, name):
