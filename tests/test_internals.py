@@ -35,6 +35,7 @@ OWN = {
     "_forward_accepts": "system.system.System",
     "_frozen": "callbacks.freezer.Freezer",
     "_losses": "system.system.System",
+    "_still": "callbacks.freezer.Freezer",
     "_shared": "system.ledger.Ledger",
 }
 """Names of our own classes that other parts of the package use, and the class."""
