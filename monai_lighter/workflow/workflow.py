@@ -128,6 +128,7 @@ class Workflow(PropertiesWorkflow):
         self._overridden = apply_overrides(self.parser, override)
         self._trust, self._positions = granted, Positions(ensure_tuple(files), override)
         self._absent: Finding | None = None
+        self._untrained: Finding | None = None
         self._prepared = False
         self._parts: dict[str, Any] = {}
         self._sources: dict[str, Any] = {}
@@ -176,7 +177,7 @@ class Workflow(PropertiesWorkflow):
             raise ConfigError(prepared.errors)
         for note in prepared.warnings:
             logger.warning(str(note))
-        self._absent = prepared.absent
+        self._absent, self._untrained = prepared.absent, prepared.untrained
         if self.native:
             self.config = prepared.saved
             self.parser.set(prepared.needed[self.stage or self.run_id])
@@ -241,7 +242,12 @@ class Workflow(PropertiesWorkflow):
         return self.native and fits and checks_data(self.parser.get())
 
     def _run_stage(self, stage: str) -> Any:
+        untouched = (
+            locate(self.parser.get(), f"system{ID_SEP_KEY}model") not in self.parser.ref_resolver.resolved_content
+        )
         system = self.parser.get_parsed_content("system")
+        if self._untrained is not None and untouched and [*system.model.parameters()]:  # else weights may have been set
+            logger.warning(str(self._untrained))
         trainer = self.parser.get_parsed_content("trainer")
         arguments = self._stage_arguments(stage)
         if self._tracked:
@@ -281,7 +287,9 @@ def _find_loaders(config: dict, stage: str | None) -> list[str]:
 
 def _find_without_batches(system: Any, config: dict, stage: str) -> Iterator[Finding]:
     loaders = getattr(system, "dataloaders", None)
-    for id in _find_loaders(config, stage) if isinstance(loaders, dict) else ():
+    if not isinstance(loaders, dict):
+        return
+    for id in _find_loaders(config, stage):
         for loader in as_list(loaders.get(id.rpartition(ID_SEP_KEY)[2])):
             if count_items(loader) == 0:
                 items = count_items(getattr(loader, "dataset", None))
