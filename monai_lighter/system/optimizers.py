@@ -44,7 +44,8 @@ class Optimized(LightningModule):
     """A LightningModule given its optimizers and schedulers, in the shapes that configs have them.
 
     One optimizer is Lightning's automatic optimization. Several step together on the one loss: manual optimization, in which
-    Lightning neither clips nor accumulates gradients, and ``global_step`` counts the steps of each.
+    Lightning neither clips nor accumulates gradients, so that a config that asks for it is refused, and ``global_step`` counts
+    the steps of each.
 
     Args:
         optimizer: an Optimizer, or a list or dict of several.
