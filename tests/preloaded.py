@@ -7,6 +7,7 @@ line while it is imported, and how ``torch`` loads `monai_lighter.autoload`: it 
 
 import atexit
 import gc
+import logging
 import os
 import runpy
 import signal
@@ -101,7 +102,17 @@ def become(module, arguments, cwd, environment, streams):
     os.environ.update(environment)
     sys.argv = ["-m", *arguments]
     sys.orig_argv = [sys.executable, "-m", module, *arguments]
+    if module == "monai_lighter":
+        log_to_standard_error()
     autoload()
+
+
+def log_to_standard_error():
+    """MONAI's log goes where standard output was when it was imported: this package's command line has set that aside by then."""
+    loggers = [logging.getLogger(), *map(logging.getLogger, logging.root.manager.loggerDict)]
+    for handler in {handler for logger in loggers for handler in logger.handlers}:
+        if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stdout:
+            handler.setStream(sys.stderr)
 
 
 def run(module):
