@@ -17,6 +17,7 @@ from lightning.pytorch.utilities.types import LRSchedulerConfig
 from monai.bundle.config_item import ConfigComponent
 from monai.bundle.utils import ID_SEP_KEY
 
+from monai_lighter.check.misuses import find_misuses
 from monai_lighter.check.modules import breaks_imports, close_name
 from monai_lighter.check.targets import instance_of, known_path, names_component, target_key
 from monai_lighter.check.walk import Walk
@@ -43,7 +44,7 @@ def check_walk(walk: Walk, roots: Iterable[str]) -> list[Finding]:
     """All findings and notes about a native config, by a walk that then holds what would be built."""
     full = walk.full
     findings = [*_sections(full), *seed(full.get("seed")), *counts(full), *schedulers(full), *arguments(full)]
-    findings += [*_mixed_lightning(full), *_stage(walk), *several_optimizers(walk.needed)]
+    findings += [*_mixed_lightning(full), *_stage(walk), *several_optimizers(walk.needed), *find_misuses(walk)]
     for root in roots:
         where = locate(walk.needed, root)
         if where is not None:
