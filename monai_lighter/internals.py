@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import WeightAveraging
 from monai.bundle.config_item import ComponentLocator
 from monai.bundle.reference_resolver import ReferenceResolver
 from monai.metrics import Cumulative
@@ -210,6 +211,11 @@ def get_component_names(locator: ComponentLocator) -> dict[str, list]:
     """MONAI's short names of classes and functions, with their modules."""
     locator.get_component_module_name("")  # which makes the table
     return locator._components_table or {}
+
+
+def get_average(callback: WeightAveraging) -> Any:
+    """The ``AveragedModel`` of a callback of Lightning, whose ``n_averaged`` counts its updates; None before a fit."""
+    return callback._average_model
 
 
 # torch

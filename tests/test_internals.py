@@ -13,6 +13,7 @@ import pytest
 import torch
 from ignite.engine import Engine, Events
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import WeightAveraging
 from monai.bundle.config_item import ComponentLocator
 from monai.bundle.reference_resolver import ReferenceResolver
 from monai.engines import SupervisedTrainer
@@ -35,6 +36,7 @@ OWN = {
     "_forward_accepts": "system.system.System",
     "_frozen": "callbacks.freezer.Freezer",
     "_losses": "system.system.System",
+    "_still": "callbacks.freezer.Freezer",
     "_shared": "system.ledger.Ledger",
 }
 """Names of our own classes that other parts of the package use, and the class."""
@@ -115,6 +117,7 @@ def holders():
         "locator": ComponentLocator(),
         "tensor": torch.zeros(1),
         "compiled network": torch.compile(torch.nn.Identity()),
+        "weight averaging": WeightAveraging(),
     }
 
 
@@ -137,6 +140,7 @@ USED = {
     "locator": ("_components_table",),
     "tensor": ("_version",),
     "compiled network": ("_orig_mod",),
+    "weight averaging": ("_average_model",),
 }  # fmt: skip
 """All private names that `internals` uses."""
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from monai.utils import ensure_tuple
-from torch.nn import Parameter
+from torch.nn import Module, Parameter
 
 from monai_lighter.errors import did_you_mean
 
@@ -23,8 +23,10 @@ class Freezer(Callback):
     """Freezes parameters of ``system.model`` by name or by the beginning of their names.
 
     Follows ``lighter.callbacks.Freezer``. A freezer thaws what it froze itself, unless another one still holds it: several of
-    them do not undo each other, nor a ``requires_grad`` set elsewhere. Parameters that thaw later take part in
-    DistributedDataParallel from the beginning, which needs ``strategy: ddp_find_unused_parameters_true``.
+    them do not undo each other, nor a ``requires_grad`` set elsewhere. A layer that keeps statistics of its inputs
+    (``BatchNorm``, ``InstanceNorm`` with ``track_running_stats``) is in eval mode while all its parameters are frozen, or, where
+    it has none, its name is chosen: it uses the statistics that it has and does not change them. Parameters that thaw later
+    take part in DistributedDataParallel from the beginning, which needs ``strategy: ddp_find_unused_parameters_true``.
 
     Args:
         names: full names of parameters.
@@ -61,6 +63,7 @@ class Freezer(Callback):
         self.until_step = until_step
         self.until_epoch = until_epoch
         self._frozen: list[Parameter] = []
+        self._still: list[Module] = []
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if stage != "fit":
@@ -82,6 +85,20 @@ class Freezer(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if (self.until_step is not None or self.until_epoch is not None) and not self._over(trainer):
             self._freeze(trainer, _parameters(pl_module))
+        if self._frozen:  # looked for here, since strategies exchange layers (SyncBatchNorm) after `setup`
+            self._still = [layer for layer in self._find_frozen_layers(pl_module) if layer.training]
+
+    def _find_frozen_layers(self, module: LightningModule) -> Iterator[Module]:
+        """Layers with running statistics of which everything is frozen."""
+        frozen = {id(parameter) for parameter in self._frozen}
+        for name, layer in getattr(module, "model", module).named_modules():
+            if getattr(layer, "running_mean", None) is not None:
+                own = [*layer.parameters(recurse=False)]
+                whole = (
+                    all(id(parameter) in frozen for parameter in own) if own else self._matches(f"{name}.running_mean")
+                )
+                if whole:
+                    yield layer
 
     def _freeze(self, trainer: Trainer, parameters: dict[str, Parameter]) -> None:
         held = self._held_by_others(trainer)
@@ -96,6 +113,8 @@ class Freezer(Callback):
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         if self._frozen and self._over(trainer):
             self._thaw(trainer)
+        for layer in self._still:
+            layer.eval()
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._thaw(trainer)
@@ -112,10 +131,16 @@ class Freezer(Callback):
         for parameter in self._frozen:
             parameter.requires_grad = id(parameter) not in held
         self._frozen = []
+        others = {id(layer) for other in self._others(trainer) for layer in other._still}
+        for layer in self._still:
+            layer.train(id(layer) not in others)
+        self._still = []
+
+    def _others(self, trainer: Trainer) -> list[Freezer]:
+        return [c for c in trainer.callbacks if isinstance(c, Freezer) and c is not self]  # type: ignore[attr-defined]
 
     def _held_by_others(self, trainer: Trainer) -> set[int]:
-        others = [c for c in trainer.callbacks if isinstance(c, Freezer) and c is not self]  # type: ignore[attr-defined]
-        return {id(parameter) for other in others for parameter in other._frozen}
+        return {id(parameter) for other in self._others(trainer) for parameter in other._frozen}
 
     def _matches(self, name: str) -> bool:
         if name in self.except_names or name.startswith(self.except_name_starts_with):

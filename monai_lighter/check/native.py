@@ -17,6 +17,7 @@ from lightning.pytorch.utilities.types import LRSchedulerConfig
 from monai.bundle.config_item import ConfigComponent
 from monai.bundle.utils import ID_SEP_KEY
 
+from monai_lighter.check.misuses import find_misuses
 from monai_lighter.check.modules import breaks_imports, close_name
 from monai_lighter.check.targets import instance_of, known_path, names_component, target_key
 from monai_lighter.check.walk import Walk
@@ -24,7 +25,17 @@ from monai_lighter.config.items import is_computed, is_text, items, locate, loca
 from monai_lighter.config.stages import ADAPTERS, BY_MODE, MODES, MODES_OF_STAGE, STAGES, SYSTEM_TARGET, TRAINER_TARGET
 from monai_lighter.errors import Finding, did_you_mean
 
-__all__ = ["arguments", "check_walk", "checkpoint", "counts", "no_objects", "schedulers", "seed", "unbuilt"]
+__all__ = [
+    "arguments",
+    "check_walk",
+    "checkpoint",
+    "counts",
+    "no_objects",
+    "schedulers",
+    "seed",
+    "several_optimizers",
+    "unbuilt",
+]
 
 KINDS = {"system": LightningModule, "trainer": Trainer}
 
@@ -33,7 +44,7 @@ def check_walk(walk: Walk, roots: Iterable[str]) -> list[Finding]:
     """All findings and notes about a native config, by a walk that then holds what would be built."""
     full = walk.full
     findings = [*_sections(full), *seed(full.get("seed")), *counts(full), *schedulers(full), *arguments(full)]
-    findings += [*_mixed_lightning(full), *_stage(walk)]
+    findings += [*_mixed_lightning(full), *_stage(walk), *several_optimizers(walk.needed), *find_misuses(walk)]
     for root in roots:
         where = locate(walk.needed, root)
         if where is not None:
@@ -228,6 +239,26 @@ def counts(config: dict) -> Iterator[Finding]:
         where, value = located(config, f"trainer{ID_SEP_KEY}{name}")
         if isinstance(value, float) and not value.is_integer():
             yield Finding(where, f"must be a whole number, got {value!r}", "Give one.")
+
+
+AUTOMATIC = {"gradient_clip_val": (None, 0, 0.0), "accumulate_grad_batches": (None, 1)}
+"""Arguments of the Trainer for automatic optimization alone, and the values that ask for nothing."""
+
+
+def several_optimizers(config: dict) -> Iterator[Finding]:
+    """What Lightning does for one optimizer alone: it clips and accumulates no gradients where several step on one loss."""
+    system, trainer = config["system"], config["trainer"]
+    if not isinstance(system, dict) or system.get("_target_") != SYSTEM_TARGET or not isinstance(trainer, dict):
+        return
+    _, optimizer = located(config, f"system{ID_SEP_KEY}optimizer")
+    if not isinstance(optimizer, (dict, list)) or "_target_" in optimizer or len(optimizer) < 2:
+        return
+    for key, neutral in AUTOMATIC.items():
+        where, value = located(config, f"trainer{ID_SEP_KEY}{key}")
+        if value not in neutral:
+            problem = f"is for one optimizer, and system{ID_SEP_KEY}optimizer has {len(optimizer)}, got {value!r}"
+            hint = "Leave it out, or give one optimizer several parameter groups: params: [{params: …, lr: …}, …]."
+            yield Finding(where, problem, hint)
 
 
 def checkpoint(id: str, path: Any) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""The replacement of cached items between epochs."""
+"""Datasets in a run: those with nothing in them, and the replacement of cached items between epochs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,15 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from monai.data import SmartCacheDataset
 
-__all__ = ["SmartCache"]
+__all__ = ["SmartCache", "count_items"]
+
+
+def count_items(data: Any) -> int | None:
+    """Length of a dataset (items) or of a loader (batches); None where it has none, as with an ``IterableDataset``."""
+    try:
+        return len(data)
+    except (TypeError, NotImplementedError):
+        return None
 
 
 class SmartCache(Callback):

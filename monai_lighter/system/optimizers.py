@@ -44,12 +44,14 @@ class Optimized(LightningModule):
     """A LightningModule given its optimizers and schedulers, in the shapes that configs have them.
 
     One optimizer is Lightning's automatic optimization. Several step together on the one loss: manual optimization, in which
-    Lightning neither clips nor accumulates gradients, and ``global_step`` counts the steps of each.
+    Lightning neither clips nor accumulates gradients, so that a config that asks for it is refused, and ``global_step`` counts
+    the steps of each.
 
     Args:
         optimizer: an Optimizer, or a list or dict of several.
         scheduler: a scheduler, a Lightning ``lr_scheduler_config`` dict (``scheduler``, ``interval``, ``monitor``, …), or a
-            list or dict of either.
+            list or dict of either. A ``ReduceLROnPlateau`` of a value of validation has as ``frequency`` the epochs from one
+            validation to the next, where it has none.
     """
 
     def __init__(self, optimizer: Any = None, scheduler: Any = None) -> None:
@@ -62,7 +64,8 @@ class Optimized(LightningModule):
         optimizers, schedulers = as_list(self.optimizer), as_list(self.scheduler, ("scheduler",))
         if not optimizers:
             raise ValueError("system::optimizer: must be given to fit, got None.")
-        configs = [{**SCHEDULE, **(item if isinstance(item, Mapping) else {"scheduler": item})} for item in schedulers]
+        given = [item if isinstance(item, Mapping) else {"scheduler": item} for item in schedulers]
+        configs = [{**SCHEDULE, **self._wait_for_validation(item)} for item in given]
         for config in configs:
             if isinstance(config["scheduler"], ReduceLROnPlateau) and config["monitor"] is None:
                 raise ValueError(
@@ -73,6 +76,20 @@ class Optimized(LightningModule):
             return optimizers, configs
         self._schedules = configs
         return optimizers, [config["scheduler"] for config in configs]
+
+    def _wait_for_validation(self, config: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A plateau of a value of validation steps in epochs with a validation (``check_val_every_n_epoch``), where it is new."""
+        every = getattr(self._trainer, "check_val_every_n_epoch", None) or 1
+        of_validation = str(config.get("monitor")).startswith("val/") and config.get("interval", "epoch") == "epoch"
+        if not isinstance(config["scheduler"], ReduceLROnPlateau) or not of_validation:
+            return config
+        frequency = config.get("frequency", every)
+        if frequency % every:
+            raise ValueError(
+                f"system::scheduler: frequency must be a multiple of trainer::check_val_every_n_epoch, {every}, got {frequency}: "
+                f"{config['monitor']} has no new value in other epochs. Leave it out, or write frequency: {every}."
+            )
+        return {**config, "frequency": frequency}
 
     @property
     def learning_rate(self) -> float:

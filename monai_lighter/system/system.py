@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback
+from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.trainer.states import RunningStage, TrainerFn
 from monai.data import SmartCacheDataset
 from monai.transforms import apply_transform
@@ -17,6 +18,7 @@ from torch.nn import Module
 from monai_lighter.errors.marks import mark, mark_batch, passed_through
 from monai_lighter.system.adapters import BatchAdapter, complete_adapters, takes_meta
 from monai_lighter.system.aggregates import check_labels
+from monai_lighter.system.averaging import BeforeAveraging
 from monai_lighter.system.batches import copy_metadata, count_cases, make_items, read_case_names, take_results
 from monai_lighter.system.datasets import SmartCache
 from monai_lighter.system.finite import FiniteLoss, note_cases
@@ -292,13 +294,15 @@ class System(Recorded, Optimized, FiniteLoss):
 
     def configure_callbacks(self) -> list[Callback]:
         """Keeps files apart (`Outputs`); of a fit the best weights (`ModelWeights`), unless the Trainer already does or keeps no
-        checkpoints; replaces the items of a ``SmartCacheDataset`` (`SmartCache`)."""
+        checkpoints; replaces the items of a ``SmartCacheDataset`` (`SmartCache`); watches over averages (`BeforeAveraging`)."""
         trainer = self.trainer
         callbacks: list[Callback] = [Outputs()]
         if trainer.state.fn != TrainerFn.FITTING:
             return callbacks
         datasets = [getattr(loader, "dataset", None) for loader in as_list(self.dataloaders.get("train"))]
         callbacks += [SmartCache(each) for each in datasets if isinstance(each, SmartCacheDataset)]
+        averages = any(isinstance(callback, WeightAveraging) for callback in trainer.callbacks)  # type: ignore[attr-defined]
+        callbacks += [BeforeAveraging()] if averages else []
         kept = any(isinstance(callback, ModelWeights) for callback in trainer.callbacks)  # type: ignore[attr-defined]
         return callbacks if kept or trainer.checkpoint_callback is None else [*callbacks, ModelWeights()]
 

@@ -18,6 +18,7 @@ from torch.nn import Module
 
 from monai_lighter.errors import ComponentError, NonFiniteError, in_short
 from monai_lighter.internals import COMPILED, get_compiled
+from monai_lighter.system.averaging import has_started
 from monai_lighter.system.metrics import Metrics, lower_is_better
 from monai_lighter.system.tensors import plain
 
@@ -227,11 +228,11 @@ def _find_network(module: LightningModule) -> tuple[Module, str]:
 
 
 def _state(trainer: Trainer, module: LightningModule) -> dict[str, Any]:
-    """State dict of the network: of its average where Lightning's ``WeightAveraging`` validates and saves that."""
+    """State dict of the network: of its average where Lightning's ``WeightAveraging`` has one, which it validates and saves."""
     network, prefix = _find_network(module)
     state = network.state_dict()
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, WeightAveraging):
+        if isinstance(callback, WeightAveraging) and has_started(callback):
             checkpoint = {"state_dict": module.state_dict()}
             callback.on_save_checkpoint(trainer, module, checkpoint)
             state = {name: checkpoint["state_dict"][f"{prefix}{name}"] for name in state}

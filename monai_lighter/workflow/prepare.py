@@ -21,6 +21,7 @@ from monai.utils import ensure_tuple
 from monai_lighter.check.modules import breaks_imports, is_import
 from monai_lighter.check.native import check_walk
 from monai_lighter.check.paths import missing_paths
+from monai_lighter.check.untrained import find_untrained
 from monai_lighter.check.walk import Built, Walk
 from monai_lighter.check.zoo import engine_findings, missing_packages
 from monai_lighter.config.files import bundle_folder, config_files, config_root, files_of_run, unreadable
@@ -96,6 +97,7 @@ class Prepared:
         needed: stage, or run id, to what of the config it resolves.
         built: stage, or run id, to the components that it would build, in order.
         absent: a finding where the run id is no item of the config.
+        untrained: a note where no stage trains the network and the first of them has no weights for it.
         errors: what keeps the config from running.
         notes: what is worth knowing and need not be wrong.
         warnings: those of the notes that a run says too: overrides that nothing refers to, packages that are not installed.
@@ -116,6 +118,7 @@ class Prepared:
         self.needed: dict[str, dict] = {}
         self.built: dict[str, list[Built]] = {}
         self.absent: Finding | None = None
+        self.untrained: Note | None = None
         trust = trust or Trust(None, bundle)
         trust.require_counted_macros(parser.get())
         working = ConfigParser(copied(parser.get()))
@@ -174,6 +177,8 @@ class Prepared:
                 _set(needed, id, value)
             name = stage or self.asked.run_id
             self.needed[name], self.built[name] = needed, walk.built
+            self.untrained = self.untrained or (find_untrained(walk) if "fit" not in stages else None)
+        found += [self.untrained] if self.untrained else []
         if None in stages:
             self.absent = find_absent_run(self.asked.run_id, config)
         return found

@@ -5,17 +5,19 @@ from __future__ import annotations
 import inspect
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
 import monai.bundle
 from lightning.pytorch import LightningModule, Trainer, seed_everything
+from monai.bundle.utils import ID_SEP_KEY
 from monai.config import PathLike
 from monai.utils import BundlePropertyConfig, ensure_tuple, optional_import, set_determinism
 
 from monai_lighter.config.files import bundle_folder, config_files, config_root, files_of_run, unreadable
+from monai_lighter.config.items import at, locate
 from monai_lighter.config.overrides import apply_overrides, find_lost
 from monai_lighter.config.positions import Positions
 from monai_lighter.config.resolver import LOCATOR, Resolver
@@ -24,7 +26,9 @@ from monai_lighter.data.integrity import require_sound_cases
 from monai_lighter.errors import ConfigError, Finding, is_command, print_errors_briefly
 from monai_lighter.errors.cases import name_cases
 from monai_lighter.errors.context import explained, large_file_hints
+from monai_lighter.system.datasets import count_items
 from monai_lighter.system.profiler import PassThroughProfiler
+from monai_lighter.system.tensors import as_list
 from monai_lighter.trust.digest import log_digest
 from monai_lighter.trust.enforce import Trust, refuse_trust_of_file
 from monai_lighter.workflow.logging_conf import applied_for_monai
@@ -124,9 +128,11 @@ class Workflow(PropertiesWorkflow):
         self._overridden = apply_overrides(self.parser, override)
         self._trust, self._positions = granted, Positions(ensure_tuple(files), override)
         self._absent: Finding | None = None
+        self._untrained: Finding | None = None
         self._prepared = False
         self._parts: dict[str, Any] = {}
         self._sources: dict[str, Any] = {}
+        self._datasets: dict[str, str] = {}
         if tracking is not None and self.native:
             add_tracking(self.parser.get(), tracking)
         elif tracking is not None:
@@ -171,10 +177,11 @@ class Workflow(PropertiesWorkflow):
             raise ConfigError(prepared.errors)
         for note in prepared.warnings:
             logger.warning(str(note))
-        self._absent = prepared.absent
+        self._absent, self._untrained = prepared.absent, prepared.untrained
         if self.native:
             self.config = prepared.saved
             self.parser.set(prepared.needed[self.stage or self.run_id])
+            self._datasets = _find_datasets(self.parser.get(), self.stage)
         elif not self._trust.is_all:
             self.parser.set(prepared.config)  # what was judged, so that no macro is read again
 
@@ -184,9 +191,21 @@ class Workflow(PropertiesWorkflow):
             return super()._run_expr(id, **kwargs)
 
     def _built(self, id: str, value: Any) -> None:
-        """What the run owes its system and trainer, whether a stage or an expression uses them."""
+        """What the run owes its system and trainer, whether a stage or an expression uses them; no data of a stage are empty.
+
+        Raises:
+            ConfigError: a dataset with no items, or a loader with no batches.
+        """
+        if id in self._datasets and count_items(value) == 0:
+            where = f" They are those of {id}." if id != self._datasets[id] else ""
+            hint = f"Mend its list of cases, or leave the loader out.{where}"
+            raise ConfigError([Finding(self._datasets[id], f"has no items, which stage {self.stage!r} needs", hint)])
         if id in ("system", "trainer"):
             self._parts[id] = value
+        if id == "system" and self.stage is not None:
+            empty = [*_find_without_batches(value, self.parser.get(), self.stage)]
+            if empty:
+                raise ConfigError(empty)
         if id == "system":
             if isinstance(value, LightningModule) and not value.hparams:
                 value.save_hyperparameters(self.config)
@@ -223,7 +242,12 @@ class Workflow(PropertiesWorkflow):
         return self.native and fits and checks_data(self.parser.get())
 
     def _run_stage(self, stage: str) -> Any:
+        untouched = (
+            locate(self.parser.get(), f"system{ID_SEP_KEY}model") not in self.parser.ref_resolver.resolved_content
+        )
         system = self.parser.get_parsed_content("system")
+        if self._untrained is not None and untouched and [*system.model.parameters()]:  # else weights may have been set
+            logger.warning(str(self._untrained))
         trainer = self.parser.get_parsed_content("trainer")
         arguments = self._stage_arguments(stage)
         if self._tracked:
@@ -236,3 +260,43 @@ class Workflow(PropertiesWorkflow):
             problem = f"must be a checkpoint of Lightning, not weights alone, got {arguments['ckpt_path']!r}"
             hint = "Weights are loaded where the model is: see monai_lighter.load_weights."
             raise ConfigError([Finding(f"args::{stage}::ckpt_path", problem, hint)]) from error
+
+
+def _find_datasets(config: dict, stage: str | None) -> dict[str, str]:
+    """Where the datasets of a stage's loaders stand, to the ids by which the system has them."""
+    found = {}
+    for id in _find_loaders(config, stage):
+        where = locate(config, id)
+        section = at(config, where) if where is not None else None
+        names = [] if not isinstance(section, dict) or "_target_" in section else section
+        for each in (id, *(f"{id}{ID_SEP_KEY}{name}" for name in names)):  # of one loader, or of several
+            each = f"{each}{ID_SEP_KEY}dataset"
+            where = locate(config, each)
+            if where is not None:
+                found[where] = each
+    return found
+
+
+def _find_loaders(config: dict, stage: str | None) -> list[str]:
+    """Ids of the loaders of which a stage takes batches."""
+    modes = MODES_OF_STAGE[stage] if stage else ()
+    limits = {mode: locate(config, f"trainer{ID_SEP_KEY}limit_{mode}_batches") for mode in modes}
+    used = [mode for mode, limit in limits.items() if limit is None or at(config, limit) != 0]
+    return [f"system{ID_SEP_KEY}dataloaders{ID_SEP_KEY}{mode}" for mode in used]
+
+
+def _find_without_batches(system: Any, config: dict, stage: str) -> Iterator[Finding]:
+    loaders = getattr(system, "dataloaders", None)
+    if not isinstance(loaders, dict):
+        return
+    for id in _find_loaders(config, stage):
+        for loader in as_list(loaders.get(id.rpartition(ID_SEP_KEY)[2])):
+            if count_items(loader) == 0:
+                items = count_items(getattr(loader, "dataset", None))
+                problem = f"has no batches, which stage {stage!r} needs, got {items} items of data"
+                if items:
+                    yield Finding(id, problem, "Lower batch_size, or leave drop_last out.")
+                else:
+                    yield Finding(
+                        f"{id}{ID_SEP_KEY}dataset", problem, "Mend its list of cases, or leave the loader out."
+                    )

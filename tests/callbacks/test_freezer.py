@@ -148,3 +148,40 @@ class TestSeveral:
         system = classification(model=network())
         trainer(tmp_path, callbacks=[Freezer("no such name")]).validate(system, verbose=False)
         assert all(p.requires_grad for p in system.model.parameters())
+
+
+class Statistics(Callback):
+    """Running means of the normalising layers at the end of each epoch."""
+
+    def __init__(self):
+        self.of = []
+
+    def on_train_epoch_end(self, trainer, module):
+        self.of.append([module.model[i].running_mean.clone() for i in (1, 3)])
+
+
+@pytest.mark.slow
+class TestRunningStatistics:
+    @pytest.mark.parametrize(
+        ("affine", "freezer", "kept"),
+        [
+            (True, Freezer(name_starts_with="1"), [True, False]),
+            (True, Freezer("1.weight"), [False, False]),  # its bias is trained
+            (False, Freezer(name_starts_with="", except_name_starts_with="4"), [True, True]),
+        ],
+    )
+    def test_those_of_a_frozen_layer_are_kept(self, tmp_path, affine, freezer, kept):
+        norms = [nn.BatchNorm1d(4, affine=affine) for _ in range(2)]
+        model = nn.Sequential(nn.Linear(4, 4), norms[0], nn.Linear(4, 4), norms[1], nn.Linear(4, 3))
+        seen = Statistics()
+        changes(tmp_path, freezer, seen, model=model)
+        assert [bool((mean == 0).all()) for mean in seen.of[-1]] == kept
+        assert all(layer.training for layer in model)
+
+    def test_until_an_epoch_and_never_while_another_holds_it(self, tmp_path):
+        model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Linear(4, 3))
+        seen = Statistics()
+        short, long = Freezer(name_starts_with="1", until_epoch=1), Freezer(name_starts_with=["1", "2"], until_epoch=2)
+        changes(tmp_path, seen, short, long, model=model)
+        assert [bool((first == 0).all()) for first, _ in seen.of] == [True, True, False]
+        assert all(layer.training for layer in model)

@@ -31,6 +31,26 @@ def test_a_value_of_the_wrong_kind_is_told_beside_what_else_is_wrong(bundle, id,
     assert "system::modle" in message
 
 
+SGD = {"_target_": "torch.optim.SGD", "params": "$@network_def.parameters()", "lr": 0.1}
+
+
+@pytest.mark.parametrize(("key", "value"), [("gradient_clip_val", 1.0), ("accumulate_grad_batches", 2)])
+@pytest.mark.parametrize("optimizers", [[SGD, SGD], {"a": SGD, "b": SGD}])
+def test_what_lightning_does_for_one_optimizer_alone(bundle, key, value, optimizers):
+    message = errors(bundle, **{f"trainer::{key}": value, "system::optimizer": optimizers})
+    assert message.startswith(
+        f"trainer::{key}: is for one optimizer, and system::optimizer has 2, got {value}. Leave it out"
+    )
+
+
+@pytest.mark.parametrize(
+    ("optimizers", "clipped", "stage"), [([SGD], 1.0, "fit"), ([SGD, SGD], 0.0, "fit"), ([SGD, SGD], 1.0, "validate")]
+)
+def test_one_optimizer_and_stages_without_any_may_be_clipped(bundle, optimizers, clipped, stage):
+    changes = {"trainer::gradient_clip_val": clipped, "system::optimizer": optimizers}
+    Workflow(str(bundle / "configs" / "train.yaml"), logging_file=False, run_id=stage, **changes).initialize()
+
+
 @pytest.mark.parametrize("seed", [0, "42", "$40 + 2", None])
 def test_seeds_that_are_numbers(bundle, seed):
     Workflow(str(bundle / "configs" / "train.yaml"), logging_file=False, run_id="fit", seed=seed).initialize()

@@ -116,6 +116,27 @@ class TestOneOptimizer:
                 classification(model=model, optimizer=optimizer, scheduler=ReduceLROnPlateau(optimizer))
             )
 
+    @pytest.mark.parametrize("several", [False, True])
+    @pytest.mark.parametrize("given", [{}, {"frequency": 2}])
+    def test_a_plateau_steps_in_epochs_with_validation(self, tmp_path, several, given):
+        model = classifier()
+        optimizers = list(two(model).values()) if several else [torch.optim.SGD(model.parameters(), lr=0.01)]
+        plateau = ReduceLROnPlateau(optimizers[-1], patience=0, factor=0.5, threshold=1e9)
+        config = {"scheduler": plateau, "monitor": "val/loss/epoch", **given}
+        system = classification(model=model, optimizer=optimizers, scheduler=config)
+        trainer(tmp_path, max_epochs=5, check_val_every_n_epoch=2).fit(system)
+        assert plateau.last_epoch == 2
+        assert optimizers[-1].param_groups[0]["lr"] == pytest.approx(0.01 * 0.5**2)
+
+    def test_a_plateau_in_epochs_without_validation_is_an_error(self, tmp_path):
+        model = classifier()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        config = {"scheduler": ReduceLROnPlateau(optimizer), "monitor": "val/loss/epoch", "frequency": 3}
+        with pytest.raises(ValueError, match=r"check_val_every_n_epoch, 2, got 3: .* write frequency: 2\."):
+            trainer(tmp_path, check_val_every_n_epoch=2).fit(
+                classification(model=model, optimizer=optimizer, scheduler=config)
+            )
+
     @pytest.mark.parametrize(("interval", "steps"), [("epoch", 2), ("step", 6)])
     def test_schedulers_step_by_epoch_or_batch(self, tmp_path, interval, steps):
         model = classifier()

@@ -551,3 +551,43 @@ def test_a_config_file_that_is_no_yaml_is_a_config_error(bundle, extra):
         workflow(bundle, "none")
     with pytest.raises(ValueError, match="Unsupported workflow type"):
         workflow(bundle, workflow_type="sleep")
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+@pytest.mark.parametrize(
+    ("name", "stage", "id"),
+    [
+        ("train", "fit", "system::dataloaders::train::dataset"),
+        ("train", "fit", "system::dataloaders::val::dataset"),
+        ("train", "validate", "system::dataloaders::val::dataset"),
+        ("inference", "predict", "system::dataloaders::predict::dataset"),
+    ],
+)
+def test_an_empty_list_of_cases_is_an_error(bundle, name, stage, id, shuffle):
+    changes = {f"{id}::data": [], f"{id.removesuffix('::dataset')}::shuffle": shuffle}
+    with pytest.raises(ConfigError, match=f"^{id}: has no items, which stage '{stage}' needs"):
+        workflow(bundle, name, run_id=stage, **changes).run()
+    assert not (bundle / "models").exists()
+
+
+def test_an_empty_dataset_that_is_referred_to(bundle, extra):
+    config = {"cases": {"_target_": "CacheDataset", "data": "$@data[:0]", "progress": False}}
+    with pytest.raises(ConfigError, match=r"^system::dataloaders::val::dataset: has no items, .* those of cases\."):
+        workflow(bundle, "train", extra(config), run_id="fit", **{"system::dataloaders::val::dataset": "@cases"}).run()
+
+
+def test_loaders_without_batches(bundle):
+    train = {"system::dataloaders::train::drop_last": True, "system::dataloaders::train::batch_size": 5}
+    val = {"system::dataloaders::val": "$torch.utils.data.DataLoader([])"}
+    with pytest.raises(ConfigError) as caught:
+        workflow(bundle, run_id="fit", **train, **val).run()
+    assert [(one.id, one.problem.partition(", got ")[2]) for one in caught.value.findings] == [
+        ("system::dataloaders::train", "4 items of data"),
+        ("system::dataloaders::val::dataset", "0 items of data"),
+    ]
+
+
+@pytest.mark.slow
+def test_empty_data_that_are_not_used_are_no_error(bundle):
+    limit = {"system::dataloaders::val::dataset::data": [], "trainer::limit_val_batches": 0}
+    assert workflow(bundle, run_id="fit", **limit).run() == [None]

@@ -1,0 +1,75 @@
+"""A stage that does not train says where nothing loads weights into its network."""
+
+import logging
+
+import pytest
+import torch
+
+from monai_lighter import Workflow
+from monai_lighter.workflow.prepare import Asked, Check
+
+
+def said(bundle, name="inference", stage="predict", **override):
+    check = Check(str(bundle / "configs" / f"{name}.yaml"), override, Asked(run_id=stage))
+    return [str(note) for note in check.notes if "untrained" in note.problem]
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        "@network_def",
+        "$torch.nn.Sequential(@network_def)",
+        {"_target_": "monai.networks.nets.resnet10", "pretrained": False},
+    ],
+)
+def test_networks_that_nothing_loads(bundle, model):
+    (note,) = said(bundle, **{"system::model": model})
+    assert note.startswith(
+        "system::model: the network is untrained in stage 'predict': the config loads no weights. Write"
+    )
+    assert "--args::predict::ckpt_path PATH" in note
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        {
+            "system::model": {
+                "_target_": "monai_lighter.load_weights",
+                "model": "@network_def",
+                "ckpt_path": "models/model.pt",
+            }
+        },
+        {"args": {"predict": {"ckpt_path": "last"}}},
+        {"initialize": ["$@network_def.load_state_dict(torch.load('model.pt'))"]},
+        {"system::model": {"_target_": "monai.networks.nets.resnet10", "pretrained": True}},
+        {"system::model": "$torch.jit.load('models/model.ts')"},
+        {"system::model": "$scripts.network(2)"},
+        {"system::model": {"_target_": "scripts.network"}},
+    ],
+)
+def test_networks_that_have_weights_or_may_have(bundle, override):
+    assert not said(bundle, **override)
+
+
+def test_a_config_that_trains(bundle):
+    assert not said(bundle, "train", "run")
+    assert not said(bundle, "train", "fit")
+    assert said(bundle, "train", "validate")
+
+
+@pytest.mark.slow
+def test_a_run_says_so_unless_weights_were_set_from_python(bundle, caplog):
+    file = str(bundle / "configs" / "train.yaml")
+    caplog.set_level(logging.WARNING)
+    Workflow(file, run_id="validate", logging_file=False).run()
+    assert "the network is untrained in stage 'validate'" in caplog.text
+    caplog.clear()
+    run = Workflow(file, run_id="validate", logging_file=False)
+    run.initialize()
+    run.network_def.load_state_dict(
+        {name: torch.zeros_like(value) for name, value in run.network_def.state_dict().items()}
+    )
+    run.run()
+    Workflow(file, run_id="fit", logging_file=False).run()
+    assert "untrained" not in caplog.text
