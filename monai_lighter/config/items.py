@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeGuard
 
 from monai.bundle import ConfigParser
 from monai.bundle.reference_resolver import ReferenceResolver
@@ -37,7 +37,7 @@ def is_computed(value: Any) -> bool:
     return isinstance(value, str) and value.startswith((EXPR_KEY, ID_REF_KEY))
 
 
-def is_text(value: Any) -> bool:
+def is_text(value: Any) -> TypeGuard[str]:
     """Whether an item is a text and will be that text."""
     return isinstance(value, str) and not is_computed(value)
 
