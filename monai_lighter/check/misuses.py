@@ -43,7 +43,7 @@ def _sections(walk: Walk, id: str) -> Iterator[tuple[str, dict]]:
 
 def _is_a(walk: Walk, section: Any, wanted: type) -> bool:
     name = section.get("_target_") if isinstance(section, dict) else None
-    target = target_of(name, walk.locator) if is_text(name) else None
+    target = target_of(name, walk.locator) if isinstance(name, str) and is_text(name) else None
     return isinstance(target, type) and issubclass(target, wanted)
 
 

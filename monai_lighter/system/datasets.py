@@ -1,13 +1,13 @@
-"""Datasets in a run: those with nothing in them, and the replacement of cached items between epochs."""
+"""Datasets in a run: those with nothing in them, old caches, and the replacement of cached items between epochs."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from monai.data import SmartCacheDataset
+from monai.data import LMDBDataset, PersistentDataset, SmartCacheDataset
 
-__all__ = ["SmartCache", "count_items"]
+__all__ = ["SmartCache", "count_items", "describe_old_cache"]
 
 
 def count_items(data: Any) -> int | None:
@@ -16,6 +16,22 @@ def count_items(data: Any) -> int | None:
         return len(data)
     except (TypeError, NotImplementedError):
         return None
+
+
+def describe_old_cache(data: Any) -> str | None:
+    """What is to be said of a ``PersistentDataset`` that takes items from earlier runs, whatever its transform was then."""
+    if not isinstance(data, PersistentDataset) or isinstance(
+        data, LMDBDataset
+    ):  # the latter fills its own when it is built
+        return None
+    if data.transform_hash or not data.cache_dir:
+        return None
+    if not data.cache_dir.is_dir() or not any(data.cache_dir.iterdir()):
+        return None
+    return (
+        f"items of earlier runs are taken from cache_dir {str(data.cache_dir)!r}, whatever the transform was then. Write "
+        "hash_transform: {_target_: monai.data.utils.pickle_hashing, _mode_: callable}, or empty it when a transform changes."
+    )
 
 
 class SmartCache(Callback):

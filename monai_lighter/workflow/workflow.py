@@ -26,7 +26,7 @@ from monai_lighter.data.integrity import require_sound_cases
 from monai_lighter.errors import ConfigError, Finding, is_command, print_errors_briefly
 from monai_lighter.errors.cases import name_cases
 from monai_lighter.errors.context import explained, large_file_hints
-from monai_lighter.system.datasets import count_items
+from monai_lighter.system.datasets import count_items, describe_old_cache
 from monai_lighter.system.profiler import PassThroughProfiler
 from monai_lighter.system.tensors import as_list
 from monai_lighter.trust.digest import log_digest
@@ -133,6 +133,7 @@ class Workflow(PropertiesWorkflow):
         self._parts: dict[str, Any] = {}
         self._sources: dict[str, Any] = {}
         self._datasets: dict[str, str] = {}
+        self._old_caches: set[str] = set()
         if tracking is not None and self.native:
             add_tracking(self.parser.get(), tracking)
         elif tracking is not None:
@@ -200,6 +201,10 @@ class Workflow(PropertiesWorkflow):
             where = f" They are those of {id}." if id != self._datasets[id] else ""
             hint = f"Mend its list of cases, or leave the loader out.{where}"
             raise ConfigError([Finding(self._datasets[id], f"has no items, which stage {self.stage!r} needs", hint)])
+        old = describe_old_cache(value)
+        if old is not None and old not in self._old_caches:  # which references hand on
+            self._old_caches.add(old)
+            logger.warning(f"{id}: {old}")
         if id in ("system", "trainer"):
             self._parts[id] = value
         if id == "system" and self.stage is not None:

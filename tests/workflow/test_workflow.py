@@ -591,3 +591,35 @@ def test_loaders_without_batches(bundle):
 def test_empty_data_that_are_not_used_are_no_error(bundle):
     limit = {"system::dataloaders::val::dataset::data": [], "trainer::limit_val_batches": 0}
     assert workflow(bundle, run_id="fit", **limit).run() == [None]
+
+
+@pytest.mark.slow
+def test_a_cache_of_another_transform_is_told(bundle, extra, caplog):
+    cases = {
+        "_target_": "PersistentDataset",
+        "data": "$@data[4:]",
+        "transform": {"_target_": "Compose", "transforms": "@preprocessing"},
+        "cache_dir": str(bundle / "cache"),
+    }
+    hashed = {"hash_transform": {"_target_": "monai.data.utils.pickle_hashing", "_mode_": "callable"}}
+    lower = {"preprocessing::1::minv": -1.0}
+
+    def validate(cases, **changes):
+        caplog.clear()
+        file = extra({"cases": cases})
+        run = workflow(
+            bundle, "train", file, run_id="validate", **{"system::dataloaders::val::dataset": "@cases"}, **changes
+        )
+        run.run()
+        (loader,) = run.parser.get_parsed_content("system").dataloaders.values()
+        return float(loader.dataset[0]["image"].min()), caplog.text.count(
+            "items of earlier runs are taken from cache_dir"
+        )
+
+    assert validate(cases) == (0, 0)
+    assert validate(cases, **lower) == (0, 1)  # MONAI's fault, and what is said of it
+    assert validate({**cases, **hashed}, **lower) == (-1, 0)
+    files = set((bundle / "cache").iterdir())
+    assert validate({**cases, **hashed}, **lower) == (-1, 0)
+    assert set((bundle / "cache").iterdir()) == files  # the same transform is taken from the cache
+    assert validate({**cases, **hashed}) == (0, 0)
