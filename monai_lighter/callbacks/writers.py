@@ -253,6 +253,7 @@ class FileWriter(BaseWriter):
         self.postfix, self.data_root_dir, self.separate_folder = postfix, data_root_dir, separate_folder
         self.dtype = None if dtype is None else np.dtype(get_equivalent_dtype(dtype, np.ndarray))
         self.overwrite = overwrite
+        self._is_named = isinstance(writer, str)
         self._suffix = self.suffixes.get(writer, "") if isinstance(writer, str) else ""
         if isinstance(self.writer, partial) and self.writer.func is write_volume:
             self._suffix = self.writer.keywords["suffix"]
@@ -301,7 +302,7 @@ class FileWriter(BaseWriter):
             identifier: what names the case.
         """
         label = f"case {identifier}"
-        if not isinstance(tensor, Tensor) and any(self.writer is known for known in self.writers.values()):
+        if self._is_named and not isinstance(tensor, Tensor):
             raise CaseError(
                 f"trainer::callbacks (FileWriter): {label}: a prediction must be a tensor to be written, got "
                 f"{type(tensor).__name__}. Of several heads, pick one: pred_transforms of system::adapters::predict::logging."

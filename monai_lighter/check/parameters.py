@@ -34,10 +34,17 @@ class Parameter(NamedTuple):
     Attributes:
         single: types of a value; empty where the parameter may be a text, or something that a text stands for.
         several: types of the items of a list; empty where it may be no list of these.
+        certain: whether an annotation says so; a default alone leaves other values possible (``max_features: sqrt``).
     """
 
     single: frozenset[type] = frozenset()
     several: frozenset[type] = frozenset()
+    certain: bool = True
+
+    @property
+    def is_open(self) -> bool:
+        """Whether nothing is known of what it may be."""
+        return not self.single and not self.several
 
     @property
     def wanted(self) -> str:
@@ -139,12 +146,14 @@ def _evaluate(annotation: Any, function: Any) -> Any:
 
 def _describe(annotation: Any, default: Any) -> Parameter:
     """By the annotation, or, where there is none, by the default."""
-    if annotation is inspect.Parameter.empty or isinstance(annotation, str):
+    if isinstance(annotation, str):  # what it names is not there
+        return Parameter()
+    if annotation is inspect.Parameter.empty:
         kind = type(default)
         if isinstance(default, (tuple, list)):
             kinds = frozenset(map(type, default))
-            return Parameter(several=kinds) if kinds and kinds <= {*NUMBERS} else Parameter()
-        return Parameter(frozenset({kind})) if kind in NUMBERS[:3] else Parameter()
+            return Parameter(several=kinds, certain=False) if kinds and kinds <= {*NUMBERS} else Parameter()
+        return Parameter(frozenset({kind}), certain=False) if kind in NUMBERS[:3] else Parameter()
     single: set[type] = set()
     several: set[type] = set()
     for member in _members(annotation):
@@ -154,9 +163,17 @@ def _describe(annotation: Any, default: Any) -> Parameter:
             single.add(member)
         elif get_origin(member) in SEVERAL and items and {*items} <= {*NUMBERS}:
             several.update(items)
-        elif not _is_array(member):
+        elif not _is_numeric(member):
             return Parameter()  # a text, or what a text may stand for
     return Parameter(frozenset(single), frozenset(several)) if (single - {type(None)}) | several else Parameter()
+
+
+def _is_numeric(kind: Any) -> bool:
+    """Whether a type is a number, an array, or a list of these or of such lists: no text stands for any of them."""
+    if kind in NUMBERS or kind is ... or _is_array(kind):
+        return True
+    members = [member for argument in get_args(kind) for member in _members(argument)]
+    return get_origin(kind) in SEVERAL and bool(members) and all(map(_is_numeric, members))
 
 
 def _is_array(kind: Any) -> bool:

@@ -84,7 +84,7 @@ def component(
     if accepted is not None:
         yield from _arguments(id, config, name, accepted, old)
         for key, parameter in accepted.parameters.items():
-            if typed is not None and key in config and parameter != Parameter():
+            if typed is not None and key in config and not parameter.is_open:
                 typed(f"{id}::{key}", parameter)
 
 

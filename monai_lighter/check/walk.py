@@ -16,7 +16,17 @@ from monai.bundle.utils import ID_SEP_KEY
 from monai_lighter.check.expressions import UNKNOWN, Expressions, copied_from
 from monai_lighter.check.parameters import Parameter, read_text
 from monai_lighter.check.targets import component, misspelt_target, target_of
-from monai_lighter.config.items import REFERENCE, at, is_text, items, locate, located, normalize, referenced
+from monai_lighter.config.items import (
+    REFERENCE,
+    at,
+    is_computed,
+    is_text,
+    items,
+    locate,
+    located,
+    normalize,
+    referenced,
+)
 from monai_lighter.errors import Finding, Note, did_you_mean
 
 __all__ = ["Built", "Walk", "half_references"]
@@ -76,9 +86,7 @@ class Walk:
         config = at(self.needed, id) if config is UNKNOWN else config
         is_component = ConfigComponent.is_instantiable(config)
         if is_component:
-            if ConfigComponent(config, locator=self.locator).is_disabled():
-                return
-            yield from component(id, config, self._target(config), self.locator, self.written_for, self._read)
+            yield from self._component(id, config)
         elif isinstance(config, str):
             yield from self._text(id, config, (*trail, id))
         elif isinstance(config, dict):
@@ -86,8 +94,19 @@ class Walk:
         if isinstance(config, (dict, list)):
             for _, sub_id, value in ReferenceResolver.iter_subconfigs(id, config):
                 yield from self.item(sub_id, (*trail, id), value)
-        if is_component:
+        if is_component and not self._is_disabled(config):
             self.built.append(Built(id, str(self._target(config))))
+
+    def _is_disabled(self, config: dict) -> bool:
+        return ConfigComponent(config, locator=self.locator).is_disabled()
+
+    def _component(self, id: str, config: dict) -> Iterator[Finding]:
+        """Findings in a component itself; notes where it may yet be disabled. What it is given is resolved in any case."""
+        if self._is_disabled(config):
+            return
+        found = component(id, config, self._target(config), self.locator, self.written_for, self._read)
+        may_be = is_computed(config.get("_disabled_"))
+        yield from (Note(*finding) if may_be else finding for finding in found)
 
     def _text(self, id: str, config: str, trail: tuple[str, ...]) -> Iterator[Finding]:
         is_expression = ConfigExpression.is_expression(config)
@@ -119,20 +138,25 @@ class Walk:
         return target if inspect.isclass(target) else None
 
     def _read(self, id: str, parameter: Parameter) -> None:
-        """Reads the text, or the texts in the list, that an argument is."""
+        """Reads the text, or the texts in the list, that an argument is, for it alone: another may want a text."""
         where, value = located(self.needed, id)
-        texts = [(where, value, parameter)]
+        texts = [(value, parameter)]
         if isinstance(value, list):
-            texts = [(f"{where}{ID_SEP_KEY}{i}", item, Parameter(parameter.several)) for i, item in enumerate(value)]
-        for place, text, expected in texts:
-            if not is_text(text) or expected == Parameter():
+            texts = [(item, Parameter(parameter.several, certain=parameter.certain)) for item in value]
+        values = [item for item, _ in texts]
+        for i, (text, expected) in enumerate(texts):
+            if not is_text(text) or expected.is_open:
                 continue
             try:
-                self.read[place] = read_text(text, expected)
+                values[i] = read_text(text, expected)
             except ValueError:
-                self.misread.append(
-                    Finding(place, f"must be {expected.wanted}, got the text {text!r:.80}", "Give one.")
-                )
+                if expected.certain:
+                    place = f"{where}{ID_SEP_KEY}{i}" if isinstance(value, list) else where
+                    self.misread.append(
+                        Finding(place, f"must be {expected.wanted}, got the text {text!r:.80}", "Give one.")
+                    )
+        if values != [item for item, _ in texts]:
+            self.read[id] = values if isinstance(value, list) else values[0]
 
     def _reference(self, id: str, config: str, reference: str, trail: tuple[str, ...]) -> Iterator[Finding]:
         if not reference:

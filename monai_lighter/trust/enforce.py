@@ -98,8 +98,8 @@ class Trust:
             problem = "must not stand in a config: whoever runs it says what it may do"
             raise ConfigError([Finding(ITEM, problem, "Remove it; the command has --trust.")])
         if self.level == DECLARATIVE:
+            self._restrict()  # first: to judge is to import what is listed, and that must not come from the bundle
             self._require_declarative(parser, place)
-            self._restrict()
         elif self.level != ALL:
             if parser.get(PROJECT) is not None:
                 problem = f"is not counted by the digest, which counts {', '.join(RUN_FOLDERS)}"
@@ -153,6 +153,9 @@ class Trust:
         sys.path[:] = [entry for entry in sys.path if not Path(entry or ".").resolve().is_relative_to(self.bundle)]
         os.environ.pop(FORCE_NOT, None)
         os.environ[FORCE] = "1"  # inherited by workers and by the processes of other devices
+        os.environ["PYTHONSAFEPATH"] = (
+            "1"  # likewise: a worker that is spawned begins with the current directory on its path
+        )
 
     def _import_counted(self) -> None:
         names = [name for name, _ in walk_files(self.bundle, RUN_FOLDERS) if name.endswith(tuple(SOURCE_SUFFIXES))]

@@ -311,7 +311,7 @@ METHODS = set(
         "sigmoid size softmax sqrt squeeze std sum swapaxes take to tolist topk transpose type_as unbind unique "
         "unsqueeze var view "
         # networks, optimizers, samplers, metrics
-        "add_param_group aggregate buffers children compute freeze get_buffer load_state_dict modules named_children "
+        "add_param_group buffers children compute freeze get_buffer load_state_dict modules named_children "
         "named_modules named_parameters parameters requires_grad_ reset set_epoch state_dict step train unfreeze "
         "zero_grad get_swa_model get_last_lr set_balanced_sampler set_atss_matcher set_box_coder_weights "
         "set_box_regression_loss set_box_selector_parameters set_cls_loss set_hard_negative_sampler "
@@ -329,9 +329,10 @@ METHODS = set(
 )
 """Methods that may be called, with anything, on whatever a config can make."""
 
-STRICT_METHODS: dict[str, int] = {"eval": 0, "copy": 0, "replace": 2, "format": -1}
+STRICT_METHODS: dict[str, int] = {"eval": 0, "aggregate": 0, "copy": 0, "replace": 2, "format": -1}
 """Methods that may be called with that many plain arguments and not be handed on: of another class that has the method it does
-something else (``DataFrame.eval``, ``Path.replace``). -1: of a text that stands there, whose fields are plain names."""
+something else (``DataFrame.eval``, ``DataFrame.aggregate`` with a method's name, ``Path.replace``). -1: of a text that stands
+there, whose fields are plain names."""
 
 ATTRIBUTES = METHODS | set(
     _words(

@@ -98,7 +98,9 @@ class Prepared:
         built: stage, or run id, to the components that it would build, in order.
         absent: a finding where the run id is no item of the config.
         untrained: a note where no stage trains the network and the first of them has no weights for it.
-        errors: what keeps the config from running.
+        errors: what is wrong.
+        left: those of the errors that a run of MONAI's engines leaves to MONAI, since code may yet mend them where it cannot be
+            seen here (a class that a script adds, an item that is disabled then). All others end a run.
         notes: what is worth knowing and need not be wrong.
         warnings: those of the notes that a run says too: overrides that nothing refers to, packages that are not installed.
     """
@@ -119,6 +121,7 @@ class Prepared:
         self.built: dict[str, list[Built]] = {}
         self.absent: Finding | None = None
         self.untrained: Note | None = None
+        self._sure: list[Finding] = []
         trust = trust or Trust(None, bundle)
         trust.require_counted_macros(parser.get())
         working = ConfigParser(copied(parser.get()))
@@ -147,6 +150,8 @@ class Prepared:
         found = list(dict.fromkeys(found))
         self.errors = [finding for finding in found if not isinstance(finding, Note)]
         self.notes = [finding for finding in found if isinstance(finding, Note)]
+        sure = {*overridden.findings, *broken, *self._sure}
+        self.left = [] if self.native else [error for error in self.errors if error not in sure]
 
     def _without_consequences(self, broken: list[Finding]) -> Iterator[Finding]:
         """Findings of the check, but for references to items that a macro could not be expanded to."""
@@ -209,15 +214,15 @@ class Prepared:
 
     def _engines(self) -> list[Finding]:
         config, (run_id, *others) = self.config, self.asked[:3]
-        found = list(engine_findings(config))
+        found = self._sure = list(engine_findings(config))
         run_ids = [run_id]
         if run_id not in config:
             run_ids = other_run_ids(config, others) if run_id == "run" else []
             self.absent = find_absent_run(run_id, config, run_ids)
         for each in run_ids or [run_id]:
             walk = Walk(config, config, None, LOCATOR, _written_for(config))
-            for root in (each, *others, "imports", "lightning"):
-                found += walk.item(root) if root in config else ()
+            for root in (each, *others, "lightning"):
+                found = [*found, *(walk.item(root) if root in config else ())]
             found += [Note(*finding) for finding in walk.misread]  # Ignite would hand the text on
             for id, value in walk.read.items():
                 problem = f"the text {at(config, id)!r} is handed on where {value!r} may be meant"

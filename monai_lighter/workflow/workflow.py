@@ -174,9 +174,9 @@ class Workflow(PropertiesWorkflow):
         asked = Asked(self.run_id, self.init_id, self.final_id, stages, known)
         doubles, place = self._positions.doubles(), self._positions.place
         prepared = Prepared(self.parser, self._overridden, self.bundle_path, asked, doubles, self._trust, place)
-        if prepared.errors:
+        if len(prepared.errors) > len(prepared.left):
             raise ConfigError(prepared.errors)
-        for note in prepared.warnings:
+        for note in (*prepared.left, *prepared.warnings):
             logger.warning(str(note))
         self._absent, self._untrained = prepared.absent, prepared.untrained
         if self.native:

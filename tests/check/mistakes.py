@@ -119,13 +119,6 @@ MISTAKES = [  # base, id, value (None: removed), id of the finding, words in it
     ("native", "augmentation::0::_disable_", True, "augmentation::0::_disable_", "Did you mean '_disabled_'?"),
     ("zoo", "train::trainer::_target_", "SupervisedTrainr", "train::trainer::_target_", "'SupervisedTrainer'"),
     ("zoo", "optimizer::_target_", "torch.optim.Adamm", "optimizer::_target_", "Did you mean 'torch.optim.Adam'?"),
-    (
-        "zoo",
-        "validate::handlers::0::_target_",
-        "CheckpointSavr",
-        "validate::handlers::0::_target_",
-        "'CheckpointSaver'",
-    ),
     ("native", "network_def::_target_", "nosuchpackage.Net", "network_def::_target_", "the package 'nosuchpackage'"),
     ("zoo", "network_def::_target_", "scirpts.nets.Net", "network_def::_target_", "cannot be found"),
     (
@@ -334,6 +327,13 @@ MISTAKES = [  # base, id, value (None: removed), id of the finding, words in it
     ("zoo", "initialize::0", "$monai.utils.set_determinsm(seed=123)", "initialize::0", "'set_determinism'"),
     ("zoo", "initialize::0", "$monai.utils.set_determinism(sed=123)", "initialize::0", "Did you mean 'seed'?"),
     ("zoo", "run", ["$@train#trainer.rnu()"], "run::0", "SupervisedTrainer (@train::trainer) has no attribute 'rnu'"),
+    (
+        "zoo",
+        "validate::handlers::0",
+        {"_target_": "no.such.Handler", "_disabled_": True, "save_dir": "@nowhere"},
+        "validate::handlers::0::save_dir",
+        "refers to `@nowhere`",
+    ),
     ("zoo", "optimizer::params", "$@network.paramters()", "optimizer::params", "Did you mean 'parameters'?"),
     (
         "native",
@@ -357,6 +357,13 @@ MISTAKES = [  # base, id, value (None: removed), id of the finding, words in it
 ]
 
 NOTES = [  # what need not be wrong
+    (
+        "zoo",
+        "validate::handlers::0::_target_",
+        "CheckpointSavr",
+        "validate::handlers::0::_target_",
+        "'CheckpointSaver'",
+    ),
     (
         "native",
         "preprocessing::0::ensure_chanel_first",

@@ -395,6 +395,14 @@ def test_everything_is_found_at_once_also_beside_a_bad_macro(folder):
     assert len(check.errors) == 4
 
 
+def test_a_text_is_read_for_the_argument_that_wants_a_number_alone(folder):
+    override = {"fold": "02", "system::dataloaders::train::num_workers": "@fold", "name": "$'fold_' + str(@fold)"}
+    check = checked(folder, "native", override=override)
+    assert check.errors == []
+    needed = check.prepared.needed["fit"]
+    assert (needed["fold"], needed["system"]["dataloaders"]["train"]["num_workers"]) == ("02", 2)
+
+
 def test_what_each_stage_would_build(folder):
     check = checked(folder, "native")
     assert list(check.built) == ["fit", "validate", "run"]

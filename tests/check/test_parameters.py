@@ -3,7 +3,7 @@ import torch
 from lightning.pytorch import Trainer
 from monai.data import DataLoader
 from monai.metrics import DiceMetric
-from monai.transforms import AsDiscreted, LoadImaged, Spacingd
+from monai.transforms import AsDiscreted, LoadImaged, RandAffined, Spacingd
 
 from monai_lighter.check.parameters import Parameter, accepted_by, read_text
 
@@ -105,6 +105,13 @@ def test_a_text_that_is_no_such_value(target, name, text, wanted):
     assert parameter.wanted == wanted
     with pytest.raises(ValueError, match=r"."):
         read_text(text, parameter)
+
+
+def test_a_default_alone_leaves_other_values_possible():
+    parameter = accepted_by(lambda features=1.0: features).parameters["features"]
+    assert not parameter.certain
+    assert read_text("0.5", parameter) == 0.5
+    assert accepted_by(RandAffined).parameters["rotate_range"].single >= {float}
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,13 @@ def formatter(called, m):
 
 # name: (config from the marker, id whose evaluation fires it)
 ESCAPES = {
+    "method of a table by name": (
+        lambda m: {
+            "i": "$import pandas as pd",
+            "a": f"$pd.DataFrame(dict(a=[1])).aggregate('eval', expr='\\x40inspect.os.system(\"touch {m}\")')",
+        },
+        "a",
+    ),
     # as a target, or in an expression
     "target": (lambda m: {"a": {"_target_": "os.system", "command": touch(m)}}, "a"),
     "target in a package": (lambda m: {"a": {"_target_": "torch.os.system", "command": touch(m)}}, "a"),
