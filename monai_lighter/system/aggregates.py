@@ -13,7 +13,12 @@ from monai.metrics.utils import do_metric_reduction
 from monai.utils import Average, MetricReduction
 from torch import Tensor
 from torchmetrics import Metric
-from torchmetrics.classification import MulticlassConfusionMatrix, MulticlassStatScores
+from torchmetrics.classification import (
+    MulticlassConfusionMatrix,
+    MulticlassPrecisionRecallCurve,
+    MulticlassStatScores,
+    MultilabelPrecisionRecallCurve,
+)
 from torchmetrics.segmentation import MeanIoU
 from torchmetrics.wrappers import ClasswiseWrapper
 
@@ -134,6 +139,8 @@ def _with_mean(result: Mapping[str, Any]) -> dict[str, Any]:
 
 def compute(metric: Metric) -> Any:
     """What a torchmetrics metric computes, with NaN for classes that are nowhere, in target and prediction."""
+    if isinstance(metric, (MulticlassPrecisionRecallCurve, MultilabelPrecisionRecallCurve)) and _is_averaged(metric):
+        return _compute_areas(metric)
     result = metric.compute()
     if isinstance(metric, MeanIoU) or type(metric).__name__ == "MeanAveragePrecision":
         return _known(result)
@@ -146,6 +153,30 @@ def compute(metric: Metric) -> Any:
     if absent is not None and isinstance(result, Tensor) and result.shape == absent.shape:
         return result.masked_fill(absent, math.nan)
     return result
+
+
+def _is_averaged(metric: Any) -> bool:
+    return getattr(metric, "average", "") in (None, "none", "macro")
+
+
+def _compute_areas(metric: Any) -> Any:
+    """AUROC or average precision, to which torchmetrics gives 0 for a class that no target has: such a class has no curve."""
+    average, metric.average = metric.average, "none"
+    try:
+        values = metric.compute()
+    finally:
+        metric.average = average
+    with metric.sync_context(dist_sync_fn=metric.dist_sync_fn):
+        if metric.thresholds is not None:
+            counts = metric.confmat[0, :, 1, :].sum(-1)
+        else:
+            target = torch.cat(metric.target) if isinstance(metric.target, list) else metric.target
+            several = target.ndim > 1
+            counts = (target == 1).sum(0) if several else torch.bincount(target, minlength=metric.num_classes)
+    if not isinstance(values, Tensor) or values.shape != counts.shape:
+        return values
+    values = values.masked_fill(counts == 0, math.nan)
+    return values.nanmean() if average == "macro" else values
 
 
 def _known(result: Any) -> Any:
