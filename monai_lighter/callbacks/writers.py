@@ -19,7 +19,7 @@ from monai.utils import ImageMetaKey, MetaKeys, get_equivalent_dtype, optional_i
 from torch import Tensor
 
 from monai_lighter.errors import CaseError, did_you_mean
-from monai_lighter.system.batches import split_outputs
+from monai_lighter.system.batches import read_case_names, split_outputs
 from monai_lighter.system.images import cast_exactly, find_smallest_dtype, keep_header_geometry
 from monai_lighter.system.ledger import Output
 from monai_lighter.system.outputs import Outputs
@@ -57,6 +57,7 @@ class BaseWriter(Callback, ABC):
         self.writer = self.writers[writer] if isinstance(writer, str) else writer
         self._count = 0
         self._named = True
+        self._source: str | None = None
         self.note = ""
 
     @property
@@ -107,7 +108,14 @@ class BaseWriter(Callback, ABC):
         if len(identifiers) != len(predictions):
             raise ValueError(f"{len(predictions)} predictions must have as many identifiers, got {len(identifiers)}.")
         notes = (outputs.get("notes") if isinstance(outputs, Mapping) else None) or [""] * len(predictions)
-        for prediction, identifier, self.note in zip(predictions, identifiers, notes, strict=True):
+        sources: list[Any] = (
+            read_case_names(outputs.get("input") if isinstance(outputs, Mapping) else None, batch) or []
+        )
+        if len(sources) != len(predictions):
+            sources = [None] * len(predictions)
+        for prediction, identifier, self.note, self._source in zip(
+            predictions, identifiers, notes, sources, strict=True
+        ):
             self.write(prediction, identifier)
 
 
@@ -265,25 +273,26 @@ class FileWriter(BaseWriter):
             self._outputs = Outputs.of(trainer)
             self._outputs.add(self)
 
-    def plan(self, identifier: str, label: str, named: bool = True) -> Output:
+    def plan(self, identifier: str, label: str, named: bool = True, source: str | None = None) -> Output:
         """The file of a case, without its suffix where a function adds that.
 
         Args:
             identifier: names the case.
             label: the case in words.
             named: whether the identifier is the case's, rather than a number.
+            source: file that the case is read from, where that is known: cases of two files may have one identifier.
         """
-        source = Path(identifier)
-        name = source.name
+        given = Path(identifier)
+        name = given.name
         for suffix in IMAGE_SUFFIXES:
             if name.lower().endswith(suffix):
                 name = name[: -len(suffix)]
                 break
         path = create_file_basename(
             self.postfix,
-            source.parent / f"{name}.nii",  # create_file_basename cuts one suffix off, which may be part of the name
+            given.parent / f"{name}.nii",  # create_file_basename cuts one suffix off, which may be part of the name
             self.path,
-            self.data_root_dir if source.name != identifier else "",
+            self.data_root_dir if given.name != identifier else "",
             self.separate_folder,
             makedirs=False,
         )
@@ -291,7 +300,7 @@ class FileWriter(BaseWriter):
             "data_root_dir (a folder above all cases: folders that differ are kept), postfix or path of FileWriter"
         )
         writer = "trainer::callbacks (FileWriter)"
-        case = identifier if named else None
+        case = (source or identifier) if named else None
         return Output(Path(path + self._suffix), self.path, case, label, writer, settings, self.overwrite)
 
     def write(self, tensor: Any, identifier: Any) -> None:
@@ -307,7 +316,7 @@ class FileWriter(BaseWriter):
                 f"trainer::callbacks (FileWriter): {label}: a prediction must be a tensor to be written, got "
                 f"{type(tensor).__name__}. Of several heads, pick one: pred_transforms of system::adapters::predict::logging."
             )
-        output = self.plan(str(identifier), label, self._named)
+        output = self.plan(str(identifier), label, self._named, self._source)
         with self._outputs.ledger.write(output) as path:
             bare = path.with_name(path.name.removesuffix(self._suffix))
             try:

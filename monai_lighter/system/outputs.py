@@ -33,8 +33,8 @@ logger = logging.getLogger(__name__)
 class Planning(Protocol):
     """A callback that writes a file for each case."""
 
-    def plan(self, identifier: str, label: str) -> Output:
-        """The file that a case of this identifier will be written to."""
+    def plan(self, identifier: str, label: str, named: bool = True, source: str | None = None) -> Output:
+        """The file that a case of this identifier, read from this source, will be written to."""
 
 
 class Outputs(Callback):
@@ -216,7 +216,7 @@ class _Names:
                 saved, lambda key: _read_file_name(item[key]) if key in item else source, label, self._id
             )
         if identifier is not None:
-            yield from (writer.plan(identifier, label) for writer in writers)
+            yield from (writer.plan(identifier, label, source=source) for writer in writers)
 
     def name(self, item: Any) -> tuple[str | None, str | None]:
         """The source file of a case, and its identifier, from its data item or from that after its transforms."""

@@ -248,6 +248,17 @@ class TestNothingIsLost:
         written(tmp_path, "tensor", [other], overwrite=True)
         assert torch.equal(torch.load(tmp_path / "out" / "T1.pt"), other["image"])
 
+    def test_nor_of_another_source_with_the_same_identifier(self, tmp_path):
+        first, other = (
+            {"image": MetaTensor(item["image"], meta={"filename_or_obj": item["id"]}), "id": "1"}
+            for item in named("/a/x.nii.gz", "/b/x.nii.gz")
+        )
+        written(tmp_path, "tensor", [first], identifier="id")
+        with pytest.raises(ConfigError, match=r"output of another case, /a/x.nii.gz"):
+            written(tmp_path, "tensor", [other], identifier="id")
+        assert torch.equal(torch.load(tmp_path / "out" / "1.pt"), first["image"])
+        written(tmp_path, "tensor", [first], identifier="id")
+
     def test_nor_numbered_ones(self, tmp_path):
         written(tmp_path, "tensor", items(1), identifier=None)
         with pytest.raises(CaseError, match="cases without names cannot be told apart"):
