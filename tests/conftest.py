@@ -86,6 +86,12 @@ trainer: {accelerator: cpu, enable_progress_bar: false, enable_model_summary: fa
 METADATA = {"version": "0.1.0", "monai_version": "1.6.1", "pytorch_version": "2.13.0", "numpy_version": "2.4.6"}
 
 
+@pytest.fixture(autouse=True)
+def own_safe_path(monkeypatch):
+    """What a declarative run sets for the processes that it starts goes with the test."""
+    monkeypatch.setenv("PYTHONSAFEPATH", "")
+
+
 @pytest.fixture
 def bundle(tmp_path, monkeypatch):
     """Directory of a bundle with ``configs/{train,inference}.yaml``, metadata and six 16 x 16 images with labels in ``data``."""

@@ -156,7 +156,7 @@ class Prepared:
     def _without_consequences(self, broken: list[Finding]) -> Iterator[Finding]:
         """Findings of the check, but for references to items that a macro could not be expanded to."""
         lost = [f"`@{finding.id}" for finding in broken]
-        for finding in self._native() if self.native else self._engines():
+        for finding in self._native() if self.native else self._advise():
             if not any(reference in finding.problem for reference in lost):
                 yield finding
 
@@ -211,6 +211,15 @@ class Prepared:
         named = [stage for stage in STAGES if isinstance(arguments, dict) and arguments.get(stage)]
         able = [stage for stage in STAGES if MODES_OF_STAGE[stage][0] in modes or stage in named]
         return [*(able or ["fit"]), *([None] if "run" in config else [])]
+
+    def _advise(self) -> list[Finding]:
+        """Findings about a config of engines, which keep no run from starting, and neither must what Python makes of them."""
+        try:
+            return self._engines()
+        except (
+            SystemError
+        ) as error:  # "AST constructor recursion depth mismatch", now and then, of Python 3.11's own parser
+            return [*self._sure, Note("config", f"was not checked to its end: {error}", "Check it again.")]
 
     def _engines(self) -> list[Finding]:
         config, (run_id, *others) = self.config, self.asked[:3]
