@@ -119,12 +119,7 @@ class Workflow(PropertiesWorkflow):
         self.bundle_path = bundle_folder(files)
         self.parser.locator = LOCATOR
         self.native = is_native(self.parser.get())
-        own = inspect.signature(monai.bundle.run).parameters
-        lost = find_lost(sys.argv[1:], {*own, *override}) if is_command() else []
-        if self.native:
-            override.update(dict.fromkeys(lost))
-        for id in () if self.native else lost:
-            logger.warning(f"{id}: monai.bundle leaves out an override that is None, so the config's own value stays.")
+        override.update(_recover_lost(override, self.native))
         self._overridden = apply_overrides(self.parser, override)
         self._trust, self._positions = granted, Positions(ensure_tuple(files), override)
         self._absent: Finding | None = None
@@ -265,6 +260,15 @@ class Workflow(PropertiesWorkflow):
             problem = f"must be a checkpoint of Lightning, not weights alone, got {arguments['ckpt_path']!r}"
             hint = "Weights are loaded where the model is: see monai_lighter.load_weights."
             raise ConfigError([Finding(f"args::{stage}::ckpt_path", problem, hint)]) from error
+
+
+def _recover_lost(override: dict[str, Any], native: bool) -> dict[str, None]:
+    """Overrides that are None, which ``monai.bundle`` leaves out; of a config of engines they are named alone."""
+    own = inspect.signature(monai.bundle.run).parameters
+    lost = find_lost(sys.argv[1:], {*own, *override}) if is_command() else []
+    for id in () if native else lost:
+        logger.warning(f"{id}: monai.bundle leaves out an override that is None, so the config's own value stays.")
+    return dict.fromkeys(lost) if native else {}
 
 
 def _find_datasets(config: dict, stage: str | None) -> dict[str, str]:
