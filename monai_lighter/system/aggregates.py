@@ -278,12 +278,13 @@ def _find_absent(metric: Any, shared: bool = False) -> Tensor | None:
             return metric.confmat.sum(0) + metric.confmat.sum(1) == 0
         if isinstance(metric, MultilabelJaccardIndex):
             return metric.confmat.flatten(1)[:, 1:].sum(1) == 0  # all but true negatives
+        counts: list[Any] = []
         if isinstance(metric, detection.PanopticQuality):
-            counts: list[Any] = [metric.true_positives, metric.false_positives, metric.false_negatives]
-            return sum(counts) == 0  # type: ignore[return-value]
-        if not isinstance(metric, (MulticlassStatScores, *OF_LABELS[0])) or not isinstance(metric.tp, Tensor):
-            return None
-        return metric.tp + metric.fp + metric.fn == 0
+            counts = [metric.true_positives, metric.false_positives, metric.false_negatives]
+        elif isinstance(metric, (MulticlassStatScores, *OF_LABELS[0])):
+            counts = [metric.tp, metric.fp, metric.fn]
+        of_classes = bool(counts) and isinstance(counts[0], Tensor)  # and not lists, with a value for each sample
+        return torch.stack(counts).sum(0) == 0 if of_classes else None
 
 
 def _count_targets(metric: Any) -> Tensor:
