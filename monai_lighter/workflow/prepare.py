@@ -232,8 +232,9 @@ class Prepared:
         if run_id not in config:
             run_ids = other_run_ids(config, others) if run_id == "run" else []
             self.absent = find_absent_run(run_id, config, run_ids)
+        scripted = any(next(self.bundle.glob(each), None) for each in ("*.py", "*/*.py"))
         for each in run_ids or [run_id]:
-            walk = Walk(config, config, None, LOCATOR, _written_for(config))
+            walk = Walk(config, config, None, LOCATOR, _written_for(config), lenient=True, scripted=scripted)
             for root in (each, *others, "lightning"):
                 found = [*found, *(walk.item(root) if root in config else ())]
             found += [Note(*finding) for finding in walk.misread]  # Ignite would hand the text on
@@ -261,7 +262,8 @@ class Prepared:
         for key in given:
             close = get_close_matches(str(key), absent, 1, 0.8)
             if close and key not in (*TOP_LEVEL, *RUN_IDS) and not any(mentions(text, str(key)) for text in texts):
-                yield Finding(str(key), "nothing refers to it", f"Did you mean {close[0]!r}?")
+                level = Finding if self.native else Note  # which Ignite runs
+                yield level(str(key), "nothing refers to it", f"Did you mean {close[0]!r}?")
 
     @property
     def _first_stage(self) -> str | None:
