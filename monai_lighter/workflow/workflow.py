@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
@@ -17,7 +18,7 @@ from monai.config import PathLike
 from monai.utils import BundlePropertyConfig, ensure_tuple, optional_import, set_determinism
 
 from monai_lighter.config.files import bundle_folder, config_files, config_root, files_of_run, unreadable
-from monai_lighter.config.items import at, locate
+from monai_lighter.config.items import at, items, locate
 from monai_lighter.config.overrides import apply_overrides, find_lost
 from monai_lighter.config.positions import Positions
 from monai_lighter.config.resolver import LOCATOR, Resolver
@@ -127,6 +128,7 @@ class Workflow(PropertiesWorkflow):
         self._prepared = False
         self._parts: dict[str, Any] = {}
         self._sources: dict[str, Any] = {}
+        self._stages: list[str] = []
         self._datasets: dict[str, str] = {}
         self._old_caches: set[str] = set()
         if tracking is not None and self.native:
@@ -177,7 +179,9 @@ class Workflow(PropertiesWorkflow):
         if self.native:
             self.config = prepared.saved
             self.parser.set(prepared.needed[self.stage or self.run_id])
-            self._datasets = _find_datasets(self.parser.get(), self.stage)
+            self._stages = [self.stage] if self.stage else _find_stages(self.parser.get(), self.run_id)
+            for stage in self._stages:
+                self._datasets.update(_find_datasets(self.parser.get(), stage))
         elif not self._trust.is_all:
             self.parser.set(prepared.config)  # what was judged, so that no macro is read again
 
@@ -195,15 +199,17 @@ class Workflow(PropertiesWorkflow):
         if id in self._datasets and count_items(value) == 0:
             where = f" They are those of {id}." if id != self._datasets[id] else ""
             hint = f"Mend its list of cases, or leave the loader out.{where}"
-            raise ConfigError([Finding(self._datasets[id], f"has no items, which stage {self.stage!r} needs", hint)])
+            needed = f"has no items, which stage {' or '.join(map(repr, self._stages))} needs"
+            raise ConfigError([Finding(self._datasets[id], needed, hint)])
         old = describe_old_cache(value)
         if old is not None and old not in self._old_caches:  # which references hand on
             self._old_caches.add(old)
             logger.warning(f"{id}: {old}")
         if id in ("system", "trainer"):
             self._parts[id] = value
-        if id == "system" and self.stage is not None:
-            empty = [*_find_without_batches(value, self.parser.get(), self.stage)]
+        if id == "system":
+            config = self.parser.get()
+            empty = [finding for stage in self._stages for finding in _find_without_batches(value, config, stage)]
             if empty:
                 raise ConfigError(empty)
         if id == "system":
@@ -271,7 +277,14 @@ def _recover_lost(override: dict[str, Any], native: bool) -> dict[str, None]:
     return dict.fromkeys(lost) if native else {}
 
 
-def _find_datasets(config: dict, stage: str | None) -> dict[str, str]:
+def _find_stages(config: dict, run_id: str) -> list[str]:
+    """Stages that the expressions of a run id begin with a ``Trainer``: ``$@trainer.fit(@system)``."""
+    where = locate(config, run_id)
+    texts = [value for _, value in items(at(config, where))] if where is not None else []
+    return [stage for stage in STAGES if any(re.search(rf"@trainer\.{stage}\(", str(text)) for text in texts)]
+
+
+def _find_datasets(config: dict, stage: str) -> dict[str, str]:
     """Where the datasets of a stage's loaders stand, to the ids by which the system has them."""
     found = {}
     for id in _find_loaders(config, stage):
@@ -286,9 +299,9 @@ def _find_datasets(config: dict, stage: str | None) -> dict[str, str]:
     return found
 
 
-def _find_loaders(config: dict, stage: str | None) -> list[str]:
+def _find_loaders(config: dict, stage: str) -> list[str]:
     """Ids of the loaders of which a stage takes batches."""
-    modes = MODES_OF_STAGE[stage] if stage else ()
+    modes = MODES_OF_STAGE[stage]
     limits = {mode: locate(config, f"trainer{ID_SEP_KEY}limit_{mode}_batches") for mode in modes}
     used = [mode for mode, limit in limits.items() if limit is None or at(config, limit) != 0]
     return [f"system{ID_SEP_KEY}dataloaders{ID_SEP_KEY}{mode}" for mode in used]
