@@ -11,7 +11,7 @@ from monai.bundle.config_item import ConfigComponent
 from monai.bundle.utils import ID_REF_KEY, ID_SEP_KEY
 from monai.utils import ensure_tuple
 
-from monai_lighter.config.items import at, copied, locate, normalize
+from monai_lighter.config.items import at, copied, items, locate, normalize
 from monai_lighter.errors import Finding, Note, did_you_mean
 
 __all__ = [
@@ -26,6 +26,9 @@ __all__ = [
     "TRAINER_TARGET",
     "checks_data",
     "find_absent_run",
+    "find_datasets",
+    "find_loaders",
+    "find_stages",
     "find_unknown_type",
     "is_native",
     "other_run_ids",
@@ -144,6 +147,36 @@ def pruned(config: dict, stage: str) -> dict:
     if isinstance(config.get("args"), dict):
         config["args"] = {stage: config["args"].get(stage) or {}}
     return config
+
+
+def find_stages(config: dict, run_id: str) -> list[str]:
+    """Stages that the expressions of a run id begin with the Trainer of a native config: ``$@trainer.fit(@system)``."""
+    where = locate(config, normalize(run_id))
+    texts = [value for _, value in items(at(config, where)) if isinstance(value, str)] if where is not None else []
+    return [stage for stage in STAGES if any(f"@trainer.{stage}(" in text for text in texts)]
+
+
+def find_datasets(config: dict, stage: str) -> dict[str, str]:
+    """Where the datasets of a stage's loaders stand, to the ids by which the system has them."""
+    found = {}
+    for id in find_loaders(config, stage):
+        where = locate(config, id)
+        section = at(config, where) if where is not None else None
+        names = [] if not isinstance(section, dict) or "_target_" in section else section
+        for each in (id, *(f"{id}{ID_SEP_KEY}{name}" for name in names)):  # of one loader, or of several
+            each = f"{each}{ID_SEP_KEY}dataset"
+            where = locate(config, each)
+            if where is not None:
+                found[where] = each
+    return found
+
+
+def find_loaders(config: dict, stage: str) -> list[str]:
+    """Ids of the loaders of which a stage takes batches."""
+    modes = MODES_OF_STAGE[stage]
+    limits = {mode: locate(config, f"trainer{ID_SEP_KEY}limit_{mode}_batches") for mode in modes}
+    used = [mode for mode, limit in limits.items() if limit is None or at(config, limit) != 0]
+    return [f"system{ID_SEP_KEY}dataloaders{ID_SEP_KEY}{mode}" for mode in used]
 
 
 RUNS = re.compile(r"\$\s*@[\w#:]+\.run\(")
