@@ -70,7 +70,7 @@ def component(
         typed: called with the id of each argument whose parameter says what it may be, and with that parameter.
         lenient: whether what need not fail is a `Note`: an argument that a wrapper takes, and what is no class, which MONAI hands
             on as it is.
-        scripted: whether there is code that may yet add a class to a module that has none: a `Note` too.
+        scripted: whether there is code that may yet add a class to a module of MONAI's: a `Note` too.
     """
     accepted = None
     if not isinstance(name, str):
@@ -80,7 +80,7 @@ def component(
         old = written_for if getattr(target, "__module__", "").partition(".")[0] == "monai" else None
         if target is None:
             found = _missing(f"{id}::_target_", name, error, locator)
-            yield Note(*found) if scripted and "." in name else found
+            yield Note(*found) if scripted and error is None and name.startswith("monai.") else found
         elif not callable(target):
             kind = type(target).__name__
             found = Finding(f"{id}::_target_", f"must be a class or function, got the {kind} {name}", "Name one.")
