@@ -355,6 +355,7 @@ MISTAKES = [  # base, id, value (None: removed), id of the finding, words in it
 ]
 
 NOTES = [  # what need not be wrong
+    ("zoo", "finalise", ["$print(1)"], "finalise", "Did you mean 'finalize'?"),
     (
         "zoo",
         "validate::handlers::0::_target_",
