@@ -42,6 +42,9 @@ INHERITED = {
         "_set_property": "overridden: where a property of a native config is set",
         "_is_initialized": "whether initialize() has run; a property that is set makes it run again",
     },
+    "monai.metrics.GeneralizedDiceScore": {
+        "_compute_tensor": "overridden: the values of each case, without those of classes that it does not have",
+    },
     "monai.bundle.reference_resolver.ReferenceResolver": {
         "_resolve_one_item": "overridden: the one place that every item comes through when it is resolved",
     },

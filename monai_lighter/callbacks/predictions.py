@@ -63,7 +63,10 @@ class CasewiseCallback(Callback, ABC):
             identifiers = range(self._count, self._count + len(predictions) * trainer.world_size, trainer.world_size)
             self._count += len(predictions) * trainer.world_size
         if len(identifiers) != len(predictions):
-            raise ValueError(f"{len(predictions)} predictions must have as many identifiers, got {len(identifiers)}.")
+            raise ValueError(
+                f"system::adapters::predict::batch: {len(predictions)} predictions must have as many identifiers, got "
+                f"{len(identifiers)}. Mend identifier_accessor."
+            )
         notes = (outputs.get("notes") if isinstance(outputs, Mapping) else None) or [""] * len(predictions)
         sources: list[Any] = (
             read_case_names(outputs.get("input") if isinstance(outputs, Mapping) else None, batch) or []

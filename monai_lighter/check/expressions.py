@@ -8,7 +8,7 @@ import inspect
 import re
 import symtable
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from difflib import get_close_matches
 from types import ModuleType
 from typing import Any
@@ -22,7 +22,7 @@ from monai_lighter.check.modules import (
     missing_attribute,
 )
 from monai_lighter.config.items import REFERENCE, items, normalize
-from monai_lighter.errors import Finding
+from monai_lighter.errors import Finding, Note
 from monai_lighter.internals import REFERENCES
 
 __all__ = ["UNKNOWN", "Expressions", "copied_from"]
@@ -31,6 +31,8 @@ UNKNOWN: Any = object()
 SINGLE_QUOTED = re.compile(r"\b(f|rf|fr)'", re.IGNORECASE)
 GUARD = re.compile(r"hasattr|getattr|version|find_spec|\bdir\(")
 """In a test of whether something is there."""
+INDENTED = re.compile(r"\$\s*?(^|(?<=\$))[ \t]+\S", re.MULTILINE)
+"""An expression whose first line that is not blank begins with a space."""
 
 
 def _as_python(config: str) -> str:
@@ -62,10 +64,13 @@ class Expressions:
         config: macros expanded.
         names: what MONAI defines beside (``ConfigParser.globals``).
         class_of: gives the class of what an item will be; None where that is not known.
+        lenient: whether only what is bound to fail is a finding, and all else that is found a `Note`.
     """
 
-    def __init__(self, config: Any, names: dict[str, Any], class_of: Callable[[str], type | None]) -> None:
-        self.class_of = class_of
+    def __init__(
+        self, config: Any, names: dict[str, Any], class_of: Callable[[str], type | None], lenient: bool = False
+    ) -> None:
+        self.class_of, self.lenient = class_of, lenient
         self.names = {**vars(builtins), **names, REFERENCES: UNKNOWN}
         for _, value in items(config):
             for _, name, module, attribute in imported(value):
@@ -75,7 +80,12 @@ class Expressions:
     def findings(self, id: str, config: str) -> Iterator[Finding]:
         """All that is wrong with one expression."""
         if is_import(config):
-            yield from import_findings(id, config)
+            found = import_findings(id, config)
+            yield from (Note(*one) for one in found) if self.lenient else found  # it fails where it is used
+            return
+        if INDENTED.match(config):
+            problem = f"begins with a space, at which MONAI ends (IndentationError), in {config[:120]!r}"
+            yield Finding(id, problem, f"Write {'$' + config[1:].strip()!r:.120}.")
             return
         try:
             source = _as_python(config)
@@ -87,12 +97,22 @@ class Expressions:
         if breaks_imports(config):
             problem = f"has the letters 'import', so that MONAI reads it as a statement and fails, in {config[:120]!r}"
             yield Finding(id, problem, "Split the word, as in 'im' + 'port', or rename the item that has it.")
+        perhaps = set(_conditional(tree)) if self.lenient else set()
+        certain = [node for node in ast.walk(tree) if node not in perhaps]
+        yield from self._nodes(id, config, certain, tree, table)
+        for finding in self._nodes(id, config, perhaps, tree, table):
+            yield Note(*finding)
+
+    def _nodes(
+        self, id: str, config: str, nodes: Collection[ast.AST], tree: ast.AST, table: symtable.SymbolTable
+    ) -> Iterator[Finding]:
+        """What is wrong with some nodes of an expression."""
         bound, free = _names(table)
         guarded = set(_guarded(tree))
-        certain = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and node not in guarded}
-        for name in sorted((free & certain) - self.names.keys()):
+        used = {node.id for node in nodes if isinstance(node, ast.Name) and node not in guarded}
+        for name in sorted((free & used) - self.names.keys()):
             yield self._undefined(id, config, name)
-        for node in ast.walk(tree):
+        for node in nodes:
             if isinstance(node, ast.Attribute) and node not in guarded:
                 yield from self._attribute(id, config, node, bound)
             elif isinstance(node, ast.Call) and node not in guarded:
@@ -168,6 +188,24 @@ def _guarded(tree: ast.AST) -> Iterator[ast.AST]:
             parts = [node.body, node.orelse]
         elif isinstance(node, ast.BoolOp) and GUARD.search(ast.unparse(node.values[0])):
             parts = node.values[1:]
+        for part in parts:
+            yield from ast.walk(part)
+
+
+def _conditional(tree: ast.AST) -> Iterator[ast.AST]:
+    """What need not be reached: branches, what comes after ``and`` and ``or``, bodies of functions, and what a loop does."""
+    for node in ast.walk(tree):
+        parts: list[ast.expr] = []
+        if isinstance(node, ast.IfExp):
+            parts = [node.body, node.orelse]
+        elif isinstance(node, ast.BoolOp):
+            parts = node.values[1:]
+        elif isinstance(node, ast.Lambda):
+            parts = [node.body]
+        elif isinstance(node, (ast.ListComp, ast.SetComp, ast.GeneratorExp)):
+            parts = [node.elt, *(test for loop in node.generators for test in loop.ifs)]
+        elif isinstance(node, ast.DictComp):
+            parts = [node.key, node.value, *(test for loop in node.generators for test in loop.ifs)]
         for part in parts:
             yield from ast.walk(part)
 

@@ -53,6 +53,8 @@ def component(
     locator: ComponentLocator,
     written_for: str | None = None,
     typed: Callable[[str, Parameter], None] | None = None,
+    lenient: bool = False,
+    scripted: bool = False,
 ) -> Iterator[Finding]:
     """Findings in a component: a target that is not there or no class, arguments that do not fit it.
 
@@ -66,6 +68,9 @@ def component(
         written_for: the version of MONAI that the config is written for, where that is older than the one installed: what to
             install for an argument unlike any that there is.
         typed: called with the id of each argument whose parameter says what it may be, and with that parameter.
+        lenient: whether what need not fail is a `Note`: an argument that a wrapper takes, and what is no class, which MONAI hands
+            on as it is.
+        scripted: whether there is code that may yet add a class to a module of MONAI's: a `Note` too.
     """
     accepted = None
     if not isinstance(name, str):
@@ -74,18 +79,33 @@ def component(
         target, error = _import(_path(name, locator))
         old = written_for if getattr(target, "__module__", "").partition(".")[0] == "monai" else None
         if target is None:
-            yield _missing(f"{id}::_target_", name, error, locator)
+            found = _missing(f"{id}::_target_", name, error, locator)
+            yield Note(*found) if scripted and error is None and name.startswith("monai.") else found
         elif not callable(target):
             kind = type(target).__name__
-            yield Finding(f"{id}::_target_", f"must be a class or function, got the {kind} {name}", "Name one.")
+            found = Finding(f"{id}::_target_", f"must be a class or function, got the {kind} {name}", "Name one.")
+            yield Note(*found) if lenient else found
         else:
             accepted = accepted_by(target)
     yield from _special(id, config, accepted or Accepted({}, [], True))
     if accepted is not None:
-        yield from _arguments(id, config, name, accepted, old)
+        may_take = lenient and _takes_more(target)
+        for one in _arguments(id, config, name, accepted, old):
+            yield Note(*one) if may_take else one
         for key, parameter in accepted.parameters.items():
             if typed is not None and key in config and not parameter.is_open:
                 typed(f"{id}::{key}", parameter)
+
+
+def _takes_more(target: Any) -> bool:
+    """Whether a wrapper around a function or constructor takes keywords that the wrapped one does not name."""
+    function = target.__init__ if inspect.isclass(target) else target
+    if not hasattr(function, "__wrapped__"):
+        return False
+    outer = inspect.signature(function, follow_wrapped=False).parameters.values()
+    return any(one.kind is one.VAR_KEYWORD for one in outer) and not function.__wrapped__.__module__.startswith(
+        "monai."
+    )
 
 
 def target_key(section: dict, locator: ComponentLocator) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import builtins
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from monai.bundle.config_item import ConfigExpression
@@ -14,11 +14,11 @@ from monai.bundle.utils import ID_SEP_KEY
 
 from monai_lighter.check.targets import target_of
 from monai_lighter.check.walk import Walk
-from monai_lighter.config.items import REFERENCE, at, is_text, items, locate, located, normalize
+from monai_lighter.config.items import REFERENCE, at, is_computed, is_text, items, locate, located, mentions, normalize
 from monai_lighter.config.stages import SYSTEM_TARGET
 from monai_lighter.errors import Note
 
-__all__ = ["find_untrained"]
+__all__ = ["find_idle_loads", "find_untrained"]
 
 LOADS = re.compile(r"load_state_dict|load_weights|load_checkpoint|load_from_checkpoint|CheckpointLoader|adjust_prefix")
 """What loads weights, wherever it stands in a config."""
@@ -41,16 +41,42 @@ def find_untrained(walk: Walk) -> Note | None:
     _, given = located(walk.needed, f"args{ID_SEP_KEY}{stage}")
     if isinstance(given, str) or (isinstance(given, dict) and given.get("ckpt_path")):
         return None
-    if any(isinstance(value, str) and LOADS.search(value) for _, value in items(walk.needed)):
+    if any(id in walk.visited and isinstance(value, str) and LOADS.search(value) for id, value in items(walk.needed)):
         return None
     parts = [*_parts(walk.needed, f"system{ID_SEP_KEY}model")]
     if not any(isinstance(value, (dict, str)) for _, value in parts) or not all(
         _is_random(walk, *part) for part in parts
     ):
         return None
+    for note in find_idle_loads(walk.full, walk.visited):
+        return Note("system::model", f"the network is untrained in stage {stage!r}: {note.problem}", note.hint)
     write = "{_target_: monai_lighter.load_weights, model: …, ckpt_path: …}"
     hint = f"Write model: {write}, or give --args::{stage}::ckpt_path PATH."
     return Note("system::model", f"the network is untrained in stage {stage!r}: the config loads no weights", hint)
+
+
+def find_idle_loads(config: dict, visited: Collection[str]) -> Iterator[Note]:
+    """Notes on top-level items of a native config that would load weights, and that no stage evaluates.
+
+    Lists are left alone: one may be what an option of the command line names (``--init_id``).
+
+    Args:
+        config: the whole of it.
+        visited: ids of all that is resolved.
+    """
+    texts = [(id, value) for id, value in items(config) if isinstance(value, str)]
+    for key, value in config.items():
+        own = [text for id, text in texts if id == key or id.startswith(f"{key}{ID_SEP_KEY}")]
+        loads = (
+            not isinstance(value, list) and (_is_target(value) or is_computed(value)) and any(map(LOADS.search, own))
+        )
+        if loads and key not in visited and not any(mentions(text, key) for _, text in texts):
+            problem = f"{key!r} would load weights, but nothing refers to it, so that it is not evaluated"
+            yield Note(str(key), problem, f"Write initialize: ['$@{key}'].")
+
+
+def _is_target(value: Any) -> bool:
+    return isinstance(value, dict) and "_target_" in value
 
 
 def _parts(config: dict, root: str) -> Iterator[tuple[str, Any]]:

@@ -51,6 +51,8 @@ class Walk:
         stage: for messages.
         locator: MONAI's map from short class names to modules.
         written_for: the version of MONAI that the config is written for, where that is older than the one installed.
+        lenient: whether what need not fail is a `Note`, as in configs of MONAI's engines, which Ignite would run.
+        scripted: whether there is code of the bundle that may add classes which are not there yet.
 
     Attributes:
         built: the components met, each after those that it is built from.
@@ -59,15 +61,22 @@ class Walk:
     """
 
     def __init__(
-        self, full: dict, needed: dict, stage: str | None, locator: ComponentLocator, written_for: str | None = None
+        self,
+        full: dict,
+        needed: dict,
+        stage: str | None,
+        locator: ComponentLocator,
+        written_for: str | None = None,
+        lenient: bool = False,
+        scripted: bool = False,
     ) -> None:
         self.full, self.needed, self.stage, self.locator = full, needed, stage, locator
-        self.written_for = written_for
+        self.written_for, self.lenient, self.scripted = written_for, lenient, scripted
         self.built: list[Built] = []
         self.visited: set[str] = set()
         self.read: dict[str, Any] = {}
         self.misread: list[Finding] = []
-        self.expressions = Expressions(full, GLOBALS, self._class_of)
+        self.expressions = Expressions(full, GLOBALS, self._class_of, lenient)
 
     def item(self, id: str, trail: tuple[str, ...] = (), config: Any = UNKNOWN) -> Iterator[Finding]:
         """Findings in an item and in all it leads to that was not met before.
@@ -104,7 +113,8 @@ class Walk:
         """Findings in a component itself; notes where it may yet be disabled. What it is given is resolved in any case."""
         if self._is_disabled(config):
             return
-        found = component(id, config, self._target(config), self.locator, self.written_for, self._read)
+        how = (self.written_for, self._read, self.lenient, self.scripted)
+        found = component(id, config, self._target(config), self.locator, *how)
         may_be = is_computed(config.get("_disabled_"))
         yield from (Note(*finding) if may_be else finding for finding in found)
 

@@ -11,7 +11,7 @@ from monai.bundle.config_item import ConfigComponent
 from monai.bundle.utils import ID_REF_KEY, ID_SEP_KEY
 from monai.utils import ensure_tuple
 
-from monai_lighter.config.items import at, copied, locate, normalize
+from monai_lighter.config.items import at, copied, items, locate, normalize
 from monai_lighter.errors import Finding, Note, did_you_mean
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "find_absent_run",
     "find_datasets",
     "find_loaders",
+    "find_stages",
     "find_unknown_type",
     "is_native",
     "other_run_ids",
@@ -148,7 +149,14 @@ def pruned(config: dict, stage: str) -> dict:
     return config
 
 
-def find_datasets(config: dict, stage: str | None) -> dict[str, str]:
+def find_stages(config: dict, run_id: str) -> list[str]:
+    """Stages that the expressions of a run id begin with the Trainer of a native config: ``$@trainer.fit(@system)``."""
+    where = locate(config, normalize(run_id))
+    texts = [value for _, value in items(at(config, where)) if isinstance(value, str)] if where is not None else []
+    return [stage for stage in STAGES if any(f"@trainer.{stage}(" in text for text in texts)]
+
+
+def find_datasets(config: dict, stage: str) -> dict[str, str]:
     """Where the datasets of a stage's loaders stand, to the ids by which the system has them."""
     found = {}
     for id in find_loaders(config, stage):
@@ -163,9 +171,9 @@ def find_datasets(config: dict, stage: str | None) -> dict[str, str]:
     return found
 
 
-def find_loaders(config: dict, stage: str | None) -> list[str]:
+def find_loaders(config: dict, stage: str) -> list[str]:
     """Ids of the loaders of which a stage takes batches."""
-    modes = MODES_OF_STAGE[stage] if stage else ()
+    modes = MODES_OF_STAGE[stage]
     limits = {mode: locate(config, f"trainer{ID_SEP_KEY}limit_{mode}_batches") for mode in modes}
     used = [mode for mode, limit in limits.items() if limit is None or at(config, limit) != 0]
     return [f"system{ID_SEP_KEY}dataloaders{ID_SEP_KEY}{mode}" for mode in used]

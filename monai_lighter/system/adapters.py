@@ -30,8 +30,8 @@ class BatchAdapter:
             or tuple its first item, anything else itself.
         target_accessor: the same for the target. With None *and* no ``input_accessor``: ``label`` of a dict, the second
             item of a list or tuple. With None beside an ``input_accessor``: no target, as in Lighter.
-        identifier_accessor: the same for what names an item in files and tables. With None: the file names that the
-            input's metadata (`MetaTensor`) hold, else None.
+        identifier_accessor: the same for what names an item in files and tables: an entry for each case, or, of a batch of
+            one, a text or number. With None: the file names that the input's metadata (`MetaTensor`) hold, else None.
 
     Raises:
         ValueError: an accessor that does not fit the batch, at the first batch.

@@ -4,31 +4,56 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 import torch
-from monai.metrics import AveragePrecisionMetric, Cumulative, PanopticQualityMetric, ROCAUCMetric
-from monai.metrics.utils import do_metric_reduction
+from monai.metrics import AveragePrecisionMetric, Cumulative, GeneralizedDiceScore, PanopticQualityMetric, ROCAUCMetric
+from monai.metrics.utils import create_ignore_mask, do_metric_reduction
 from monai.utils import Average, MetricReduction
 from torch import Tensor
-from torchmetrics import Metric
+from torchmetrics import Metric, detection, segmentation
 from torchmetrics.classification import (
+    MulticlassAUROC,
+    MulticlassAveragePrecision,
     MulticlassConfusionMatrix,
+    MulticlassLogAUC,
     MulticlassPrecisionRecallCurve,
     MulticlassStatScores,
+    MultilabelAUROC,
+    MultilabelAveragePrecision,
+    MultilabelFBetaScore,
+    MultilabelJaccardIndex,
+    MultilabelLogAUC,
+    MultilabelPrecision,
     MultilabelPrecisionRecallCurve,
+    MultilabelRecall,
 )
-from torchmetrics.segmentation import MeanIoU
+from torchmetrics.functional.segmentation import dice_score
 from torchmetrics.wrappers import ClasswiseWrapper
 
 from monai_lighter.system.tensors import plain
 
-__all__ = ["aggregate", "check_labels", "compute", "list_scalars", "name_classes"]
+__all__ = ["aggregate", "check_labels", "compute", "leave_out_absent", "list_scalars", "name_classes"]
 
 BY_CASE = (MetricReduction.NONE, MetricReduction.MEAN_CHANNEL, MetricReduction.SUM_CHANNEL)
 NO_VALUE = -1
 """Stands for the value of a class that is nowhere in torchmetrics' ``MeanIoU`` and ``MeanAveragePrecision``."""
+CURVES = (MulticlassPrecisionRecallCurve, MultilabelPrecisionRecallCurve)
+"""Of torchmetrics, with all that is made of a curve: a class that no target has does not have one."""
+OF_LABELS = (
+    (MultilabelFBetaScore, MultilabelPrecision, MultilabelRecall, MultilabelJaccardIndex),
+    (
+        MultilabelAUROC,
+        MultilabelAveragePrecision,
+        MultilabelLogAUC,
+        MulticlassAUROC,
+        MulticlassAveragePrecision,
+        MulticlassLogAUC,
+    ),
+)
+"""Of torchmetrics, whose macro average counts the 0 of a label that is nowhere, and of one that no target has."""
 
 
 def aggregate(metric: Cumulative) -> Any:
@@ -137,46 +162,93 @@ def _with_mean(result: Mapping[str, Any]) -> dict[str, Any]:
     return {"": torch.stack(values).nanmean(), **result}
 
 
+class _GeneralizedDiceOfMonai(GeneralizedDiceScore):
+    """MONAI's, which gives 1 to a class (or, summed over classes, to a case) that is neither true nor predicted."""
+
+    def _compute_tensor(self, y_pred: Tensor, y: Tensor) -> Tensor:  # type: ignore[override]
+        scores = super()._compute_tensor(y_pred, y)
+        mask, count = create_ignore_mask(y, self.ignore_index), y.shape[1]
+        both = (y_pred + y if mask is None else (y_pred + y) * mask).flatten(2).sum(-1)
+        used = [i for i in range(0 if self.include_background else 1, count) if i != self.ignore_index]
+        sizes = both[:, used].sum(1, keepdim=True) if self.sum_over_classes else both[:, used]
+        return scores.masked_fill(sizes == 0, math.nan) if used else scores
+
+
+class _GeneralizedDiceOfTorchmetrics(segmentation.GeneralizedDiceScore):
+    """torchmetrics', which gives 0 to a class (or to a case) that is neither true nor predicted, and counts it in the mean."""
+
+    present: Tensor
+
+    def update(self, preds: Tensor, target: Tensor) -> None:
+        super().update(preds, target)
+        dice = dice_score(preds, target, self.num_classes, self.include_background, "none", self.input_format)
+        present = dice.isfinite() if self.per_class else dice.isfinite().any(1, keepdim=True)
+        self.present += present.sum(0)
+
+    def compute(self) -> Tensor:
+        return self.score / self.present
+
+
+for _own in (_GeneralizedDiceOfMonai, _GeneralizedDiceOfTorchmetrics):
+    _own.__name__ = GeneralizedDiceScore.__name__  # by which values and errors are named
+
+
+def leave_out_absent(metric: Any) -> None:
+    """Has a generalized Dice score, which keeps no counts, take note of the classes that a case has as it is updated."""
+    inner: Any = metric.metric if isinstance(metric, ClasswiseWrapper) else metric
+    if type(inner) is GeneralizedDiceScore:
+        inner.__class__ = _GeneralizedDiceOfMonai
+    elif type(inner) is segmentation.GeneralizedDiceScore:
+        for name in ("update", "compute"):  # bound to the class it had
+            del inner.__dict__[name]
+        inner.__class__ = _GeneralizedDiceOfTorchmetrics
+        inner.__setstate__({})
+        inner.add_state("present", default=torch.zeros_like(inner.score), dist_reduce_fx="sum")
+
+
 def compute(metric: Metric) -> Any:
     """What a torchmetrics metric computes, with NaN for classes that are nowhere, in target and prediction."""
-    if isinstance(metric, (MulticlassPrecisionRecallCurve, MultilabelPrecisionRecallCurve)) and _is_averaged(metric):
-        return _compute_areas(metric)
-    result = metric.compute()
-    if isinstance(metric, MeanIoU) or type(metric).__name__ == "MeanAveragePrecision":
-        return _known(result)
-    absent = _absent(metric.metric if isinstance(metric, ClasswiseWrapper) else metric)
+    if isinstance(metric, segmentation.MeanIoU) or type(metric).__name__ == "MeanAveragePrecision":
+        return _known(metric.compute())
     if isinstance(metric, ClasswiseWrapper):
+        result: Any
+        result, absent = metric.compute(), _find_absent(metric.metric)
         if absent is not None and len(absent) == len(result):
             pairs = zip(result.items(), absent.tolist(), strict=True)
             result = {key: math.nan if nowhere else value for (key, value), nowhere in pairs}
         return _with_mean(result)
-    if absent is not None and isinstance(result, Tensor) and result.shape == absent.shape:
-        return result.masked_fill(absent, math.nan)
-    return result
+    if isinstance(metric, (*OF_LABELS[0], *OF_LABELS[1])) and _get_average(metric) == "macro":
+        return _compute_mean(metric)
+    result, absent = metric.compute(), _find_absent(metric)
+    return result if absent is None else _without_absent(result, absent)
 
 
-def _is_averaged(metric: Any) -> bool:
-    return getattr(metric, "average", "") in (None, "none", "macro")
+def _get_average(metric: Any) -> str | None:
+    return getattr(metric, "average2", getattr(metric, "average", None))  # LogAUC has another name for it
 
 
-def _compute_areas(metric: Any) -> Any:
-    """AUROC or average precision, to which torchmetrics gives 0 for a class that no target has: such a class has no curve."""
-    average, metric.average = metric.average, "none"
+def _compute_mean(metric: Any) -> Tensor:
+    """The mean over the classes that have a value; not by way of ``Metric.compute``, which may know its own mean already."""
+    name = "average2" if hasattr(metric, "average2") else "average"
+    setattr(metric, name, "none")
     try:
-        values = metric.compute()
+        with metric.sync_context(dist_sync_fn=metric.dist_sync_fn):
+            values, absent = type(metric).compute(metric), _find_absent(metric, shared=True)
     finally:
-        metric.average = average
-    with metric.sync_context(dist_sync_fn=metric.dist_sync_fn):
-        if metric.thresholds is not None:
-            counts = metric.confmat[0, :, 1, :].sum(-1)
-        else:
-            target = torch.cat(metric.target) if isinstance(metric.target, list) else metric.target
-            several = target.ndim > 1
-            counts = (target == 1).sum(0) if several else torch.bincount(target, minlength=metric.num_classes)
-    if not isinstance(values, Tensor) or values.shape != counts.shape:
-        return values
-    values = values.masked_fill(counts == 0, math.nan)
-    return values.nanmean() if average == "macro" else values
+        setattr(metric, name, "macro")
+    known = values if absent is None or values.shape != absent.shape else values.masked_fill(absent, math.nan)
+    return known.nanmean()
+
+
+def _without_absent(result: Any, absent: Tensor) -> Any:
+    """NaN in the place of absent classes: in values ``(C,)`` or ``(1, C)``, parts ``(C, 3)``, or ``(values, thresholds)``."""
+    if isinstance(result, tuple) and len(result) == 2:
+        return tuple(_without_absent(part, absent) for part in result)
+    if not isinstance(result, Tensor) or not result.is_floating_point():
+        return result
+    if result.shape == absent.shape or result.shape == (1, *absent.shape):
+        return result.masked_fill(absent, math.nan)
+    return result.masked_fill(absent[:, None], math.nan) if result.shape == (*absent.shape, 3) else result
 
 
 def _known(result: Any) -> Any:
@@ -186,17 +258,40 @@ def _known(result: Any) -> Any:
     return result.masked_fill(result == NO_VALUE, math.nan) if floats else result
 
 
-def _absent(metric: Metric) -> Tensor | None:
-    """Which classes no case has, neither in target nor in prediction; torchmetrics' own mean leaves them out."""
-    if not isinstance(metric, (MulticlassStatScores, MulticlassConfusionMatrix)):
+def _find_absent(metric: Any, shared: bool = False) -> Tensor | None:
+    """Which classes ``(C,)`` have no value: those that no case has, neither in target nor in prediction; of curves, those that
+    no target has.
+
+    Args:
+        metric: of torchmetrics.
+        shared: whether its counts are those of all processes already.
+
+    Returns:
+        None where the metric has no value for each class.
+    """
+    if _get_average(metric) not in (None, "none"):
         return None
-    if getattr(metric, "average", None) not in (None, "none"):
-        return None
-    with metric.sync_context(dist_sync_fn=metric.dist_sync_fn):
+    with nullcontext() if shared else metric.sync_context(dist_sync_fn=metric.dist_sync_fn):
+        if isinstance(metric, CURVES):
+            return _count_targets(metric) == 0
         if isinstance(metric, MulticlassConfusionMatrix):
             return metric.confmat.sum(0) + metric.confmat.sum(1) == 0
-        counts: list[Any] = [metric.tp, metric.fp, metric.fn]
-        return sum(counts) == 0 if isinstance(counts[0], Tensor) else None  # type: ignore[return-value]
+        if isinstance(metric, MultilabelJaccardIndex):
+            return metric.confmat.flatten(1)[:, 1:].sum(1) == 0  # all but true negatives
+        counts: list[Any] = []
+        if isinstance(metric, detection.PanopticQuality):
+            counts = [metric.true_positives, metric.false_positives, metric.false_negatives]
+        elif isinstance(metric, (MulticlassStatScores, *OF_LABELS[0])):
+            counts = [metric.tp, metric.fp, metric.fn]
+        of_classes = bool(counts) and isinstance(counts[0], Tensor)  # and not lists, with a value for each sample
+        return torch.stack(counts).sum(0) == 0 if of_classes else None
+
+
+def _count_targets(metric: Any) -> Tensor:
+    if metric.thresholds is not None:
+        return metric.confmat[0, :, 1, :].sum(-1)
+    target = torch.cat(metric.target) if isinstance(metric.target, list) else metric.target
+    return (target == 1).sum(0) if target.ndim > 1 else torch.bincount(target, minlength=metric.num_classes)
 
 
 def check_labels(labels: Mapping[Any, str] | None) -> dict[int, str]:

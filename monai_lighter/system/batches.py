@@ -22,6 +22,7 @@ __all__ = [
     "copy_metadata",
     "count_cases",
     "find_image",
+    "list_identifiers",
     "make_items",
     "read_case_names",
     "split_cases",
@@ -104,6 +105,29 @@ def read_case_names(input: Any, batch: Any = None) -> list[str] | None:
     if image is None or FILE_NAME not in image.meta:
         return None
     return [str(name) for name in ensure_tuple(image.meta[FILE_NAME])]
+
+
+def list_identifiers(identifier: Any, input: Any) -> list[Any] | None:
+    """What a batch adapter gave to name the cases of a batch, one for each case.
+
+    Args:
+        identifier: a list, tuple, array or tensor with an entry for each case; one text or number for a batch of one; None.
+        input: of the model, whose cases they are (`count_cases`).
+
+    Raises:
+        ValueError: one text or number for several cases.
+    """
+    if hasattr(identifier, "tolist"):
+        identifier = identifier.tolist()
+    if identifier is None or isinstance(identifier, (list, tuple)):
+        return identifier if identifier is None else list(identifier)
+    count = count_cases(input)
+    if count != 1:
+        raise ValueError(
+            f"identifier_accessor must give a list with an entry for each of the {count} cases of the batch, got "
+            f"{identifier!r:.80}."
+        )
+    return [identifier]
 
 
 def copy_metadata(pred: Any, input: Any, batch: Any = None) -> Any:

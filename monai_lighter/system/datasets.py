@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from time import time
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -15,6 +16,9 @@ from monai_lighter.system.tensors import as_list
 
 __all__ = ["SmartCache", "count_items", "describe_old_cache", "find_without_batches"]
 
+STARTED = time()
+"""When this process began, in seconds, as far as datasets are concerned."""
+
 
 def count_items(data: Any) -> int | None:
     """Length of a dataset (items) or of a loader (batches); None where it has none, as with an ``IterableDataset``."""
@@ -26,13 +30,13 @@ def count_items(data: Any) -> int | None:
 
 def describe_old_cache(data: Any) -> str | None:
     """What is to be said of a ``PersistentDataset`` that takes items from earlier runs, whatever its transform was then."""
-    if not isinstance(data, PersistentDataset) or isinstance(
-        data, LMDBDataset
-    ):  # the latter fills its own when it is built
+    if not isinstance(data, PersistentDataset) or data.transform_hash or not data.cache_dir:
         return None
-    if data.transform_hash or not data.cache_dir:
-        return None
-    if not data.cache_dir.is_dir() or not any(data.cache_dir.iterdir()):
+    if isinstance(data, LMDBDataset):  # which fills its own when it is built, as far as items are not there
+        is_old = data.db_file.is_file() and data.db_file.stat().st_mtime < STARTED
+    else:
+        is_old = data.cache_dir.is_dir() and any(data.cache_dir.iterdir())
+    if not is_old:
         return None
     return (
         f"items of earlier runs are taken from cache_dir {str(data.cache_dir)!r}, whatever the transform was then. Write "

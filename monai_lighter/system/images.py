@@ -17,6 +17,8 @@ GEOMETRY = (
     "qoffset_x", "qoffset_y", "qoffset_z", "xyzt_units",
 )  # fmt: skip
 """Fields of a NIfTI header that say where voxels lie, beside ``pixdim``."""
+WHOLE = 2**53
+"""Beyond it every float64 is whole, so that none says that it counts something."""
 
 
 def find_smallest_dtype(values: np.ndarray) -> np.dtype:
@@ -47,7 +49,7 @@ def find_smallest_dtype(values: np.ndarray) -> np.dtype:
 
 
 def cast_exactly(values: np.ndarray, dtype: Any) -> np.ndarray:
-    """The values as another type, which must be able to hold them. Floats may be rounded to narrower floats.
+    """The values as another type, which must be able to hold them. Fractions may be rounded to narrower floats.
 
     Args:
         values: of any shape.
@@ -55,7 +57,8 @@ def cast_exactly(values: np.ndarray, dtype: Any) -> np.ndarray:
 
     Raises:
         ValueError: a value that the cast would change: a fraction, NaN or a number out of range as an integer, an integer
-            that the float type has no number for, a finite value that would be infinite.
+            that the float type has no number for (2**24 + 1 as float32, whichever type it has), a finite value that would be
+            infinite.
     """
     dtype = np.dtype(dtype)
     if values.dtype == dtype:
@@ -63,7 +66,8 @@ def cast_exactly(values: np.ndarray, dtype: Any) -> np.ndarray:
     with np.errstate(all="ignore"):
         cast = values.astype(dtype)
         if np.issubdtype(dtype, np.floating) and np.issubdtype(values.dtype, np.floating):
-            changed = np.isfinite(values) & ~np.isfinite(cast)
+            whole = (values == np.rint(values)) & (abs(values) <= WHOLE)
+            changed = (np.isfinite(values) & ~np.isfinite(cast)) | (whole & (cast != values))
         elif np.issubdtype(dtype, np.integer) and np.issubdtype(values.dtype, np.floating):
             limits = np.iinfo(dtype)
             inside = (values >= float(limits.min)) & (values < float(limits.max) + 1)  # NaN is not inside

@@ -46,8 +46,9 @@ class Ledger:
     """Keeps the files of a run apart.
 
     Within a run a file is written once. A file of an earlier run is replaced by the same case alone (``.cases.jsonl`` in the
-    folder says which case that was), so that a prediction can be repeated and none of another case is lost. What else lies
-    there is never replaced, inputs least of all, by whichever of their names.
+    folder says which case that was: where its file lies, seen from there, and the sha256 of it, by which it is known when data
+    have been moved), so that a prediction can be repeated and none of another case is lost. What else lies there is never
+    replaced, inputs least of all, by whichever of their names.
     """
 
     def __init__(self) -> None:
@@ -63,7 +64,7 @@ class Ledger:
         self._shared = shared
         self._claims: dict[str, Output] = {}
         self._written: dict[tuple[int, int], Output] = {}
-        self._records: dict[Path, dict[str, str | None]] = {}
+        self._records: dict[Path, dict[str, _Known]] = {}
 
     def protect(self, files: Iterable[str | Path]) -> None:
         """Takes note of files that cases are read from; what is no file is left out."""
@@ -147,20 +148,20 @@ class Ledger:
         return self._refuse_earlier(output)
 
     def _refuse_earlier(self, output: Output) -> Finding | None:
-        record = self._read_record(output.root)
-        name = _name_below(output.path, output.root)
-        if name not in record:
+        known = self._read_record(output.root).get(_name_below(output.path, output.root))
+        if known is None:
             problem = f"{output.path} exists, and no earlier run says that it is of {output.label}"
-        elif record[name] is None or output.case is None:
+        elif known.case is None or output.case is None:
             problem = f"{output.path} exists from an earlier run, and cases without names cannot be told apart"
-        elif record[name] != _identify(output.case, output.root):
-            problem = f"{output.path} is the output of another case, {record[name]}; {output.label} would replace it"
+        elif known.case != _identify(output.case, output.root) and not known.has_moved_to(output.case, output.root):
+            problem = f"{output.path} is the output of another case, {known.case}; {output.label} would replace it"
         else:
             return None
         way = "." if output.overwrite is None else ", or overwrite: true to replace it."
-        return Finding(output.writer, problem, f"Move it away, or set {output.settings}{way}")
+        hint = f"Delete it if it may be replaced, move it away, or set {output.settings}{way}"
+        return Finding(output.writer, problem, hint)
 
-    def _read_record(self, root: Path) -> dict[str, str | None]:
+    def _read_record(self, root: Path) -> dict[str, _Known]:
         if root not in self._records:
             self._records[root] = {}
             if (root / RECORD).is_file():
@@ -171,25 +172,67 @@ class Ledger:
     def _record(self, output: Output) -> None:
         record, name = self._read_record(output.root), _name_below(output.path, output.root)
         case = None if output.case is None else _identify(output.case, output.root)
-        if name not in record or record[name] != case:
-            record[name] = case
+        if name not in record or record[name].case != case:
+            known = record[name] = _Known(case, None if output.case is None else _digest(output.case))
             with open(output.root / RECORD, "a", encoding="utf-8") as file:
-                file.write(json.dumps({"file": name, "case": case}) + "\n")
+                file.write(json.dumps({"file": name, **known._asdict()}) + "\n")
 
 
-def _parse_lines(file: Iterable[str]) -> Iterator[tuple[str, str | None]]:
+class _Known(NamedTuple):
+    """What is written down of the case that an output is of.
+
+    Attributes:
+        case: its file, relative to the folder of outputs, or its name.
+        sha256: of the file; None where there is none.
+    """
+
+    case: str | None
+    sha256: str | None = None
+
+    def has_moved_to(self, case: str, root: Path) -> bool:
+        """Whether a file is the one that this case was, which is no longer where it was."""
+        gone = self.case is not None and not (root / self.case).exists()
+        return gone and self.sha256 is not None and self.sha256 == _digest(case)
+
+
+def _digest(case: str) -> str | None:
+    if not os.path.isfile(case):
+        return None
+    digest = sha256()
+    with open(case, "rb") as file:
+        while part := file.read(1 << 20):
+            digest.update(part)
+    return digest.hexdigest()
+
+
+def _parse_lines(file: Iterable[str]) -> Iterator[tuple[str, _Known]]:
     for line in file:
         try:
             entry: Any = json.loads(line)
-            yield entry["file"], entry["case"]
-        except (ValueError, KeyError, TypeError):  # cut off by a run that was killed
+            yield entry["file"], _Known(entry["case"], entry.get("sha256"))
+        except (ValueError, KeyError, TypeError, AttributeError):  # cut off by a run that was killed
             continue
 
 
 def _describe_clash(owner: Output, output: Output) -> Finding:
     what = f"{owner.label} and {output.label}" if owner.label != output.label else f"{output.label}, twice,"
     by = f" (also by {owner.writer})" if owner.writer != output.writer else ""
-    return Finding(output.writer, f"{what} would be written to one file, {output.path}{by}", f"Set {output.settings}.")
+    hint = f"Set {output.settings}."
+    if owner.label != output.label and owner.case is not None and owner.case == output.case:
+        hint = f"If it is one case, leave it out of the data once, else set {output.settings}."
+    elif owner.case != output.case and _differ_in_suffix(owner.case, output.case):
+        hint = (
+            "No setting parts files that differ in their suffix alone: rename one of them, or leave it out of the data."
+        )
+    return Finding(output.writer, f"{what} would be written to one file, {output.path}{by}", hint)
+
+
+def _differ_in_suffix(*cases: str | None) -> bool:
+    """Whether files lie in one folder and have one name but for what follows its first dot."""
+    return (
+        None not in cases
+        and len({os.path.join(os.path.dirname(str(c)), Path(str(c)).name.split(".")[0]) for c in cases}) == 1
+    )
 
 
 def _normalize(path: Path) -> str:

@@ -19,7 +19,7 @@ from torchmetrics.wrappers.abstract import WrapperMetric
 from monai_lighter.errors.marks import mark
 from monai_lighter.internals import get_items
 from monai_lighter.system.adapters import CriterionAdapter
-from monai_lighter.system.aggregates import aggregate, compute, list_scalars
+from monai_lighter.system.aggregates import aggregate, compute, leave_out_absent, list_scalars
 from monai_lighter.system.batches import Cases
 from monai_lighter.system.processes import gather, share_items
 from monai_lighter.system.spacing import Compared, Spaced, is_distance, takes_spacing
@@ -182,6 +182,7 @@ def _named(metrics: Any) -> dict[str, Any]:
                 f"metric {name!r} must be a torchmetrics.Metric or a MONAI CumulativeIterationMetric, "
                 f"got {type(metric).__name__}."
             )
+        leave_out_absent(metric)
     return named
 
 

@@ -78,16 +78,25 @@ class Optimized(LightningModule):
         return optimizers, [config["scheduler"] for config in configs]
 
     def _wait_for_validation(self, config: Mapping[str, Any]) -> Mapping[str, Any]:
-        """A plateau of a value of validation steps in epochs with a validation (``check_val_every_n_epoch``), where it is new."""
-        every = getattr(self._trainer, "check_val_every_n_epoch", None) or 1
-        of_validation = str(config.get("monitor")).startswith("val/") and config.get("interval", "epoch") == "epoch"
+        """A plateau of a value of validation steps where that is new: in epochs with a validation (``check_val_every_n_epoch``),
+        or, with ``interval: step``, after batches with one (``val_check_interval``)."""
+        of_validation = str(config.get("monitor")).startswith("val/")
         if not isinstance(config["scheduler"], ReduceLROnPlateau) or not of_validation:
             return config
+        by_step = config.get("interval", "epoch") == "step"
+        setting = "val_check_interval" if by_step else "check_val_every_n_epoch"
+        every = getattr(self._trainer, setting, None) or 1
+        if by_step and (not isinstance(every, int) or not self.automatic_optimization):
+            alone = "Leave it out, or write trainer::val_check_interval and frequency in batches."
+            raise ValueError(
+                f"system::scheduler: interval must be epoch, got step: {config['monitor']} has no new value after each batch. "
+                f"{alone if self.automatic_optimization else 'Leave it out: there are several optimizers.'}"
+            )
         frequency = config.get("frequency", every)
         if frequency % every:
             raise ValueError(
-                f"system::scheduler: frequency must be a multiple of trainer::check_val_every_n_epoch, {every}, got {frequency}: "
-                f"{config['monitor']} has no new value in other epochs. Leave it out, or write frequency: {every}."
+                f"system::scheduler: frequency must be a multiple of trainer::{setting}, {every}, got {frequency}: "
+                f"{config['monitor']} has no new value in between. Leave it out, or write frequency: {every}."
             )
         return {**config, "frequency": frequency}
 

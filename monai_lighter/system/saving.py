@@ -111,12 +111,15 @@ class CheckedSaver:
                 raise CaseError(f"{self._id}: {output.label}: {problem}. Leave scale out.")
         elif not meta_kwargs.get("resample") or meta_kwargs.get("mode") == "nearest":
             try:
-                if not np.issubdtype(values.dtype, np.floating):
-                    cast_exactly(values, np.float32)  # which MONAI's writers compute in
                 if dtype is not None:
                     cast_exactly(values, get_equivalent_dtype(dtype, np.ndarray))
             except ValueError as error:
                 hint = "Set output_dtype: float32 for probabilities, uint16 or int32 for many classes."
+                raise CaseError(f"{self._id}: {output.label}: {error}. {hint}") from error
+            try:
+                cast_exactly(values, np.float32)
+            except ValueError as error:
+                hint = "MONAI's writers compute in float32, whatever output_dtype is: take a FileWriter in trainer::callbacks."
                 raise CaseError(f"{self._id}: {output.label}: {error}. {hint}") from error
 
     def _make_writable(self, img: Any) -> Any:

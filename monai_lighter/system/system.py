@@ -19,7 +19,14 @@ from monai_lighter.errors.marks import mark, mark_batch, passed_through
 from monai_lighter.system.adapters import BatchAdapter, complete_adapters, takes_meta
 from monai_lighter.system.aggregates import check_labels
 from monai_lighter.system.averaging import BeforeAveraging
-from monai_lighter.system.batches import copy_metadata, count_cases, make_items, read_case_names, take_results
+from monai_lighter.system.batches import (
+    copy_metadata,
+    count_cases,
+    list_identifiers,
+    make_items,
+    read_case_names,
+    take_results,
+)
 from monai_lighter.system.datasets import SmartCache
 from monai_lighter.system.finite import FiniteLoss, note_cases
 from monai_lighter.system.inference import infer, list_arguments
@@ -161,6 +168,7 @@ class System(Recorded, Optimized, FiniteLoss, Resumable):
         adapters = self.adapters[mode]
         try:
             source, given, identifier = adapters["batch"](batch)
+            identifier = identifier if mode == "train" else list_identifiers(identifier, source)
         except Exception as error:
             mark(error, f"system::adapters::{mode}::batch")
             raise

@@ -9,7 +9,7 @@ from lightning.pytorch import LightningModule, Trainer
 from monai.bundle import ConfigParser
 from monai.bundle.utils import ID_SEP_KEY
 
-from monai_lighter.config.stages import find_datasets
+from monai_lighter.config.stages import find_datasets, find_stages
 from monai_lighter.errors import ConfigError, Finding
 from monai_lighter.errors.cases import name_cases
 from monai_lighter.system.datasets import count_items, describe_old_cache, find_without_batches
@@ -31,6 +31,7 @@ class Parts:
         parser: with the native config, pruned to the stage.
         saved: the whole config, of plain values, as it is saved with the run.
         before: the parts of a stage of the same workflow that came before; what it built is taken over.
+        run_id: of the expressions that run, where no stage does.
 
     Attributes:
         built: ``system`` and ``trainer``, as far as they have been built.
@@ -38,12 +39,18 @@ class Parts:
     """
 
     def __init__(
-        self, stage: str | None, parser: ConfigParser, saved: dict[str, Any], before: Parts | None = None
+        self,
+        stage: str | None,
+        parser: ConfigParser,
+        saved: dict[str, Any],
+        before: Parts | None = None,
+        run_id: str = "run",
     ) -> None:
-        self.stage, self.parser, self.saved = stage, parser, saved
+        self.parser, self.saved = parser, saved
+        self.stages = [stage] if stage else find_stages(parser.get(), run_id)
         self.built: dict[str, Any] = dict(before.built) if before else {}
         self.sources: dict[str, Any] = dict(before.sources) if before else {}
-        self._datasets = find_datasets(parser.get(), stage)
+        self._datasets = {id: at for each in self.stages for id, at in find_datasets(parser.get(), each).items()}
         self._old_caches: set[str] = set()
 
     def take(self, id: str, value: Any) -> None:
@@ -55,7 +62,8 @@ class Parts:
         if id in self._datasets and count_items(value) == 0:
             where = f" They are those of {id}." if id != self._datasets[id] else ""
             hint = f"Mend its list of cases, or leave the loader out.{where}"
-            raise ConfigError([Finding(self._datasets[id], f"has no items, which stage {self.stage!r} needs", hint)])
+            needed = f"has no items, which stage {' or '.join(map(repr, self.stages))} needs"
+            raise ConfigError([Finding(self._datasets[id], needed, hint)])
         old = describe_old_cache(value)
         if old is not None and old not in self._old_caches:  # which references hand on
             self._old_caches.add(old)
@@ -70,7 +78,8 @@ class Parts:
 
     def _take_system(self, system: Any) -> None:
         self.built["system"] = system
-        empty = [*find_without_batches(system, self.parser.get(), self.stage)] if self.stage is not None else []
+        config = self.parser.get()
+        empty = [finding for stage in self.stages for finding in find_without_batches(system, config, stage)]
         if empty:
             raise ConfigError(empty)
         if isinstance(system, Resumable) and self.saved.get("seed") is not None:

@@ -21,7 +21,7 @@ from monai.utils import ensure_tuple
 from monai_lighter.check.modules import breaks_imports, is_import
 from monai_lighter.check.native import check_walk
 from monai_lighter.check.paths import missing_paths
-from monai_lighter.check.untrained import find_untrained
+from monai_lighter.check.untrained import find_idle_loads, find_untrained
 from monai_lighter.check.walk import Built, Walk
 from monai_lighter.check.zoo import engine_findings, missing_packages
 from monai_lighter.config.files import bundle_folder, config_files, config_root, files_of_run, unreadable
@@ -122,6 +122,7 @@ class Prepared:
         self.absent: Finding | None = None
         self.untrained: Note | None = None
         self._sure: list[Finding] = []
+        self._idle: list[Note] = []
         trust = trust or Trust(None, bundle)
         trust.require_counted_macros(parser.get())
         working = ConfigParser(copied(parser.get()))
@@ -139,7 +140,7 @@ class Prepared:
         twice = [Finding(*one) if self.native else Note(*one) for one in doubles]  # Ignite runs such a config
         meta = self.config.get(ConfigParser.meta_key) or {}
         self.warnings = [one for one in twice if isinstance(one, Note)]
-        self.warnings += [*self._unused(given), *missing_packages(meta)]
+        self.warnings += [*self._unused(given), *self._idle, *missing_packages(meta)]
         found += [
             *twice,
             *self.warnings,
@@ -172,6 +173,7 @@ class Prepared:
             inside = self._inside(project)
             found += import_project(inside if Path(inside).is_dir() else project)
         stages = list(self.asked.stages or self._stages())
+        visited: set[str] = set()
         for stage in stages:
             needed = config if stage is None else pruned(config, stage)
             walk = Walk(config, needed, stage, LOCATOR, _written_for(config))
@@ -180,10 +182,12 @@ class Prepared:
                 found.append(Note(*finding) if other else finding)
             for id, value in walk.read.items():
                 _set(needed, id, value)
+            visited |= walk.visited
             name = stage or self.asked.run_id
             self.needed[name], self.built[name] = needed, walk.built
             self.untrained = self.untrained or (find_untrained(walk) if "fit" not in stages else None)
         found += [self.untrained] if self.untrained else []
+        self._idle = [] if self.untrained else list(find_idle_loads(config, visited))
         if None in stages:
             self.absent = find_absent_run(self.asked.run_id, config)
         return found
@@ -228,8 +232,9 @@ class Prepared:
         if run_id not in config:
             run_ids = other_run_ids(config, others) if run_id == "run" else []
             self.absent = find_absent_run(run_id, config, run_ids)
+        scripted = any(next(self.bundle.glob(each), None) for each in ("*.py", "*/*.py"))
         for each in run_ids or [run_id]:
-            walk = Walk(config, config, None, LOCATOR, _written_for(config))
+            walk = Walk(config, config, None, LOCATOR, _written_for(config), lenient=True, scripted=scripted)
             for root in (each, *others, "lightning"):
                 found = [*found, *(walk.item(root) if root in config else ())]
             found += [Note(*finding) for finding in walk.misread]  # Ignite would hand the text on
@@ -257,7 +262,8 @@ class Prepared:
         for key in given:
             close = get_close_matches(str(key), absent, 1, 0.8)
             if close and key not in (*TOP_LEVEL, *RUN_IDS) and not any(mentions(text, str(key)) for text in texts):
-                yield Finding(str(key), "nothing refers to it", f"Did you mean {close[0]!r}?")
+                level = Finding if self.native else Note  # which Ignite runs
+                yield level(str(key), "nothing refers to it", f"Did you mean {close[0]!r}?")
 
     @property
     def _first_stage(self) -> str | None:

@@ -297,7 +297,7 @@ class Workflow(PropertiesWorkflow):
 
     def _build_with(self, kept: dict[str, Any]) -> None:
         """Everything but what is kept is built anew."""
-        self._parts = Parts(self.stage, self.parser, self.config, self._parts)
+        self._parts = Parts(self.stage, self.parser, self.config, self._parts, self.run_id)
         self.parser.ref_resolver = Resolver(built=self._parts.take, kept=kept)
 
     def _set_property(self, name: str, property: dict, value: Any) -> None:

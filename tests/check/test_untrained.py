@@ -52,6 +52,28 @@ def test_networks_that_have_weights_or_may_have(bundle, override):
     assert not said(bundle, **override)
 
 
+IDLE = [
+    "$@network_def.load_state_dict(torch.load('models/model.pt'))",
+    {"_target_": "monai_lighter.load_weights", "model": "@network_def", "ckpt_path": "models/model.pt"},
+]
+
+
+@pytest.mark.parametrize("item", IDLE)
+def test_weights_that_nothing_asks_for(bundle, item):
+    (note,) = said(bundle, net_loaded=item)
+    assert "untrained in stage 'predict': 'net_loaded' would load weights, but nothing refers to it" in note
+    assert note.endswith("Write initialize: ['$@net_loaded'].")
+    assert not said(bundle, net_loaded=item, initialize=["$@net_loaded"])
+
+
+def test_weights_that_a_fit_does_not_begin_with(bundle):
+    file = str(bundle / "configs" / "train.yaml")
+    check = Check(file, {"net_loaded": IDLE[0]}, Asked(run_id="fit"))
+    assert [note.id for note in check.prepared.warnings if "would load weights" in note.problem] == ["net_loaded"]
+    check = Check(file, {"net_loaded": IDLE[0], "initialize": ["$@net_loaded"]}, Asked(run_id="fit"))
+    assert not check.prepared.warnings
+
+
 def test_a_config_that_trains(bundle):
     assert not said(bundle, "train", "run")
     assert not said(bundle, "train", "fit")

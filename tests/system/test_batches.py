@@ -16,13 +16,14 @@ from parts import Outputs, items, loader, trainer
 from torch import nn
 from torchmetrics.classification import BinaryAccuracy, MulticlassAccuracy
 
-from monai_lighter import BatchAdapter, FileWriter, LoggingAdapter, System, TableWriter
+from monai_lighter import BatchAdapter, CaseMetrics, FileWriter, LoggingAdapter, System, TableWriter
 from monai_lighter.errors import CaseError
 from monai_lighter.system.batches import (
     Cases,
     copy_metadata,
     count_cases,
     find_image,
+    list_identifiers,
     make_items,
     read_case_names,
     split_cases,
@@ -43,6 +44,51 @@ def image(names, plain=False):
     ]
     batch = list_data_collate([{"x": case} for case in cases])["x"]
     return batch.as_tensor() if plain else batch
+
+
+class TestListIdentifiers:
+    @pytest.mark.parametrize(
+        ("given", "expected"),
+        [
+            (None, None),
+            (["a", "b"], ["a", "b"]),
+            (("a", "b"), ["a", "b"]),
+            (torch.tensor([3, 4]), [3, 4]),
+            (np.array(["a", "b"]), ["a", "b"]),
+        ],
+    )
+    def test_an_entry_for_each_case(self, given, expected):
+        assert list_identifiers(given, IMAGES) == expected
+
+    @pytest.mark.parametrize("given", ["case_7", 7, torch.tensor(7)])
+    def test_one_text_names_a_batch_of_one(self, given):
+        assert list_identifiers(given, IMAGES[:1]) == [7 if given != "case_7" else given]
+        with pytest.raises(ValueError, match=r"identifier_accessor must give a list .* each of the 2 cases .* got "):
+            list_identifiers(given, IMAGES)
+
+    @pytest.mark.slow
+    def test_in_files_and_in_tables(self, tmp_path):
+        data = [{"image": torch.rand(1, 4, 5), "label": torch.ones(1, 4, 5), "id": f"case_{i}"} for i in range(2)]
+        system = System(
+            nn.Identity(),
+            {mode: loader(data, 1) for mode in ("test", "predict")},
+            metrics={"test": DiceMetric()},
+            adapters={
+                mode: {"batch": BatchAdapter("image", "label", lambda batch: batch["id"][0])}
+                for mode in ("test", "predict")
+            },
+        )
+        run = trainer(tmp_path, callbacks=[FileWriter(tmp_path / "out", "tensor"), CaseMetrics(tmp_path / "cases.csv")])
+        run.predict(system, return_predictions=False)
+        assert sorted(path.name for path in (tmp_path / "out").glob("*.pt")) == ["case_0.pt", "case_1.pt"]
+        run.test(system, verbose=False)
+        with open(tmp_path / "cases.csv") as file:
+            assert [row["case"] for row in csv.DictReader(file)] == ["case_0", "case_1"]
+        system.dataloaders["predict"] = loader(data, 2)
+        with pytest.raises(
+            ValueError, match="identifier_accessor must give a list with an entry for each of the 2 cases"
+        ):
+            run.predict(system, return_predictions=False)
 
 
 class TestSplitCases:

@@ -1,8 +1,10 @@
+import os
+
 import pytest
-from monai.data import SmartCacheDataset
+from monai.data import LMDBDataset, SmartCacheDataset
 from parts import classification, loader, pairs, trainer
 
-from monai_lighter.system.datasets import SmartCache
+from monai_lighter.system.datasets import STARTED, SmartCache, describe_old_cache
 
 pytestmark = pytest.mark.slow
 
@@ -43,3 +45,19 @@ def test_other_data_have_no_such_callback(tmp_path):
     fit = trainer(tmp_path)
     fit.fit(classification())
     assert not any(isinstance(callback, SmartCache) for callback in fit.callbacks)
+
+
+class _Closed:
+    def __init__(self, made):
+        self.made = made
+
+    def close(self):
+        pass
+
+
+@pytest.mark.parametrize(("age", "known"), [(-60, False), (60, True)])
+def test_a_database_of_an_earlier_run(tmp_path, age, known, monkeypatch):
+    monkeypatch.setattr(LMDBDataset, "_fill_cache_start_reader", lambda self, **given: _Closed(self.db_file.touch()))
+    data = LMDBDataset([1], lambda item: item, cache_dir=tmp_path, progress=False)
+    os.utime(data.db_file, (STARTED - age,) * 2)
+    assert bool(describe_old_cache(data)) is known

@@ -137,6 +137,38 @@ class TestOneOptimizer:
                 classification(model=model, optimizer=optimizer, scheduler=config)
             )
 
+    @pytest.mark.parametrize(
+        ("settings", "given", "words"),
+        [
+            ({}, {}, "interval must be epoch, got step: val/loss/epoch has no new value after each batch"),
+            (
+                {"val_check_interval": 2},
+                {"frequency": 1},
+                r"multiple of trainer::val_check_interval, 2, got 1: .*: 2\.",
+            ),
+        ],
+    )
+    def test_a_plateau_that_would_count_one_value_several_times(self, tmp_path, settings, given, words):
+        model = classifier()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        config = {"scheduler": ReduceLROnPlateau(optimizer), "monitor": "val/loss/epoch", "interval": "step", **given}
+        with pytest.raises(ValueError, match=words):
+            trainer(tmp_path, **settings).fit(classification(model=model, optimizer=optimizer, scheduler=config))
+
+    def test_a_plateau_within_epochs_steps_where_its_value_is_new(self, tmp_path):
+        def fit(count):
+            model = classifier()
+            optimizers = [torch.optim.SGD(model.parameters(), lr=0.01) for _ in range(count)]
+            plateau = ReduceLROnPlateau(optimizers[-1], patience=0, factor=0.5, threshold=1e9)
+            config = {"scheduler": plateau, "monitor": "val/loss/epoch", "interval": "step"}
+            system = classification(8, model=model, optimizer=optimizers, scheduler=config)
+            trainer(tmp_path, max_epochs=2, val_check_interval=2).fit(system)  # of 4 batches of an epoch
+            return plateau.last_epoch
+
+        assert fit(1) == 4
+        with pytest.raises(ValueError, match=r"interval must be epoch, got step: .* there are several optimizers"):
+            fit(2)
+
     @pytest.mark.parametrize(("interval", "steps"), [("epoch", 2), ("step", 6)])
     def test_schedulers_step_by_epoch_or_batch(self, tmp_path, interval, steps):
         model = classifier()

@@ -122,8 +122,15 @@ class TestClashes:
 
     def test_a_case_that_is_listed_twice(self, tmp_path):
         image = scan(tmp_path / "x.nii.gz")
-        with pytest.raises(ConfigError, match=r"case 0 .* and case 1 "):
+        with pytest.raises(
+            ConfigError, match=r"case 0 .* and case 1 .* If it is one case, leave it out of the data once"
+        ):
             predict(tmp_path, [image, image], model=Never())
+
+    def test_two_files_that_no_setting_parts(self, tmp_path):
+        images = [scan(tmp_path / name) for name in ("c0.nii", "c0.nii.gz")]
+        with pytest.raises(ConfigError, match="No setting parts files that differ in their suffix alone: rename one"):
+            predict(tmp_path, images, data_root_dir=str(tmp_path), model=Never())
 
     def test_names_that_transforms_make_are_theirs(self, tmp_path):
         def rename(image):
@@ -206,6 +213,18 @@ class TestEarlierRuns:
         (tmp_path / "old").rename(tmp_path / "new")
         assert predict(tmp_path / "new", [str(tmp_path / "new" / "x.nii.gz")]) == ["x_pred.nii.gz"]
 
+    def test_data_may_be_moved_without_it(self, tmp_path):
+        image = Path(scan(tmp_path / "data" / "x.nii.gz"))
+        predict(tmp_path, [str(image)])
+        (tmp_path / "scratch").mkdir()
+        moved = image.rename(tmp_path / "scratch" / "x.nii.gz")
+        assert predict(tmp_path, [str(moved)]) == ["x_pred.nii.gz"]
+        scan(moved, values=np.full((5, 6, 7), 3, np.float32))
+        moved = moved.rename(image)
+        scan(moved, values=np.full((5, 6, 7), 4, np.float32))
+        with pytest.raises(ConfigError, match=r"is the output of another case, .*Delete it if it may be replaced"):
+            predict(tmp_path, [str(moved)], model=Never())
+
     def test_a_record_that_was_cut_off(self, tmp_path):
         image = scan(tmp_path / "x.nii.gz")
         predict(tmp_path, [image])
@@ -268,6 +287,24 @@ class TestValues:
         assert written(tmp_path / "out") == []
         predict(tmp_path, [image], many, output_dtype="uint16")
         assert np.unique(nibabel.load(tmp_path / "out" / "x_pred.nii.gz").get_fdata()).tolist() == [299]
+
+    @pytest.mark.parametrize("dtype", ["int32", "float64", None])
+    @pytest.mark.parametrize("kind", [torch.float64, torch.int32])
+    def test_a_whole_number_that_the_writers_of_monai_round(self, tmp_path, kind, dtype):
+        image = scan(tmp_path / "x.nii.gz")
+        large = Lambdad("pred", lambda pred: torch.full_like(pred, 2**24 + 1, dtype=kind))
+        with pytest.raises(RuntimeError) as raised:
+            predict(tmp_path, [image], large, output_dtype=dtype)
+        assert "the value 16777217" in str(cause(raised))
+        assert "would be 16777216.0 as float32. MONAI's writers compute in float32" in str(cause(raised))
+        assert written(tmp_path / "out") == []
+        predict(
+            tmp_path,
+            [image],
+            Lambdad("pred", lambda pred: torch.full_like(pred, 2**24 + 2, dtype=kind)),
+            output_dtype="int32",
+        )
+        assert np.unique(nibabel.load(tmp_path / "out" / "x_pred.nii.gz").dataobj).tolist() == [2**24 + 2]
 
     @pytest.mark.parametrize("settings", [{"output_dtype": np.uint8}, {"output_ext": ".png"}])
     def test_probabilities_are_not_truncated(self, tmp_path, settings):

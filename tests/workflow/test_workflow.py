@@ -570,6 +570,13 @@ def test_an_empty_list_of_cases_is_an_error(bundle, name, stage, id, shuffle):
     assert not (bundle / "models").exists()
 
 
+@pytest.mark.parametrize("run", ["$@trainer.fit(@system)", ["$print('begins')", "$@trainer.validate(@system)"]])
+def test_an_empty_list_of_cases_of_an_expression(bundle, run):
+    empty = {"system::dataloaders::val::dataset::data": []}
+    with pytest.raises(ConfigError, match=r"^system::dataloaders::val::dataset: has no items, which stage "):
+        workflow(bundle, "train", run_id="own", own=run, **empty).run()
+
+
 def test_an_empty_dataset_that_is_referred_to(bundle, extra):
     config = {"cases": {"_target_": "CacheDataset", "data": "$@data[:0]", "progress": False}}
     with pytest.raises(ConfigError, match=r"^system::dataloaders::val::dataset: has no items, .* those of cases\."):
