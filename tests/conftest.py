@@ -113,6 +113,19 @@ def bundle(tmp_path, monkeypatch):
 
 
 @pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Working directory with ``configs``, a package ``scripts``, and ``data``; what a config sets goes with the test."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    monkeypatch.chdir(tmp_path)
+    for name in ("configs", "data", "scripts"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "data" / "table.csv").touch()
+    (tmp_path / "scripts" / "__init__.py").touch()
+    return tmp_path
+
+
+@pytest.fixture
 def extra(bundle):
     """Writes a config beside those of the bundle, to be merged with one of them, and gives its path."""
 

@@ -1,4 +1,4 @@
-"""Two tiers of tests: those marked ``slow`` start processes, Trainers or engines; all others must not.
+"""Two tiers of tests: those marked ``slow`` start processes, Trainers or engines, or take long; all others must not.
 
 ``pytest -m "not slow"`` leaves out the first tier. That the marks are true is checked in every run: a test without the mark
 fails at the place where it starts something. ``conftest.py`` loads this module as a plugin.
@@ -92,7 +92,7 @@ def _noted(kind, name):
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "slow: starts a process, a Trainer or an engine; not in the fast tier")
+    config.addinivalue_line("markers", "slow: starts a process, a Trainer or an engine, or takes many seconds; not in the fast tier")
 
 
 @pytest.hookimpl(trylast=True)

@@ -13,6 +13,7 @@ import textwrap
 import types
 import typing
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from functools import lru_cache
 from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
 
 __all__ = ["Accepted", "Parameter", "accepted_by", "read_text"]
@@ -71,7 +72,11 @@ class Accepted(NamedTuple):
 
 
 def accepted_by(target: Any) -> Accepted | None:
-    """None where the signature cannot be read."""
+    """None where the signature cannot be read. What there is of a class or function is read once."""
+    return _read_accepted(target) if inspect.isroutine(target) or inspect.isclass(target) else _read(target)
+
+
+def _read(target: Any) -> Accepted | None:
     try:
         signature = inspect.signature(target)
     except (ValueError, TypeError):
@@ -86,6 +91,10 @@ def accepted_by(target: Any) -> Accepted | None:
             found | {name: p for name, p in more.parameters.items() if name not in found}, required, more.is_open
         )
     return Accepted(found, required, is_open)
+
+
+_read_accepted = lru_cache(maxsize=1024)(_read)
+"""For what is hashable; a module of a bundle that is imported anew has classes of its own."""
 
 
 def _of_bases(cls: type) -> Accepted:
