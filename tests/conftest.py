@@ -162,19 +162,26 @@ def _no_seed_is_left():
 
 
 @pytest.fixture(scope="session")
-def python_module():
+def process_server():
+    """Where processes are forked from, see `preloaded`."""
+    server = preloaded.Server()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def python_module(process_server):
     """Runs ``python -m MODULE ARGUMENTS`` and gives the finished process.
 
     It is forked from one that has imported MONAI and Lightning, see `preloaded`. ``fresh``: it is a new interpreter, where
     that is what is tested; ``line`` are other words than ``-m MODULE``, for a new interpreter too.
     """
-    server = preloaded.Server()
 
     def run(module, *arguments, line=None, fresh=False, cwd=None, timeout=400, **variables):
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore", **variables}
         words = [*map(str, arguments)]
         if not line and not fresh:
-            return server.run(module, words, cwd, environment, timeout)
+            return process_server.run(module, words, cwd, environment, timeout)
         if (
             not line
         ):  # what it runs of the package is measured in the forked ones; the import of MONAI takes a third longer so
@@ -182,8 +189,7 @@ def python_module():
         command = [sys.executable, *(line or ("-m", module)), *words]
         return subprocess.run(command, cwd=cwd, env=environment, timeout=timeout, capture_output=True, text=True)
 
-    yield run
-    server.close()
+    return run
 
 
 @pytest.fixture(scope="session")

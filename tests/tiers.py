@@ -5,6 +5,7 @@ fails at the place where it starts something. ``conftest.py`` loads this module 
 """
 
 import functools
+import gc
 import sys
 
 import lightning.pytorch
@@ -92,7 +93,9 @@ def _noted(kind, name):
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "slow: starts a process, a Trainer or an engine, or takes many seconds; not in the fast tier")
+    config.addinivalue_line(
+        "markers", "slow: starts a process, a Trainer or an engine, or takes long; not in the fast tier"
+    )
 
 
 @pytest.hookimpl(trylast=True)
@@ -120,6 +123,8 @@ def pytest_xdist_make_scheduler(config, log):
 def pytest_collection_finish(session):
     """Not before: a module under test sees the classes as they are while it is imported."""
     if session.items:
+        gc.collect()
+        gc.freeze()  # a third of a million objects of imported libraries, which handlers and the end would go through each time
         sys.addaudithook(_audit)
         for kind, names in RUNS:
             for name in names:
