@@ -13,6 +13,8 @@ import pytest
 import torch
 import yaml
 
+from monai_lighter.share import proof
+
 pytest_plugins = ["tiers"]
 
 TRAIN = """
@@ -190,6 +192,12 @@ def python_module(process_server):
         return subprocess.run(command, cwd=cwd, env=environment, timeout=timeout, capture_output=True, text=True)
 
     return run
+
+
+@pytest.fixture
+def forked_proof(process_server, monkeypatch):
+    """The process in which ``package`` tries its archive out is forked, as those of `python_module` are."""
+    monkeypatch.setattr(proof, "subprocess", preloaded.Forked(process_server))
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,6 @@ from importlib import import_module
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
-from types import SimpleNamespace
 
 MODULES = ("monai.bundle", "lightning.pytorch", "ignite", "nibabel", "torch.utils.tensorboard", "monai_lighter.workflow.workflow",
            "monai_lighter.engines", "monai_lighter.commands.main", "monai_lighter.share.proof")  # fmt: skip
@@ -86,6 +85,17 @@ class Server:
             self._process.wait(60)
 
 
+class Forked:
+    """In the place of the module ``subprocess``, where ``run`` is all that is used of it, for ``python -m MODULE``."""
+
+    def __init__(self, server):
+        self._server = server
+
+    def run(self, command, cwd, env, **others):
+        """Finished process; its output is captured as text, whatever else is asked for."""
+        return self._server.run(command[2], command[3:], cwd, env, timeout=200)
+
+
 def serve(connection):
     """Exit code of this process: of one that has been forked and has run its module, or of the server in the end."""
     gc.freeze()
@@ -135,11 +145,7 @@ def prove_in_a_fork():
         connection.close()
         end(serve(other))
     other.close()
-    server = Server(connection)
-    proof = sys.modules["monai_lighter.share.proof"]
-    proof.subprocess = SimpleNamespace(
-        run=lambda command, cwd, env, **_: server.run(command[2], command[3:], cwd, env, timeout=200)
-    )
+    sys.modules["monai_lighter.share.proof"].subprocess = Forked(Server(connection))
 
 
 def log_to_standard_error():
