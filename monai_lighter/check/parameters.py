@@ -72,11 +72,12 @@ class Accepted(NamedTuple):
 
 
 def accepted_by(target: Any) -> Accepted | None:
-    """None where the signature cannot be read. What there is of a class or function is read once."""
-    return _read_accepted(target) if inspect.isroutine(target) or inspect.isclass(target) else _read(target)
+    """None where the signature cannot be read. The result is not to be changed: that of a class or function is kept."""
+    is_kept = (inspect.isclass(target) or inspect.isroutine(target)) and isinstance(target, collections.abc.Hashable)
+    return _find_accepted_once(target) if is_kept else _find_accepted(target)
 
 
-def _read(target: Any) -> Accepted | None:
+def _find_accepted(target: Any) -> Accepted | None:
     try:
         signature = inspect.signature(target)
     except (ValueError, TypeError):
@@ -93,8 +94,8 @@ def _read(target: Any) -> Accepted | None:
     return Accepted(found, required, is_open)
 
 
-_read_accepted = lru_cache(maxsize=1024)(_read)
-"""For what is hashable; a module of a bundle that is imported anew has classes of its own."""
+_find_accepted_once = lru_cache(maxsize=1024)(_find_accepted)
+"""A module of a bundle that is imported anew has classes and functions of its own."""
 
 
 def _of_bases(cls: type) -> Accepted:
