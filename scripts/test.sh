@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Environment, install, lint, types and tests. `scripts/test.sh` runs all tests and measures what of the package they run;
-# `scripts/test.sh fast` leaves out the types and the tests that start a process, a Trainer or an engine. Further arguments are
-# passed on to pytest.
+# `scripts/test.sh fast` leaves out the types and the tests that start a process, a Trainer or an engine or take long. Further
+# arguments are passed on to pytest.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/environment.sh

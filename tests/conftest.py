@@ -13,6 +13,8 @@ import pytest
 import torch
 import yaml
 
+from monai_lighter.share import proof
+
 pytest_plugins = ["tiers"]
 
 TRAIN = """
@@ -113,6 +115,19 @@ def bundle(tmp_path, monkeypatch):
 
 
 @pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Working directory with ``configs``, a package ``scripts``, and ``data``; what a config sets goes with the test."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    monkeypatch.chdir(tmp_path)
+    for name in ("configs", "data", "scripts"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "data" / "table.csv").touch()
+    (tmp_path / "scripts" / "__init__.py").touch()
+    return tmp_path
+
+
+@pytest.fixture
 def extra(bundle):
     """Writes a config beside those of the bundle, to be merged with one of them, and gives its path."""
 
@@ -149,19 +164,26 @@ def _no_seed_is_left():
 
 
 @pytest.fixture(scope="session")
-def python_module():
+def process_server():
+    """Where processes are forked from, see `preloaded`."""
+    server = preloaded.Server()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def python_module(process_server):
     """Runs ``python -m MODULE ARGUMENTS`` and gives the finished process.
 
     It is forked from one that has imported MONAI and Lightning, see `preloaded`. ``fresh``: it is a new interpreter, where
     that is what is tested; ``line`` are other words than ``-m MODULE``, for a new interpreter too.
     """
-    server = preloaded.Server()
 
     def run(module, *arguments, line=None, fresh=False, cwd=None, timeout=400, **variables):
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore", **variables}
         words = [*map(str, arguments)]
         if not line and not fresh:
-            return server.run(module, words, cwd, environment, timeout)
+            return process_server.run(module, words, cwd, environment, timeout)
         if (
             not line
         ):  # what it runs of the package is measured in the forked ones; the import of MONAI takes a third longer so
@@ -169,8 +191,13 @@ def python_module():
         command = [sys.executable, *(line or ("-m", module)), *words]
         return subprocess.run(command, cwd=cwd, env=environment, timeout=timeout, capture_output=True, text=True)
 
-    yield run
-    server.close()
+    return run
+
+
+@pytest.fixture
+def forked_proof(process_server, monkeypatch):
+    """The process in which ``package`` tries its archive out is forked, as those of `python_module` are."""
+    monkeypatch.setattr(proof, "subprocess", preloaded.Forked(process_server))
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ line while it is imported, and how ``torch`` loads `monai_lighter.autoload`: it 
 """
 
 import atexit
+import contextlib
 import gc
 import logging
 import os
@@ -21,14 +22,14 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 MODULES = ("monai.bundle", "lightning.pytorch", "ignite", "nibabel", "torch.utils.tensorboard", "monai_lighter.workflow.workflow",
-           "monai_lighter.engines", "monai_lighter.commands.main")  # fmt: skip
+           "monai_lighter.engines", "monai_lighter.commands.main", "monai_lighter.share.proof")  # fmt: skip
 
 
 class Server:
     """Starts the processes. Started with the first command; ends with `close`, or with this process."""
 
-    def __init__(self):
-        self._process = self._connection = None
+    def __init__(self, connection=None):
+        self._process, self._connection = None, connection
 
     def run(self, module, arguments, cwd, environment, timeout):
         """Gives the finished process, as `subprocess.run` does.
@@ -43,19 +44,33 @@ class Server:
         Raises:
             subprocess.TimeoutExpired: it and all that it started have been killed.
         """
-        if self._process is None:
+        return self.run_together([(module, arguments, cwd, environment)], timeout)[0]
+
+    def run_together(self, commands, timeout):
+        """Runs several at the same time, each given by what `run` takes, and gives the finished processes."""
+        if self._connection is None:
             self._start()
-        command = [sys.executable, "-m", module, *arguments]
         with tempfile.TemporaryDirectory() as folder:
-            streams = [str(Path(folder) / name) for name in ("stdout", "stderr")]
-            self._connection.send((module, arguments, str(cwd or Path.cwd()), environment, streams))
-            group = self._connection.recv()
+            streams = [
+                [str(Path(folder) / f"{name}_{i}") for name in ("stdout", "stderr")] for i in range(len(commands))
+            ]
+            orders = [
+                (module, arguments, str(cwd or Path.cwd()), environment, files)
+                for (module, arguments, cwd, environment), files in zip(commands, streams, strict=True)
+            ]
+            self._connection.send(orders)
+            groups = self._connection.recv()
+            lines = [[sys.executable, "-m", module, *arguments] for module, arguments, *_ in commands]
             if not self._connection.poll(timeout):
-                os.killpg(group, signal.SIGKILL)
+                for group in groups:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.killpg(group, signal.SIGKILL)
                 self._connection.recv()
-                raise subprocess.TimeoutExpired(command, timeout)
-            code = self._connection.recv()
-            return subprocess.CompletedProcess(command, code, *(Path(stream).read_text() for stream in streams))
+                raise subprocess.TimeoutExpired(lines[0], timeout)
+            return [
+                subprocess.CompletedProcess(line, code, *(Path(file).read_text() for file in files))
+                for line, code, files in zip(lines, self._connection.recv(), streams, strict=True)
+            ]
 
     def _start(self):
         self._connection, other = Pipe()
@@ -70,21 +85,35 @@ class Server:
             self._process.wait(60)
 
 
+class Forked:
+    """In the place of the module ``subprocess``, where ``run`` is all that is used of it, for ``python -m MODULE``."""
+
+    def __init__(self, server):
+        self._server = server
+
+    def run(self, command, cwd, env, **others):
+        """Finished process; its output is captured as text, whatever else is asked for."""
+        return self._server.run(command[2], command[3:], cwd, env, timeout=200)
+
+
 def serve(connection):
     """Exit code of this process: of one that has been forked and has run its module, or of the server in the end."""
     gc.freeze()
     while True:
         try:
-            module, arguments, cwd, environment, streams = connection.recv()
+            orders = connection.recv()
         except EOFError:
             return 0
-        child = os.fork()
-        if child == 0:
-            connection.close()
-            become(module, arguments, cwd, environment, streams)
-            return run(module)
-        connection.send(child)
-        connection.send(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        children = []
+        for module, arguments, cwd, environment, streams in orders:
+            child = os.fork()
+            if child == 0:
+                connection.close()
+                become(module, arguments, cwd, environment, streams)
+                return run(module)
+            children.append(child)
+        connection.send(children)
+        connection.send([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children])
 
 
 def become(module, arguments, cwd, environment, streams):
@@ -104,7 +133,19 @@ def become(module, arguments, cwd, environment, streams):
     sys.orig_argv = [sys.executable, "-m", module, *arguments]
     if module == "monai_lighter":
         log_to_standard_error()
+    if arguments[:1] == ["package"]:
+        prove_in_a_fork()
     autoload()
+
+
+def prove_in_a_fork():
+    """The process in which ``package`` tries its archive out is forked from this one as it is before anything has run."""
+    connection, other = Pipe()
+    if os.fork() == 0:
+        connection.close()
+        end(serve(other))
+    other.close()
+    sys.modules["monai_lighter.share.proof"].subprocess = Forked(Server(connection))
 
 
 def log_to_standard_error():

@@ -1,10 +1,11 @@
-"""Two tiers of tests: those marked ``slow`` start processes, Trainers or engines; all others must not.
+"""Two tiers of tests: those marked ``slow`` start processes, Trainers or engines, or take long; all others must not.
 
 ``pytest -m "not slow"`` leaves out the first tier. That the marks are true is checked in every run: a test without the mark
 fails at the place where it starts something. ``conftest.py`` loads this module as a plugin.
 """
 
 import functools
+import gc
 import sys
 
 import lightning.pytorch
@@ -92,7 +93,9 @@ def _noted(kind, name):
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "slow: starts a process, a Trainer or an engine; not in the fast tier")
+    config.addinivalue_line(
+        "markers", "slow: starts a process, a Trainer or an engine, or takes long; not in the fast tier"
+    )
 
 
 @pytest.hookimpl(trylast=True)
@@ -120,6 +123,8 @@ def pytest_xdist_make_scheduler(config, log):
 def pytest_collection_finish(session):
     """Not before: a module under test sees the classes as they are while it is imported."""
     if session.items:
+        gc.collect()
+        gc.freeze()  # a third of a million objects of imported libraries, which handlers and the end would go through each time
         sys.addaudithook(_audit)
         for kind, names in RUNS:
             for name in names:

@@ -13,6 +13,7 @@ import textwrap
 import types
 import typing
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from functools import lru_cache
 from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
 
 __all__ = ["Accepted", "Parameter", "accepted_by", "read_text"]
@@ -71,7 +72,12 @@ class Accepted(NamedTuple):
 
 
 def accepted_by(target: Any) -> Accepted | None:
-    """None where the signature cannot be read."""
+    """None where the signature cannot be read. The result is not to be changed: that of a class or function is kept."""
+    is_kept = (inspect.isclass(target) or inspect.isroutine(target)) and isinstance(target, collections.abc.Hashable)
+    return _find_accepted_once(target) if is_kept else _find_accepted(target)
+
+
+def _find_accepted(target: Any) -> Accepted | None:
     try:
         signature = inspect.signature(target)
     except (ValueError, TypeError):
@@ -86,6 +92,10 @@ def accepted_by(target: Any) -> Accepted | None:
             found | {name: p for name, p in more.parameters.items() if name not in found}, required, more.is_open
         )
     return Accepted(found, required, is_open)
+
+
+_find_accepted_once = lru_cache(maxsize=1024)(_find_accepted)
+"""A module of a bundle that is imported anew has classes and functions of its own."""
 
 
 def _of_bases(cls: type) -> Accepted:

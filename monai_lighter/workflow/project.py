@@ -42,10 +42,12 @@ def _forget_modules(folder: str) -> None:
     modules = sys.modules.copy()  # made in one go: other threads import too
     tops, inside = set(), os.path.join(folder, "")
     for name, module in modules.items():
-        top, file = name.partition(".")[0], getattr(module, "__file__", None)
-        if file and file.startswith(inside) and file.startswith((f"{inside}{top}{os.sep}", f"{inside}{top}.py")):
-            tops.add(top)
-    for name in modules:
+        file = getattr(module, "__file__", None)
+        if file and file.startswith(inside):
+            top = name.partition(".")[0]
+            if file.startswith((f"{inside}{top}{os.sep}", f"{inside}{top}.py")):
+                tops.add(top)
+    for name in modules if tops else ():
         if name.partition(".")[0] in tops:
             del sys.modules[name]
 

@@ -1,5 +1,11 @@
 """Two configs with nothing wrong, one native and one of MONAI's engines, and mistakes: a change, and what must be found."""
 
+import copy
+from functools import cache
+
+import yaml
+from monai.bundle import ConfigParser
+
 NATIVE = """
 imports: ["$import glob", "$from pathlib import Path"]
 bundle_root: .
@@ -87,6 +93,29 @@ run: ["$@train#trainer.run()"]
 """
 
 BASES = {"native": NATIVE, "zoo": ZOO}
+
+
+@cache
+def _parse(base):
+    return yaml.load(BASES[base], yaml.CSafeLoader)
+
+
+def write_spoiled(folder, base, id=None, value=None):
+    """Writes one of the two configs with one item changed, or removed where ``value`` is None, and gives the file."""
+    parser = ConfigParser(copy.deepcopy(_parse(base)))
+    if value is None and id is not None:
+        parent, _, key = id.rpartition("::")
+        del (parser.get(parent) if parent else parser.get())[key]
+    elif id is not None and id.endswith("::2"):
+        parser.get(id[:-3]).append(value)
+    elif id is not None:
+        parser.set(value, id)
+    if id == "training":
+        del parser.get()["run"]
+    file = folder / "configs" / "train.yaml"
+    file.write_text(yaml.dump(parser.get(), Dumper=yaml.CSafeDumper, sort_keys=False))
+    return str(file)
+
 
 MISTAKES = [  # base, id, value (None: removed), id of the finding, words in it
     # targets

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from mistakes import BASES, FINE, MISTAKES, NOTES
-from monai.bundle import ConfigParser
+from mistakes import BASES, FINE, MISTAKES, NOTES, write_spoiled
 from monai.bundle.config_item import ComponentLocator
 
 from monai_lighter.check.native import check_walk
@@ -313,34 +312,9 @@ def test_a_short_name_may_be_any_of_monais():
     assert messages({"system::optimizer": {"_target_": "Novograd", "params": []}}) == []
 
 
-def checked(folder, base, id=None, value=None, **keywords):
-    """`Check` of one of the two sound configs, with one item changed, in a bundle of its own with a folder ``data``."""
-    parser = ConfigParser(yaml.safe_load(BASES[base]))
-    if value is None and id is not None:
-        parent, _, key = id.rpartition("::")
-        del (parser.get(parent) if parent else parser.get())[key]
-    elif id is not None and id.endswith("::2"):
-        parser.get(id[:-3]).append(value)
-    elif id is not None:
-        parser.set(value, id)
-    if id == "training":
-        del parser.get()["run"]
-    (folder / "configs").mkdir(exist_ok=True)
-    (folder / "data").mkdir(exist_ok=True)
-    (folder / "data" / "table.csv").touch()
-    (folder / "scripts").mkdir(exist_ok=True)
-    (folder / "scripts" / "__init__.py").touch()
-    file = folder / "configs" / "train.yaml"
-    file.write_text(yaml.safe_dump(parser.get(), sort_keys=False))
-    override = keywords.pop("override", None)
-    return Check(str(file), override, Asked(**keywords))
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+def checked(folder, base, id=None, value=None, override=None, **keywords):
+    """`Check` of one of the two sound configs, with one item changed."""
+    return Check(write_spoiled(folder, base, id, value), override, Asked(**keywords))
 
 
 def test_there_are_enough_mistakes():
@@ -425,7 +399,6 @@ def test_a_key_that_stands_twice_is_an_error_where_ignite_would_not_run_it(folde
 
 
 def test_nothing_is_built_or_run(folder):
-    (folder / "scripts").mkdir()
     (folder / "scripts" / "marks.py").write_text("import pathlib\ndef mark(**k): pathlib.Path('marked').touch()\n")
     for id, value in (
         ("data", "$__import__('scripts.marks').marks.mark()"),
@@ -451,7 +424,6 @@ def test_a_run_id_and_a_type_that_there_are_not(folder):
 
 
 def test_an_argument_of_an_older_monai_says_what_to_install(folder):
-    (folder / "configs").mkdir()
     (folder / "configs" / "metadata.json").write_text('{"version": "1", "monai_version": "1.0.0"}')
     (error,) = checked(folder, "zoo", "network_def::img_size", 96).errors
     assert error.id == "network_def::img_size"
@@ -462,7 +434,6 @@ def test_an_argument_of_an_older_monai_says_what_to_install(folder):
 
 
 def test_a_module_that_needs_a_package_that_is_not_installed(folder):
-    (folder / "scripts").mkdir()
     (folder / "scripts" / "nets.py").write_text("import nosuchpackage\nclass Net: pass\n")
     (error,) = checked(folder, "zoo", "network_def", {"_target_": "scripts.nets.Net"}).errors
     assert "nosuchpackage" in error.problem

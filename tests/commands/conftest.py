@@ -1,7 +1,10 @@
 """Bundles as ``init`` writes them, with weights, and the command line in a process of its own."""
 
+import functools
 import json
+import shutil
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -18,18 +21,29 @@ def own_modules(monkeypatch):
     monkeypatch.setenv(FORCE, "0")
 
 
-@pytest.fixture
-def created(tmp_path):
-    """Makes a bundle with synthetic data and random weights, as if trained, and gives its directory."""
+@pytest.fixture(scope="session")
+def bundles(tmp_path_factory):
+    """Makes a bundle with synthetic data and random weights, as if trained; each once. Its directory is not to be changed."""
 
+    @functools.cache
     def create(task="segmentation", dims=2, synthetic=True, name="lesion"):
-        root = tmp_path / name
+        root = tmp_path_factory.mktemp("bundles") / name
         create_bundle(root, task, dims, synthetic)
         parser = ConfigParser(ConfigParser.load_config_file(str(root / "configs" / "inference.yaml")))
         torch.manual_seed(0)
         (root / "models").mkdir()
         torch.save(parser.get_parsed_content("network_def").state_dict(), root / "models" / "model.pt")
         return root
+
+    return create
+
+
+@pytest.fixture
+def created(tmp_path, bundles):
+    """Makes a bundle as `bundles` does, in a directory of its own, and gives that."""
+
+    def create(task="segmentation", dims=2, synthetic=True, name="lesion"):
+        return Path(shutil.copytree(bundles(task, dims, synthetic, name), tmp_path / name))
 
     return create
 

@@ -53,7 +53,7 @@ def server(tmp_path):
     root.mkdir()
     handler = type("Counting", (Handler,), {"asked": []})
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(handler, directory=str(root))) as http:
-        thread = threading.Thread(target=http.serve_forever, daemon=True)
+        thread = threading.Thread(target=http.serve_forever, args=(0.01,), daemon=True)
         thread.start()
         http.root, http.url, http.asked = root, f"http://127.0.0.1:{http.server_address[1]}", handler.asked
         yield http
@@ -61,21 +61,41 @@ def server(tmp_path):
         thread.join()
 
 
+def say_version(root, version):
+    file = root / "configs" / "metadata.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "version": version}))
+
+
+def host_version(root, folder, version):
+    """Adds a bundle as it stands."""
+    files = folder / "lesion" / "versions" / version / "files"
+    files.mkdir(parents=True, exist_ok=True)
+    write_zip(root, files / f"lesion_v{version}.zip")
+
+
+@pytest.fixture(scope="session")
+def released(bundles, tmp_path_factory):
+    """Folder with two versions of a bundle as MONAI's hosting has them."""
+    root, folder = tmp_path_factory.mktemp("released") / "lesion", tmp_path_factory.mktemp("hosting")
+    shutil.copytree(bundles(), root)
+    for version in ("0.1.0", "0.2.0"):
+        say_version(root, version)
+        host_version(root, folder, version)
+    return folder
+
+
 @pytest.fixture
-def hosting(server, created, monkeypatch):
+def hosting(server, created, released, monkeypatch):
     """MONAI's hosting of two versions of a bundle, on the server."""
     monkeypatch.setattr(monai_bundle, "MONAI_HOSTING_BASE_URL", f"{server.url}/hosting")
     root = created()
+    say_version(root, "0.2.0")
+    shutil.copytree(released, server.root / "hosting")
 
     def host(version, said):
-        metadata = json.loads((root / "configs" / "metadata.json").read_text())
-        (root / "configs" / "metadata.json").write_text(json.dumps({**metadata, "version": said}))
-        folder = server.root / "hosting" / "lesion" / "versions" / version / "files"
-        folder.mkdir(parents=True, exist_ok=True)
-        write_zip(root, folder / f"lesion_v{version}.zip")
+        say_version(root, said)
+        host_version(root, server.root / "hosting", version)
 
-    for version in ("0.1.0", "0.2.0"):
-        host(version, version)
     server.host, server.versions = host, ["0.1.0", "0.2.0"]
 
     def info(**given):

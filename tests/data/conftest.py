@@ -1,5 +1,7 @@
 """Sound cases as NIfTI files, a native config that reads them, and its check."""
 
+import copy
+import shutil
 import sys
 
 import nibabel
@@ -59,9 +61,18 @@ class Folder:
     def __init__(self, root):
         self.root = root
         self.random = np.random.default_rng(0)
-        self.config = yaml.safe_load(yaml.safe_dump(CONFIG))
+        self.config = copy.deepcopy(CONFIG)
         self.config["train_data"] = [self.write(f"train_{i}") for i in range(6)]
         self.config["val_data"] = [self.write(f"val_{i}") for i in range(3)]
+
+    def copy_to(self, root):
+        """The same folder elsewhere."""
+        other = copy.deepcopy(self)
+        other.root = shutil.copytree(self.root, root, dirs_exist_ok=True)
+        for mode in ("train_data", "val_data"):
+            for case in other.config[mode]:
+                case.update({key: file.replace(str(self.root), str(root)) for key, file in case.items()})
+        return other
 
     def write(self, name, affine=AFFINE, shape=SHAPE, label_affine=None):
         """Writes an image and its label, and gives the case."""
@@ -91,7 +102,7 @@ class Folder:
         """The check of the config as it stands."""
         file = self.root / "configs" / "train.yaml"
         file.parent.mkdir(exist_ok=True)
-        file.write_text(yaml.safe_dump(self.config))
+        file.write_text(yaml.dump(self.config, Dumper=yaml.CSafeDumper))
         check = Check(str(file))
         assert check.errors == []
         built = [one.id for components in check.built.values() for one in components]
@@ -103,9 +114,14 @@ class Folder:
         return [(each.level, each.kind, each.case.split("/")[0], each.file.rpartition("/")[2]) for each in findings]
 
 
+@pytest.fixture(scope="session")
+def sound(tmp_path_factory):
+    return Folder(tmp_path_factory.mktemp("sound"))
+
+
 @pytest.fixture
-def folder(tmp_path):
-    return Folder(tmp_path)
+def folder(tmp_path, sound):
+    return sound.copy_to(tmp_path)
 
 
 @pytest.fixture

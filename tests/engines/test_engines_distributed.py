@@ -5,8 +5,7 @@ All runs train and evaluate the same bundle on the CPU, in processes of their ow
 
 import json
 import os
-import subprocess
-import sys
+import socket
 from pathlib import Path
 
 import pytest
@@ -80,37 +79,40 @@ MULTI = {
     ],
     "finalize": ["$dist.is_initialized() and dist.destroy_process_group()"],
 }
-TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "monai.bundle")
 OURS = ("--workflow", "monai_lighter.Workflow")
 FILES = "['configs/train.yaml','configs/multi_gpu_train.yaml']"
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
+def runs(tmp_path_factory, process_server):
     """Folder of each run by name."""
+    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    alone = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore", "PYTHONPATH": path}
     folders = {}
-    for name, line, arguments in [
-        ("ignite", TORCHRUN, ["--config_file", FILES]),
-        ("torchrun", TORCHRUN, [*OURS, "--config_file", FILES]),
-        (
-            "devices",
-            ("-m", "monai.bundle"),
-            [*OURS, "--config_file", "configs/train.yaml", "--lightning::devices", "2"],
-        ),
+    for name, arguments, environments in [
+        ("ignite", ["--config_file", FILES], under_torchrun(alone)),
+        ("torchrun", [*OURS, "--config_file", FILES], under_torchrun(alone)),
+        ("devices", [*OURS, "--config_file", "configs/train.yaml", "--lightning::devices", "2"], [alone]),
     ]:
         root = folders[name] = tmp_path_factory.mktemp(name)
         write_bundle(root, CHANGES)
         (root / "configs" / "multi_gpu_train.yaml").write_text(yaml.safe_dump(MULTI))
-        done = python(line, "run", *arguments, cwd=root)
-        assert done.returncode == 0, done.stderr[-3000:]
+        commands = [("monai.bundle", ["run", *arguments], root, environment) for environment in environments]
+        for done in process_server.run_together(commands, timeout=100):
+            assert done.returncode == 0, done.stderr[-3000:]
     return folders
 
 
-def python(line, *arguments, cwd):
-    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore", "PYTHONPATH": path}
-    command = [sys.executable, *line, *arguments]
-    return subprocess.run(command, cwd=cwd, env=environment, timeout=100, capture_output=True, text=True)
+def under_torchrun(environment):
+    """Environments of two processes as ``torchrun --standalone --nproc_per_node 2`` sets them.
+
+    That it starts a run itself is tested once, in ``test_command_line.py``.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    size = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "GROUP_RANK": "0", "TORCHELASTIC_RUN_ID": "none"}
+    return [{**environment, **address, **size, "RANK": rank, "LOCAL_RANK": rank} for rank in ("0", "1")]
 
 
 def left(root, name, rank):

@@ -1,4 +1,4 @@
-"""Run by test_distributed: the same evaluation in as many processes as are asked for. ``ddp_run.py FOLDER DEVICES``."""
+"""Run by test_processes: the same evaluation in as many processes as are asked for. ``python -m ddp_run FOLDER DEVICES``."""
 
 import json
 import sys

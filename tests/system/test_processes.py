@@ -2,8 +2,6 @@ import csv
 import json
 import math
 import os
-import subprocess
-import sys
 from collections import namedtuple
 from pathlib import Path
 
@@ -17,21 +15,14 @@ from monai_lighter.system.processes import count_own_items, gather, share_items,
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
+def runs(tmp_path_factory, python_module):
     """Folder and results of the same script in one process and in two."""
     result = []
     for devices in (1, 2):
         folder = tmp_path_factory.mktemp(f"devices_{devices}")
-        script = Path(__file__).with_name("ddp_run.py")
-        path = os.pathsep.join([str(script.parent.parent), os.environ.get("PYTHONPATH", "")])
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore", "PYTHONPATH": path}
-        done = subprocess.run(
-            [sys.executable, str(script), str(folder), str(devices)],
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
+        here = Path(__file__).parent
+        path = os.pathsep.join([str(here), str(here.parent), os.environ.get("PYTHONPATH", "")])
+        done = python_module("ddp_run", folder, devices, cwd=folder, PYTHONPATH=path)
         assert done.returncode == 0, done.stderr[-3000:]
         result.append((folder, json.loads((folder / "results.json").read_text())))
     return result

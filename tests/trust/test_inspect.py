@@ -263,7 +263,7 @@ MANY = {
         **{f"a{j}": [f"%a{j + 1}"] * 10 for j in range(12)},
         "x": {"_target_": "LoadImage", "reader": "@a0"},
     },
-    "items": {"a": [1] * 250_000},
+    "items": {"a": [1] * 60_000},
     "deep": json.loads('{"a":' * 100 + "1" + "}" * 100),
     "brackets": {"a": "$" + "(" * 9000 + ")" * 9000},
 }

@@ -92,7 +92,7 @@ def test_torchrun_trains_in_two_processes(bundle, monai_bundle):
 
 
 def test_lightnings_own_launcher_starts_the_second_process(bundle, monai_bundle):
-    done = monai_bundle(*FIT, "--workflow", NAME, "--trainer::devices", 2, cwd=bundle, fresh=True)
+    done = monai_bundle(*FIT, "--workflow", NAME, "--trainer::devices", 2, cwd=bundle)
     assert done.returncode == 0, done.stderr
     assert "MEMBER: 2/2" in done.stderr
     assert (bundle / "models" / "model.pt").is_file()

@@ -5,9 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
-from mistakes import BASES, FINE, MISTAKES, NOTES
-from monai.bundle import ConfigParser
+from mistakes import FINE, MISTAKES, NOTES, write_spoiled
 
 from monai_lighter import Workflow
 from monai_lighter.config.files import config_files
@@ -21,54 +19,29 @@ ZOO = Path(os.environ.get("MONAI_LIGHTER_ZOO", Path(__file__).parents[3] / "shar
 RUN_ID = {"native": "fit", "zoo": "run"}
 
 
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
-    monkeypatch.chdir(tmp_path)
-    for name in ("configs", "data", "scripts"):
-        (tmp_path / name).mkdir()
-    (tmp_path / "data" / "table.csv").touch()
-    (tmp_path / "scripts" / "__init__.py").touch()
-    return tmp_path
-
-
-def write(folder, base, id=None, value=None):
-    parser = ConfigParser(yaml.safe_load(BASES[base]))
-    if value is None and id is not None:
-        parent, _, key = id.rpartition("::")
-        del (parser.get(parent) if parent else parser.get())[key]
-    elif id is not None and id.endswith("::2"):
-        parser.get(id[:-3]).append(value)
-    elif id is not None:
-        parser.set(value, id)
-    file = folder / "configs" / "train.yaml"
-    file.write_text(yaml.safe_dump(parser.get(), sort_keys=False))
-    return str(file)
-
-
 def of_check(file, run_id, **override):
     return {str(error) for error in Check(file, override, Asked(run_id=run_id)).errors}
 
 
-def of_run(file, run_id, caplog, **override):
-    """What a run says before anything of the config is built: ``initialize`` has nothing in it.
+def both(file, run_id, caplog, **override):
+    """What `check` says, and what a run says before anything of the config is built: ``initialize`` has nothing in it.
 
     It ends a run of a native config; of one of engines it is logged, unless it is about keywords of Lightning or overrides.
     """
+    found = of_check(file, run_id, **override)
     caplog.clear()
     try:
         workflow = Workflow(file, run_id=run_id, logging_file=False, **override)
         workflow.initialize()
     except ConfigError as error:
-        return set(map(str, error.findings))
+        return found, set(map(str, error.findings))
     except BundleError:  # MONAI's own reason, after what was said
         assert not workflow.native
     absent = set() if workflow.stage or workflow._absent is None else {str(workflow._absent)}
     if workflow.native:
-        return absent
+        return found, absent
     said = {record.getMessage() for record in caplog.records if record.name == "monai_lighter.workflow.workflow"}
-    return absent | (said & of_check(file, run_id, **override))
+    return found, absent | (said & found)
 
 
 @pytest.mark.parametrize(
@@ -77,27 +50,28 @@ def of_run(file, run_id, caplog, **override):
 def test_a_run_says_what_check_says(folder, caplog, base, id, value):
     if id == "imports::2":
         return  # an import statement that fails is evaluated by MONAI when it parses
-    file = write(folder, base, id, value)
+    file = write_spoiled(folder, base, id, value)
     override = {} if str(id).startswith("initialize") else {"initialize": []}
-    assert of_run(file, RUN_ID[base], caplog, **override) == of_check(file, RUN_ID[base], **override)
+    found, said = both(file, "training" if id == "training" else RUN_ID[base], caplog, **override)
+    assert said == found
 
 
 @pytest.mark.parametrize(
     "override", [{"system::optimizer::lrr": 1}, {"trainer::max_epochs": "%none"}, {"nowhere::x": 1}]
 )
 def test_overrides_are_judged_alike(folder, caplog, override):
-    file = write(folder, "native")
-    found = of_run(file, "fit", caplog, **override)
+    file = write_spoiled(folder, "native")
+    found, said = both(file, "fit", caplog, **override)
     assert found
-    assert found == of_check(file, "fit", **override)
+    assert said == found
 
 
 def test_an_argument_that_an_older_monai_had(folder, caplog):
     (folder / "configs" / "metadata.json").write_text('{"version": "1", "monai_version": "1.0.0"}')
-    file = write(folder, "native", "network_def::img_size", 96)
-    (found,) = of_run(file, "fit", caplog)
-    assert "The config is written for MONAI 1.0.0" in found
-    assert of_check(file, "fit") == {found}
+    file = write_spoiled(folder, "native", "network_def::img_size", 96)
+    found, said = both(file, "fit", caplog)
+    assert "The config is written for MONAI 1.0.0" in "".join(found)
+    assert said == found
 
 
 @pytest.mark.skipif(not ZOO.is_dir(), reason="no bundles of the Model Zoo at MONAI_LIGHTER_ZOO")
@@ -118,7 +92,7 @@ def test_nothing_keeps_a_bundle_of_the_zoo_from_running(monkeypatch, caplog):
             if run_id is None:
                 continue  # it is run by code that loads it
             imports = [text for text in parser.get("initialize", []) if text.startswith("$import ")]
-            found = of_check(files, run_id, initialize=imports)
-            assert (files, found) == (files, of_run(files, run_id, caplog, initialize=imports))
+            found, said = both(files, run_id, caplog, initialize=imports)
+            assert (files, said) == (files, found)
             found = {text for text in found if "The config is written for MONAI" not in text}
             assert (files, found) == (files, set())
