@@ -21,6 +21,7 @@ import monai_lighter
 from monai_lighter.check.modules import missing_package
 from monai_lighter.check.parameters import Accepted, Parameter, accepted_by
 from monai_lighter.config.items import is_text
+from monai_lighter.config.resolver import CALLABLE
 from monai_lighter.errors import Finding, Note, did_you_mean
 from monai_lighter.internals import get_component_names
 
@@ -82,7 +83,7 @@ def component(
             accepted = accepted_by(target)
     yield from _special(id, config, accepted or Accepted({}, [], True))
     if accepted is not None:
-        yield from _arguments(id, config, name, accepted, old)
+        yield from _arguments(id, config, name, accepted, old, inspect.isclass(target))
         for key, parameter in accepted.parameters.items():
             if typed is not None and key in config and not parameter.is_open:
                 typed(f"{id}::{key}", parameter)
@@ -171,7 +172,9 @@ def _import(path: str) -> tuple[Any, Exception | None]:
         return None, error
 
 
-def _arguments(id: str, config: dict, name: str, accepted: Accepted, written_for: str | None) -> Iterator[Finding]:
+def _arguments(
+    id: str, config: dict, name: str, accepted: Accepted, written_for: str | None, is_class: bool
+) -> Iterator[Finding]:
     given = [key for key in config if key not in SPECIAL_KEYS and _meant(key, accepted) is None]
     for key in given:
         if key in accepted.parameters or key == "_debug_":
@@ -183,7 +186,8 @@ def _arguments(id: str, config: dict, name: str, accepted: Accepted, written_for
             yield Note(f"{id}::{key}", problem, did_you_mean(str(key), accepted.parameters))
     missing = [key for key in accepted.required if key not in given]
     if missing and config.get("_mode_", "default") == "default":
-        yield Finding(id, f"{name} needs {', '.join(map(repr, missing))}, got {given or 'no argument'}", "Add it.")
+        hint = "Add it." if is_class else f"Add it; where the function itself is meant, {CALLABLE}."
+        yield Finding(id, f"{name} needs {', '.join(map(repr, missing))}, got {given or 'no argument'}", hint)
 
 
 def _unknown(id: str, key: str, value: Any, name: str, accepted: Collection[str], written_for: str | None) -> Finding:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
+from pydoc import locate
 from typing import Any
 
 from monai.bundle.config_item import ComponentLocator, ConfigComponent, ConfigExpression, ConfigItem
@@ -12,10 +14,12 @@ from monai_lighter.errors import BundleError, ComponentError, in_short
 from monai_lighter.errors.cases import find_case
 from monai_lighter.errors.marks import walk_causes
 
-__all__ = ["LOCATOR", "Resolver"]
+__all__ = ["CALLABLE", "LOCATOR", "Resolver"]
 
 LOCATOR = ComponentLocator(excludes="monai_lighter")
 """MONAI's map from short class names to modules; short names are MONAI's alone."""
+CALLABLE = "to be called later, add `_mode_: callable`"
+"""What to do where a function is called, and is not to be."""
 
 
 class Resolver(ReferenceResolver):
@@ -64,10 +68,20 @@ class Resolver(ReferenceResolver):
 
 def _message(id: str, item: ConfigItem, config: Any, error: Exception) -> str:
     *_, cause = walk_causes(error)
+    hint = ""
     if isinstance(item, ConfigComponent):
         what = f"{config.get('_target_')} could not be built"
+        if _is_called_function(config):
+            hint = f" Where the function itself is meant, {CALLABLE}."
     else:
         what = f"{str(config)[:200]!r} failed"
     case = find_case(error)
     where = f" Case: {case}." if case else ""
-    return f"{id}: {what}: {in_short(cause)}{where}"
+    return f"{id}: {what}: {in_short(cause)}{where}{hint}"
+
+
+def _is_called_function(config: Any) -> bool:
+    """Whether a component is a function that is called, which one among transforms is seldom meant to be."""
+    target = config.get("_target_")
+    found = locate(target) if isinstance(target, str) else target
+    return inspect.isroutine(found) and config.get("_mode_", "default") == "default"

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import monai.bundle
@@ -16,6 +17,7 @@ from monai.bundle.utils import ID_SEP_KEY
 from monai.config import PathLike
 from monai.utils import BundlePropertyConfig, ensure_tuple, optional_import, set_determinism
 
+from monai_lighter.config.composed import read_composed
 from monai_lighter.config.files import bundle_folder, config_files, config_root, files_of_run, unreadable
 from monai_lighter.config.items import at, locate
 from monai_lighter.config.overrides import apply_overrides, find_lost
@@ -31,6 +33,7 @@ from monai_lighter.system.profiler import PassThroughProfiler
 from monai_lighter.system.tensors import as_list
 from monai_lighter.trust.digest import log_digest
 from monai_lighter.trust.enforce import Trust, refuse_trust_of_file
+from monai_lighter.workflow.aliases import remove_aliases
 from monai_lighter.workflow.logging_conf import applied_for_monai
 from monai_lighter.workflow.prepare import Asked, Prepared
 from monai_lighter.workflow.properties import PropertiesWorkflow, native_properties
@@ -108,20 +111,25 @@ class Workflow(PropertiesWorkflow):
             print_errors_briefly()
             refuse_trust_of_file(trust)
         files = config_files(config_file)
-        granted = Trust(trust, bundle_folder(files), files_of_run(files, meta_file, logging_file))
+        composed = read_composed(files)
+        read = composed.read if composed else []
+        granted = Trust(trust, bundle_folder(files), [*files_of_run(files, meta_file, logging_file), *map(Path, read)])
         try:
             with applied_for_monai(config_root(files), logging_file) as no_file:
+                first = ensure_tuple(files)[:1] if composed else files
                 super().__init__(
-                    files, meta_file, no_file, init_id, run_id, final_id, None, workflow_type, properties_path
+                    first, meta_file, no_file, init_id, run_id, final_id, None, workflow_type, properties_path
                 )
         except Exception as error:
             raise unreadable(files, error) from error
+        if composed:
+            self.parser.set({self.parser.meta_key: self.parser.get(self.parser.meta_key, {}), **composed.content})
         self.bundle_path = bundle_folder(files)
         self.parser.locator = LOCATOR
         self.native = is_native(self.parser.get())
         override.update(_recover_lost(override, self.native))
         self._overridden = apply_overrides(self.parser, override)
-        self._trust, self._positions = granted, Positions(ensure_tuple(files), override)
+        self._trust, self._positions = granted, Positions(ensure_tuple(files), override, composed is not None)
         self._absent: Finding | None = None
         self._untrained: Finding | None = None
         self._prepared = False
@@ -235,6 +243,13 @@ class Workflow(PropertiesWorkflow):
                 return self._run_expr(id=self.run_id)
             with large_file_hints(self.bundle_path):
                 return [self._run_stage(self.stage)]
+
+    def finalize(self) -> Any:
+        """Evaluates the config's ``finalize`` expressions. Code that imports Lighter finds it no more (`install_aliases`)."""
+        try:
+            return super().finalize()
+        finally:
+            remove_aliases()
 
     def _checks_data(self) -> bool:
         """Whether the config has its cases checked before the fit that this run is."""
