@@ -21,7 +21,7 @@ import monai_lighter
 from monai_lighter.check.modules import missing_package
 from monai_lighter.check.parameters import Accepted, Parameter, accepted_by
 from monai_lighter.config.items import is_text
-from monai_lighter.config.resolver import CALLABLE
+from monai_lighter.config.resolver import ARGS, CALLABLE
 from monai_lighter.errors import Finding, Note, did_you_mean
 from monai_lighter.internals import get_component_names
 
@@ -38,7 +38,7 @@ __all__ = [
     "target_of",
 ]
 
-SPECIAL_KEYS = ConfigComponent.non_arg_keys
+SPECIAL_KEYS = ConfigComponent.non_arg_keys | {ARGS}
 MODES = tuple(mode.value for mode in CompInitMode)
 
 
@@ -125,6 +125,8 @@ def _special(id: str, config: dict, accepted: Accepted) -> Iterator[Finding]:
     mode = config.get("_mode_", CompInitMode.DEFAULT.value)
     if not isinstance(mode, str) or (mode not in MODES and is_text(mode)):
         yield Finding(f"{id}::_mode_", f"must be one of {', '.join(MODES)}, got {mode!r}", did_you_mean(mode, MODES))
+    if not isinstance(config.get(ARGS, []), list):
+        yield Finding(f"{id}::{ARGS}", f"must be a list of arguments, got {config[ARGS]!r:.80}", "Write a list.")
     for key in config:
         meant = _meant(key, accepted)
         if meant is not None:
@@ -184,7 +186,8 @@ def _arguments(
         elif get_close_matches(str(key), accepted.parameters, 1, 0.8):
             problem = f"{name} may have no argument {key!r}, got {config[key]!r:.80}"
             yield Note(f"{id}::{key}", problem, did_you_mean(str(key), accepted.parameters))
-    missing = [key for key in accepted.required if key not in given]
+    positional = [*accepted.parameters][: len(config.get(ARGS) or ())]
+    missing = [key for key in accepted.required if key not in (*given, *positional)]
     if missing and config.get("_mode_", "default") == "default":
         hint = "Add it." if is_class else f"Add it; where the function itself is meant, {CALLABLE}."
         yield Finding(id, f"{name} needs {', '.join(map(repr, missing))}, got {given or 'no argument'}", hint)

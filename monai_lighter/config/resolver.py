@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from functools import partial
 from pydoc import locate
 from typing import Any
 
@@ -14,12 +15,28 @@ from monai_lighter.errors import BundleError, ComponentError, in_short
 from monai_lighter.errors.cases import find_case
 from monai_lighter.errors.marks import walk_causes
 
-__all__ = ["CALLABLE", "LOCATOR", "Resolver"]
+__all__ = ["ARGS", "CALLABLE", "LOCATOR", "Resolver"]
 
 LOCATOR = ComponentLocator(excludes="monai_lighter")
 """MONAI's map from short class names to modules; short names are MONAI's alone."""
+ARGS = "_args_"
+"""Key of a component with arguments that have no names."""
 CALLABLE = "to be called later, add `_mode_: callable`"
 """What to do where a function is called, and is not to be."""
+
+
+class PositionalComponent(ConfigComponent):
+    """A component with ``_args_``, a list of arguments without names, as configs of Lighter since 0.0.5 have them."""
+
+    non_arg_keys = ConfigComponent.non_arg_keys | {ARGS}
+
+    def instantiate(self, **kwargs: Any) -> object:
+        config, target = self.get_config(), self.resolve_module_name()
+        found = locate(target) if isinstance(target, str) else target
+        if found is None:
+            raise ModuleNotFoundError(f"Cannot locate class or function path: {target!r}.")
+        self.update_config({**config, "_target_": partial(found, *config[ARGS])})
+        return super().instantiate(**kwargs)
 
 
 class Resolver(ReferenceResolver):
@@ -40,6 +57,8 @@ class Resolver(ReferenceResolver):
         self.built = built
 
     def add_item(self, item: ConfigItem) -> None:
+        if isinstance(item, ConfigComponent) and ARGS in item.get_config():
+            item = PositionalComponent(item.get_config(), item.get_id(), locator=item.locator)
         super().add_item(item if self.exchange is None else self.exchange(item))
 
     def _resolve_one_item(self, id: str, waiting_list: set[str] | None = None, **kwargs: Any) -> Any:

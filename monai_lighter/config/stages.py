@@ -17,6 +17,10 @@ from monai_lighter.errors import Finding, Note, did_you_mean
 __all__ = [
     "ADAPTERS",
     "BY_MODE",
+    "DATA",
+    "DATA_TARGET",
+    "LOADERS",
+    "MODEL",
     "MODES",
     "MODES_OF_STAGE",
     "PROJECT",

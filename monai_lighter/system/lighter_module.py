@@ -32,10 +32,11 @@ STAGE_NAMES = {
 class LighterModule(LightningModule):
     """Derive from it, write the steps that a run needs, and leave the parts to the config.
 
-    Follows ``lighter.LighterModule`` 0.1.0. A step gives its loss, or a dict with the key ``loss``: a scalar, or, in validation and test, a dict of scalars with the one
-    that counts as ``total``. It calls the metrics itself. Logged are, with ``MODE`` one of train, val, test: ``MODE/loss/step``,
-    ``MODE/loss/epoch`` (the mean over all cases; ``MODE/loss/NAME/…`` for a dict), ``MODE/metrics/NAME/step``,
-    ``MODE/metrics/NAME/epoch`` and ``train/optimizer/CLASS/{lr,momentum}[/groupN]``, with or without a logger.
+    Follows ``lighter.LighterModule`` 0.1.0. A step gives its loss, or a dict with the key ``loss``: a scalar, or, in validation
+    and test, a dict of scalars with the one that counts as ``total``. It calls the metrics itself. Logged are, with ``MODE``
+    one of train, val, test: ``MODE/loss/step``, ``MODE/loss/epoch`` (the mean over all cases; ``MODE/loss/NAME/…`` for a dict),
+    ``MODE/metrics/NAME/step``, ``MODE/metrics/NAME/epoch`` and ``train/optimizer/CLASS/{lr,momentum}[/groupN]/epoch``, with or
+    without a logger.
 
     Args:
         network: what ``forward`` calls.

@@ -72,10 +72,9 @@ def import_project(path: str | Path, folders: Sequence[Path] = ()) -> list[Findi
     inits = [Path(folder, path).resolve() / "__init__.py" for folder in folders or (Path.cwd(),)]
     init = next((each for each in inits if each.is_file()), None)
     if init is None:
-        looked = " or ".join(dict.fromkeys(str(each.parent) for each in inits))
-        return [
-            Finding("project", f"must be a directory with an __init__.py, got {str(path)!r}", f"Add it to {looked}.")
-        ]
+        places = [*dict.fromkeys(str(each.parent) for each in inits)]
+        hint = "Add the file." if len(places) == 1 else f"Add the file to {' or '.join(places)}."
+        return [Finding("project", f"must be a directory with an __init__.py, got {str(path)!r}", hint)]
     present = sys.modules.get(NAME)
     if present is not None:
         other = getattr(present, "__file__", None)
