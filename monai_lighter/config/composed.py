@@ -6,6 +6,7 @@ replaces a top-level item of one file by that of the next, and adds with ``+key`
 
 from __future__ import annotations
 
+import builtins
 import json
 import re
 from collections.abc import Sequence
@@ -28,8 +29,8 @@ REPLACE, REMOVE = "=", "~"
 OPERATOR = re.compile(rf"[{REPLACE}{REMOVE}][A-Za-z_]\w*({ID_SEP_KEY}\w+)*")
 HASHED = re.compile(r"[@%][\w:]*#")
 """An id as MONAI alone writes it, and so Lighter 0.0.4."""
-MAX_DEPTH, MAX_MACROS = 20, 2000
-"""How often a macro may lead to another one, and how many there may be in all."""
+MAX_MACROS = 500
+"""Of other files, in all."""
 
 
 class Composed(NamedTuple):
@@ -55,7 +56,8 @@ def read_composed(files: Any) -> Composed | None:
         files: a path or several, in order.
 
     Raises:
-        ConfigError: an operator that has nothing to remove, or is given something else than what it removes.
+        ConfigError: an operator that has nothing to remove, or is given something else than what it removes; macros of files
+            that lead to themselves.
     """
     try:
         contents = [ConfigParser.load_config_file(file) for file in ensure_tuple(files or ())]
@@ -91,7 +93,7 @@ def split_operator(key: str) -> tuple[str, str]:
 
 def _compose(contents: Sequence[dict]) -> Composed:
     result: dict[str, Any] = {}
-    read: list[str] = []
+    macros = _Files()
     for content in contents:
         for key, value in content.items():
             operator, id = split_operator(str(key))
@@ -102,8 +104,8 @@ def _compose(contents: Sequence[dict]) -> Composed:
                     section[parent] = {}
                 section = section[parent]
             _merge(section, operator + name, value, parents)
-        result = _expand_files(result, "", None, read)
-    return Composed(result, list(dict.fromkeys(filter(None, read))))
+        result = macros.expand(result)
+    return Composed(result, [*macros.contents])
 
 
 def _merge(section: dict, key: Any, value: Any, trail: Sequence[str]) -> None:
@@ -147,30 +149,52 @@ def _remove(section: dict, name: str, what: Any, id: str) -> None:
         section[name] = {key: item for key, item in given.items() if key not in what}
 
 
-def _expand_files(value: Any, id: str, own: dict | None, read: list[str], depth: int = 0) -> Any:
-    """A copy in which macros of other files are expanded; in what these bring in, theirs of themselves as well.
+class _Files:
+    """Expands macros of other files, and in what these bring in theirs of themselves as well.
 
     One that leads nowhere is left, for the check to say so.
 
-    Args:
-        own: content of the file that the value is of, where that is such a file.
-        read: the files are added to it, and nothing for a macro of a file's own.
+    Raises:
+        ConfigError: macros that lead to themselves.
     """
-    if isinstance(value, dict):
-        pairs = [(key, f"{id}{ID_SEP_KEY}{key}" if id else str(key), item) for key, item in value.items()]
-        return {key: _expand_files(item, sub_id, own, read, depth) for key, sub_id, item in pairs}
-    if isinstance(value, list):
-        return [_expand_files(item, f"{id}{ID_SEP_KEY}{i}", own, read, depth) for i, item in enumerate(value)]
-    if not isinstance(value, str) or not value.startswith(MACRO_KEY) or depth > MAX_DEPTH or len(read) > MAX_MACROS:
-        return value
-    try:
-        absolute = ConfigParser.resolve_relative_ids(id, value)
-        path, target = ConfigParser.split_path_id(absolute[len(MACRO_KEY) :])
-        if not path and own is None:
+
+    def __init__(self) -> None:
+        self.contents: dict[str, Any] = {}
+        self.count = 0
+
+    def expand(self, value: Any, id: str = "", own: Any = None, trail: tuple[tuple[int, str], ...] = ()) -> Any:
+        """A copy of a value with its macros expanded.
+
+        Args:
+            value: of a config.
+            id: of the value.
+            own: content of the file that the value is of, where that is one that a macro reads.
+            trail: the macros on the way to it: the file's content, and the id in it.
+        """
+        if isinstance(value, dict):
+            pairs = [(key, f"{id}{ID_SEP_KEY}{key}" if id else str(key), item) for key, item in value.items()]
+            return {key: self.expand(item, sub_id, own, trail) for key, sub_id, item in pairs}
+        if isinstance(value, list):
+            return [self.expand(item, f"{id}{ID_SEP_KEY}{i}", own, trail) for i, item in enumerate(value)]
+        if not isinstance(value, str) or not value.startswith(MACRO_KEY):
             return value
-        content = ConfigParser.load_config_file(path) if path else own
-        found = at(content, target) if target else content
-    except (OSError, ValueError, KeyError, IndexError, yaml.YAMLError, RecursionError):
-        return value
-    read.append(str(Path(path)) if path else "")
-    return _expand_files(copied(found), target, content, read, depth + 1)
+        try:
+            absolute = ConfigParser.resolve_relative_ids(id, value)
+            path, target = ConfigParser.split_path_id(absolute[len(MACRO_KEY) :])
+            if not path and own is None:
+                return value
+            content = self._read(str(Path(path))) if path else own
+            found = at(content, target) if target else content
+        except (OSError, ValueError, KeyError, IndexError, yaml.YAMLError):
+            return value
+        self.count += 1
+        step = (builtins.id(content), target)
+        if step in trail or self.count > MAX_MACROS:
+            problem = f"macro {value!r} leads to itself, or macros of files to more than {MAX_MACROS} others"
+            raise ConfigError([Finding(id, problem, "Mend the macro.")])
+        return self.expand(found, target, content, (*trail, step))
+
+    def _read(self, path: str) -> Any:
+        if path not in self.contents:
+            self.contents[path] = ConfigParser.load_config_file(path)
+        return self.contents[path]

@@ -19,8 +19,8 @@ __all__ = ["Overridden", "apply_overrides", "expand_macros", "find_lost", "find_
 LITERALS = {"null": None, "~": None, "true": True, "false": False}
 CREATED = ("args", "lightning", "system", "trainer")
 """Sections that an override may begin."""
-MAX_LEVELS = 20
-"""How often a macro may bring in macros."""
+MAX_LEVELS, MAX_MACROS = 20, 10_000
+"""How often a macro may bring in macros, and how many may be left to be expanded."""
 
 
 def find_lost(arguments: Sequence[str], overrides: Collection[str]) -> list[str]:
@@ -141,8 +141,12 @@ def expand_macros(parser: ConfigParser, allow: Callable[[Any], None] = lambda co
             parser.set(None, finding.id)
         found += findings
         parser.resolve_macro_and_relative_ids()
-        if not any(isinstance(value, str) and value.startswith(MACRO_KEY) for _, value in items(parser.get())):
+        left = [id for id, value in items(parser.get()) if isinstance(value, str) and value.startswith(MACRO_KEY)]
+        if not left or len(left) > MAX_MACROS:
             break
+    for id in left:
+        parser.set(None, id)
+        found.append(Finding(id, "its macro leads to ever more of them", "Mend the macro."))
     return found
 
 

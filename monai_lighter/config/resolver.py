@@ -32,7 +32,7 @@ class PositionalComponent(ConfigComponent):
 
     def instantiate(self, **kwargs: Any) -> object:
         config, target = self.get_config(), self.resolve_module_name()
-        found = locate(target) if isinstance(target, str) else target
+        found: Any = locate(target) if isinstance(target, str) else target
         if found is None:
             raise ModuleNotFoundError(f"Cannot locate class or function path: {target!r}.")
         self.update_config({**config, "_target_": partial(found, *config[ARGS])})
