@@ -36,7 +36,6 @@ from monai_lighter.config.stages import (
     PROJECT,
     RUN_IDS,
     STAGES,
-    SYSTEM_TARGET,
     TOP_LEVEL,
     checks_data,
     find_absent_run,
@@ -215,17 +214,14 @@ class Prepared:
         if run_id != "run":
             return [None]
         system, arguments = config["system"], config.get("args")
-        own = isinstance(system, dict) and system.get("_target_") == SYSTEM_TARGET
-        loaders = system.get("dataloaders") if own else None
-        modes = [mode for mode, loader in loaders.items() if loader] if isinstance(loaders, dict) else []
+        loaders = system.get("dataloaders") if isinstance(system, dict) else None
+        by_mode = loaders if isinstance(loaders, dict) and "_target_" not in loaders else {}
+        own = bool(by_mode)  # it is a System, or of a class derived from it
+        modes = [mode for mode, loader in by_mode.items() if loader]
         given = arguments if isinstance(arguments, dict) else {}
-        named = [stage for stage in STAGES if given.get(stage) and not (own and self._has_no_data(given[stage]))]
+        named = [stage for stage in STAGES if given.get(stage) and not (own and _has_no_data(given[stage]))]
         able = [stage for stage in STAGES if MODES_OF_STAGE[stage][0] in modes or stage in named]
         return [*(able or ["fit"]), *([None] if "run" in config else [])]
-
-    def _has_no_data(self, arguments: Any) -> bool:
-        """Whether arguments of a stage are for data that it has elsewhere."""
-        return isinstance(arguments, dict) and not any("data" in str(name) for name in arguments)
 
     def _advise(self) -> list[Finding]:
         """Findings about a config of engines, which keep no run from starting, and neither must what Python makes of them."""
@@ -388,6 +384,11 @@ def read_config(files: Any, meta_file: str | None = None, composed: Composed | N
     if meta_file or Path(meta).is_file():
         parser.read_meta(meta)
     return parser
+
+
+def _has_no_data(arguments: Any) -> bool:
+    """Whether arguments of a stage are for data that it has elsewhere."""
+    return isinstance(arguments, dict) and not any("data" in str(name) for name in arguments)
 
 
 def _set(config: Any, id: str, value: Any) -> None:

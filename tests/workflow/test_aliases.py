@@ -58,8 +58,8 @@ def test_every_module_can_be_imported_and_no_other():
 def test_pytorch_lightning_is_the_lightning_of_this_package():
     real = importlib.import_module("pytorch_lightning")
     install_aliases(of_model=False)
-    import pytorch_lightning.callbacks as callbacks  # noqa: PLC0415
     import pytorch_lightning as pl  # noqa: PLC0415
+    import pytorch_lightning.callbacks as callbacks  # noqa: PLC0415
     from pytorch_lightning.loggers.csv_logs import CSVLogger  # noqa: PLC0415
 
     assert pl is lightning.pytorch
