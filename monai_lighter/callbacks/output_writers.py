@@ -60,7 +60,7 @@ class BatchWriter(Callback, ABC):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        if outputs:
+        if outputs is not None and not (isinstance(outputs, Mapping) and not outputs):
             self.write(outputs, batch, batch_idx, dataloader_idx)
 
 

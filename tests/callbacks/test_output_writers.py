@@ -111,9 +111,7 @@ def test_two_cases_with_one_name_are_told(tmp_path):
 
 
 def test_an_unknown_writer_is_told():
-    with pytest.raises(
-        ValueError, match=r"writer_fn must be a function or a known name, got 'image2d'\. Did you mean 'image_2d'"
-    ):
+    with pytest.raises(ValueError, match=r"a known name, got 'image2d'\. Did you mean 'image_2d'"):
         OutputWriter("files", "pred", "image2d")
 
 
