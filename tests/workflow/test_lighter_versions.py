@@ -9,6 +9,7 @@ import yaml
 from torch.nn import functional
 
 from monai_lighter import ConfigError, LighterDataModule, LighterModule, System, Workflow
+from monai_lighter.errors import in_terms_of_config
 from monai_lighter.workflow.prepare import Asked, Check
 
 MODEL = """
@@ -367,3 +368,28 @@ def test_a_native_config_has_its_project_beside_it(project):
     errors = [error.id for error in Check("bundle/train.yaml", {}, Asked(run_id="fit")).errors]
     assert "system::model::_target_" not in errors
     assert sys.modules["project"].__file__ == str(project / "bundle" / "__init__.py")
+
+
+@pytest.mark.slow
+def test_a_part_of_the_model_that_fails_is_named_by_its_id(project):
+    (project / "__lighter__.py").write_text("")
+    config = yaml.safe_load(NEW)
+    config["model"]["criterion"] = {"_target_": "torch.nn.BCELoss"}
+    config["trainer"]["num_sanity_val_steps"] = 0
+    (project / "base.yaml").write_text(yaml.safe_dump(config))
+    with pytest.raises(ValueError, match="target size") as caught:
+        stage("base.yaml", "fit")
+    assert in_terms_of_config(caught.value).startswith("model::criterion: ValueError: Using a target size")
+
+
+@pytest.mark.slow
+def test_stages_from_python_share_the_model(project):
+    (project / "__lighter__.py").write_text("")
+    (project / "base.yaml").write_text(NEW)
+    (project / "small.yaml").write_text(CHANGES)
+    run = Workflow("base.yaml,small.yaml", logging_file=False, workflow_type=None)
+    run.fit()
+    values = run.test()
+    loss, accuracy, _ = by_hand(run.parser.get_parsed_content("model").network.state_dict())
+    assert values["test/loss/epoch"] == pytest.approx(loss, rel=1e-5)
+    assert values["test/metrics/MulticlassAccuracy/epoch"] == pytest.approx(accuracy)
