@@ -19,13 +19,17 @@ _HOME = {
     "ComponentError": "errors",
     "ConfigError": "errors",
     "CriterionAdapter": "system.adapters",
+    "CsvWriter": "callbacks.output_writers",
     "EnsembleEvaluator": "engines.engine",
     "FileWriter": "callbacks.writers",
     "Freezer": "callbacks.freezer",
+    "LighterDataModule": "system.lighter_module",
+    "LighterModule": "system.lighter_module",
     "LoggingAdapter": "system.adapters",
     "MetricsAdapter": "system.adapters",
     "ModelWeights": "system.weights",
     "NonFiniteError": "errors",
+    "OutputWriter": "callbacks.output_writers",
     "SupervisedEvaluator": "engines.engine",
     "SupervisedTrainer": "engines.engine",
     "System": "system.system",
@@ -41,6 +45,7 @@ __all__ = sorted(_HOME)  # noqa: PLE0605
 if TYPE_CHECKING:
     from monai_lighter.callbacks.case_metrics import CaseMetrics
     from monai_lighter.callbacks.freezer import Freezer
+    from monai_lighter.callbacks.output_writers import CsvWriter, OutputWriter
     from monai_lighter.callbacks.tables import TableWriter
     from monai_lighter.callbacks.writers import FileWriter
     from monai_lighter.engines.engine import EnsembleEvaluator, SupervisedEvaluator, SupervisedTrainer
@@ -49,6 +54,7 @@ if TYPE_CHECKING:
     from monai_lighter.models import load_weights
     from monai_lighter.share.loading import load_bundle
     from monai_lighter.system.adapters import BatchAdapter, CriterionAdapter, LoggingAdapter, MetricsAdapter
+    from monai_lighter.system.lighter_module import LighterDataModule, LighterModule
     from monai_lighter.system.system import System
     from monai_lighter.system.weights import ModelWeights
     from monai_lighter.workflow.workflow import Workflow

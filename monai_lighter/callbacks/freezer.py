@@ -11,6 +11,7 @@ from monai.utils import ensure_tuple
 from torch.nn import Module, Parameter
 
 from monai_lighter.errors import did_you_mean
+from monai_lighter.system.lighter_module import LighterModule
 
 __all__ = ["Freezer"]
 
@@ -20,13 +21,15 @@ Names = str | Iterable[str] | None
 
 
 class Freezer(Callback):
-    """Freezes parameters of ``system.model`` by name or by the beginning of their names.
+    """Freezes parameters of the network (``model`` of `System`, ``network`` of `LighterModule`) by name or by its beginning.
 
-    Follows ``lighter.callbacks.Freezer``. A freezer thaws what it froze itself, unless another one still holds it: several of
-    them do not undo each other, nor a ``requires_grad`` set elsewhere. A layer that keeps statistics of its inputs
-    (``BatchNorm``, ``InstanceNorm`` with ``track_running_stats``) is in eval mode while all its parameters are frozen, or, where
-    it has none, its name is chosen: it uses the statistics that it has and does not change them. Parameters that thaw later
-    take part in DistributedDataParallel from the beginning, which needs ``strategy: ddp_find_unused_parameters_true``.
+    Follows ``lighter.callbacks.Freezer``. Names are those in the network; of another LightningModule with a ``model`` they may
+    have ``model.`` before them, and of one without they are the module's own. A freezer thaws what it froze itself, unless
+    another one still holds it: several of them do not undo each other, nor a ``requires_grad`` set elsewhere. A layer that
+    keeps statistics of its inputs (``BatchNorm``, ``InstanceNorm`` with ``track_running_stats``) is in eval mode while all its
+    parameters are frozen, or, where it has none, its name is chosen: it uses the statistics that it has and does not change
+    them. Parameters that thaw later take part in DistributedDataParallel from the beginning, which needs
+    ``strategy: ddp_find_unused_parameters_true``.
 
     Args:
         names: full names of parameters.
@@ -69,42 +72,45 @@ class Freezer(Callback):
         if stage != "fit":
             return
         parameters = _parameters(pl_module)
+        known = {*parameters, *(_prefix(pl_module) + name for name in parameters)}
         for name in (*self.names, *self.except_names):
-            if name not in parameters:
+            if name not in known:
                 raise ValueError(
                     f"names must be of parameters of the model, got {name!r}. {did_you_mean(name, parameters)}"
                 )
         for start in (*self.name_starts_with, *self.except_name_starts_with):
-            if not any(name.startswith(start) for name in parameters):
+            if not any(name.startswith(start) for name in known):
                 raise ValueError(
                     f"a parameter of the model must start with {start!r}. {did_you_mean(start, _beginnings(parameters))}"
                 )
         if self.until_step is None and self.until_epoch is None:
-            self._freeze(trainer, parameters)  # before DistributedDataParallel asks which parameters are trained
+            self._freeze(trainer, pl_module)  # before DistributedDataParallel asks which parameters are trained
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if (self.until_step is not None or self.until_epoch is not None) and not self._over(trainer):
-            self._freeze(trainer, _parameters(pl_module))
+            self._freeze(trainer, pl_module)
         if self._frozen:  # looked for here, since strategies exchange layers (SyncBatchNorm) after `setup`
             self._still = [layer for layer in self._find_frozen_layers(pl_module) if layer.training]
 
     def _find_frozen_layers(self, module: LightningModule) -> Iterator[Module]:
         """Layers with running statistics of which everything is frozen."""
         frozen = {id(parameter) for parameter in self._frozen}
-        for name, layer in getattr(module, "model", module).named_modules():
+        prefix = _prefix(module)
+        for name, layer in _network(module).named_modules():
             if getattr(layer, "running_mean", None) is not None:
                 own = [*layer.parameters(recurse=False)]
                 whole = (
-                    all(id(parameter) in frozen for parameter in own) if own else self._matches(f"{name}.running_mean")
+                    all(id(parameter) in frozen for parameter in own)
+                    if own
+                    else self._matches(f"{name}.running_mean", prefix)
                 )
                 if whole:
                     yield layer
 
-    def _freeze(self, trainer: Trainer, parameters: dict[str, Parameter]) -> None:
-        held = self._held_by_others(trainer)
-        chosen = {
-            name: p for name, p in parameters.items() if self._matches(name) and (p.requires_grad or id(p) in held)
-        }
+    def _freeze(self, trainer: Trainer, module: LightningModule) -> None:
+        held, prefix = self._held_by_others(trainer), _prefix(module)
+        matching = {name: p for name, p in _parameters(module).items() if self._matches(name, prefix)}
+        chosen = {name: p for name, p in matching.items() if p.requires_grad or id(p) in held}
         self._frozen = list(chosen.values())
         for parameter in self._frozen:
             parameter.requires_grad = False
@@ -142,18 +148,31 @@ class Freezer(Callback):
     def _held_by_others(self, trainer: Trainer) -> set[int]:
         return {id(parameter) for other in self._others(trainer) for parameter in other._frozen}
 
-    def _matches(self, name: str) -> bool:
-        if name in self.except_names or name.startswith(self.except_name_starts_with):
+    def _matches(self, name: str, prefix: str) -> bool:
+        """Whether a name in the network is chosen, as it is or with what stands before it in the LightningModule."""
+        written = {name, prefix + name}
+        if any(each in self.except_names or each.startswith(self.except_name_starts_with) for each in written):
             return False
-        return name in self.names or name.startswith(self.name_starts_with)
+        return any(each in self.names or each.startswith(self.name_starts_with) for each in written)
 
 
 def _tuple(names: Names) -> tuple[str, ...]:
     return () if names is None else ensure_tuple(names)
 
 
+def _prefix(module: LightningModule) -> str:
+    """What stands before the network's names in those of the LightningModule: ``model.``, ``network.``, or nothing."""
+    if isinstance(module, LighterModule):
+        return "network."
+    return "model." if isinstance(getattr(module, "model", None), Module) else ""
+
+
+def _network(module: LightningModule) -> Module:
+    return module.get_submodule(_prefix(module).removesuffix("."))
+
+
 def _parameters(module: LightningModule) -> dict[str, Parameter]:
-    return dict(getattr(module, "model", module).named_parameters())
+    return dict(_network(module).named_parameters())
 
 
 def _beginnings(names: Iterable[str]) -> set[str]:

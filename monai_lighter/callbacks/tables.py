@@ -14,7 +14,7 @@ from monai_lighter.callbacks.writers import BaseWriter
 from monai_lighter.errors import ConfigError, Finding
 from monai_lighter.system.outputs import Outputs
 
-__all__ = ["Table", "TableWriter"]
+__all__ = ["Table", "TableWriter", "convert_to_number"]
 
 
 class Table:
@@ -28,13 +28,17 @@ class Table:
         header: names of the columns.
         trainer: whose processes write.
         owner: the callback whose table it is.
+        is_sorted: whether rows are sorted by the first column; else they stay in the order in which they came, one process's
+            after the other's.
 
     Raises:
         ConfigError: another callback's table goes to the file, or the file is there and is no such table.
     """
 
-    def __init__(self, path: Path, header: Sequence[str], trainer: Trainer, owner: Callback) -> None:
-        self.path, self.header, self.trainer = path, header, trainer
+    def __init__(
+        self, path: Path, header: Sequence[str], trainer: Trainer, owner: Callback, is_sorted: bool = True
+    ) -> None:
+        self.path, self.header, self.trainer, self.is_sorted = path, header, trainer, is_sorted
         problem = ""
         if Outputs.of(trainer).tables.setdefault(path.resolve(), owner) is not owner:
             problem = "is the table of another callback too"
@@ -59,7 +63,7 @@ class Table:
         self._file.flush()
 
     def close(self) -> None:
-        """One table in place of the parts: sorted by the first column, numbers as numbers."""
+        """One table in place of the parts: sorted by the first column, numbers as numbers, unless it is not to be sorted."""
         self._file.close()
         self.trainer.strategy.barrier()
         if self.trainer.is_global_zero:
@@ -68,7 +72,8 @@ class Table:
             for part in parts:
                 with open(part, newline="") as file:
                     rows += csv.reader(file)
-            rows.sort(key=lambda row: (0, float(row[0]), "") if _is_number(row[0]) else (1, 0.0, row[0]))
+            if self.is_sorted:
+                rows.sort(key=lambda row: (0, float(row[0]), "") if _is_number(row[0]) else (1, 0.0, row[0]))
             columns = len(self.header)
             header = [*self.header, "note"] if any(len(row) > columns for row in rows) else self.header
             merged = self.path.with_name(f".{self.path.name}.merged")

@@ -22,7 +22,19 @@ from monai_lighter.check.modules import breaks_imports, close_name
 from monai_lighter.check.targets import instance_of, known_path, names_component, target_key
 from monai_lighter.check.walk import Walk
 from monai_lighter.config.items import is_computed, is_text, items, locate, located
-from monai_lighter.config.stages import ADAPTERS, BY_MODE, MODES, MODES_OF_STAGE, STAGES, SYSTEM_TARGET, TRAINER_TARGET
+from monai_lighter.config.stages import (
+    ADAPTERS,
+    BY_MODE,
+    DATA,
+    DATA_TARGET,
+    LOADERS,
+    MODEL,
+    MODES,
+    MODES_OF_STAGE,
+    STAGES,
+    SYSTEM_TARGET,
+    TRAINER_TARGET,
+)
 from monai_lighter.errors import Finding, did_you_mean
 
 __all__ = [
@@ -44,7 +56,13 @@ def check_walk(walk: Walk, roots: Iterable[str]) -> list[Finding]:
     """All findings and notes about a native config, by a walk that then holds what would be built."""
     full = walk.full
     findings = [*_sections(full), *seed(full.get("seed")), *counts(full), *schedulers(full), *arguments(full)]
-    findings += [*_mixed_lightning(full), *_stage(walk), *several_optimizers(walk.needed), *find_misuses(walk)]
+    findings += [
+        *_mixed_lightning(full),
+        *_model(walk),
+        *_stage(walk),
+        *several_optimizers(walk.needed),
+        *find_misuses(walk),
+    ]
     for root in roots:
         where = locate(walk.needed, root)
         if where is not None:
@@ -116,6 +134,22 @@ def _mixed_lightning(full: dict) -> Iterator[Finding]:
             f"pytorch_lightning is mixed with lightning.pytorch (at {found['lightning.pytorch']}), whose classes differ",
             "Write lightning.pytorch in both places.",
         )
+
+
+def _model(walk: Walk) -> Iterator[Finding]:
+    """Of a config with a ``model`` section: its class, and the loader that the stage needs."""
+    model, data = walk.needed.get(MODEL), walk.needed.get(DATA)
+    if walk.stage is None or walk.needed["system"] != f"@{MODEL}" or not isinstance(model, dict):
+        return
+    name = model.get("_target_")
+    finding = instance_of(MODEL, name, LightningModule, walk.locator) if is_text(name) else None
+    yield from [finding] if finding else []
+    loader = LOADERS[MODES_OF_STAGE[walk.stage][0]]
+    given = _section(located(walk.needed, f"args{ID_SEP_KEY}{walk.stage}")[1])
+    if _section(data).get("_target_") == DATA_TARGET and not any("data" in str(key) for key in given):
+        has = [key for key in LOADERS.values() if _section(data).get(key) is not None]
+        problem = f"stage {walk.stage!r} needs a dataloader, got none; it has {', '.join(has) or 'none'}"
+        yield Finding(f"{DATA}{ID_SEP_KEY}{loader}", problem, "Add it.")
 
 
 def _stage(walk: Walk) -> Iterator[Finding]:

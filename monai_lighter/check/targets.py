@@ -21,6 +21,7 @@ import monai_lighter
 from monai_lighter.check.modules import missing_package
 from monai_lighter.check.parameters import Accepted, Parameter, accepted_by
 from monai_lighter.config.items import is_text
+from monai_lighter.config.resolver import ARGS, CALLABLE
 from monai_lighter.errors import Finding, Note, did_you_mean
 from monai_lighter.internals import get_component_names
 
@@ -37,7 +38,7 @@ __all__ = [
     "target_of",
 ]
 
-SPECIAL_KEYS = ConfigComponent.non_arg_keys
+SPECIAL_KEYS = ConfigComponent.non_arg_keys | {ARGS}
 MODES = tuple(mode.value for mode in CompInitMode)
 
 
@@ -90,7 +91,7 @@ def component(
     yield from _special(id, config, accepted or Accepted({}, [], True))
     if accepted is not None:
         may_take = lenient and _takes_more(target)
-        for one in _arguments(id, config, name, accepted, old):
+        for one in _arguments(id, config, name, accepted, old, inspect.isclass(target)):
             yield Note(*one) if may_take else one
         for key, parameter in accepted.parameters.items():
             if typed is not None and key in config and not parameter.is_open:
@@ -144,6 +145,8 @@ def _special(id: str, config: dict, accepted: Accepted) -> Iterator[Finding]:
     mode = config.get("_mode_", CompInitMode.DEFAULT.value)
     if not isinstance(mode, str) or (mode not in MODES and is_text(mode)):
         yield Finding(f"{id}::_mode_", f"must be one of {', '.join(MODES)}, got {mode!r}", did_you_mean(mode, MODES))
+    if not isinstance(config.get(ARGS, []), list):
+        yield Finding(f"{id}::{ARGS}", f"must be a list of arguments, got {config[ARGS]!r:.80}", "Write a list.")
     for key in config:
         meant = _meant(key, accepted)
         if meant is not None:
@@ -191,7 +194,9 @@ def _import(path: str) -> tuple[Any, Exception | None]:
         return None, error
 
 
-def _arguments(id: str, config: dict, name: str, accepted: Accepted, written_for: str | None) -> Iterator[Finding]:
+def _arguments(
+    id: str, config: dict, name: str, accepted: Accepted, written_for: str | None, is_class: bool
+) -> Iterator[Finding]:
     given = [key for key in config if key not in SPECIAL_KEYS and _meant(key, accepted) is None]
     for key in given:
         if key in accepted.parameters or key == "_debug_":
@@ -201,9 +206,11 @@ def _arguments(id: str, config: dict, name: str, accepted: Accepted, written_for
         elif get_close_matches(str(key), accepted.parameters, 1, 0.8):
             problem = f"{name} may have no argument {key!r}, got {config[key]!r:.80}"
             yield Note(f"{id}::{key}", problem, did_you_mean(str(key), accepted.parameters))
-    missing = [key for key in accepted.required if key not in given]
+    positional = [*accepted.parameters][: len(config.get(ARGS) or ())]
+    missing = [key for key in accepted.required if key not in (*given, *positional)]
     if missing and config.get("_mode_", "default") == "default":
-        yield Finding(id, f"{name} needs {', '.join(map(repr, missing))}, got {given or 'no argument'}", "Add it.")
+        hint = "Add it." if is_class else f"Add it; where the function itself is meant, {CALLABLE}."
+        yield Finding(id, f"{name} needs {', '.join(map(repr, missing))}, got {given or 'no argument'}", hint)
 
 
 def _unknown(id: str, key: str, value: Any, name: str, accepted: Collection[str], written_for: str | None) -> Finding:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +19,8 @@ __all__ = ["Overridden", "apply_overrides", "expand_macros", "find_lost", "find_
 LITERALS = {"null": None, "~": None, "true": True, "false": False}
 CREATED = ("args", "lightning", "system", "trainer")
 """Sections that an override may begin."""
+MAX_LEVELS, MAX_MACROS = 20, 10_000
+"""How often a macro may bring in macros, and how many may be left to be expanded."""
 
 
 def find_lost(arguments: Sequence[str], overrides: Collection[str]) -> list[str]:
@@ -118,19 +120,34 @@ def find_unused_overrides(configs: Sequence[dict], added: Iterable[str], known: 
         yield Finding(id, f"override adds {id!r}, which nothing in the config refers to", hint)
 
 
-def expand_macros(parser: ConfigParser) -> list[Finding]:
-    """Expands ``%`` macros and relative ids in place, as ``ConfigParser.resolve_macro_and_relative_ids``.
+def expand_macros(parser: ConfigParser, allow: Callable[[Any], None] = lambda config: None) -> list[Finding]:
+    """Expands ``%`` macros and relative ids in place, as ``ConfigParser.resolve_macro_and_relative_ids``, and those that a macro
+    brings in, which MONAI does when it parses the config.
+
+    Args:
+        parser: of the config.
+        allow: called with the config each time before macros of it are expanded, and may raise.
 
     Returns:
-        A finding for each macro that names no file or no item, and each relative id that leads out of the config. Such an item
-        becomes None, so that the rest can be looked at.
+        A finding for each macro that names no file or no item, or leads to itself, and each relative id that leads out of the
+        config. Such an item becomes None, so that the rest can be looked at.
     """
-    texts = [(id, value) for id, value in items(parser.get()) if isinstance(value, str)]
-    findings = [finding for id, text in texts for finding in _bad_macro(parser, id, text)]
-    for finding in findings:
-        parser.set(None, finding.id)
-    parser.resolve_macro_and_relative_ids()
-    return findings
+    found: list[Finding] = []
+    for _ in range(MAX_LEVELS):
+        allow(parser.get())
+        texts = [(id, value) for id, value in items(parser.get()) if isinstance(value, str)]
+        findings = [finding for id, text in texts for finding in _bad_macro(parser, id, text)]
+        for finding in findings:
+            parser.set(None, finding.id)
+        found += findings
+        parser.resolve_macro_and_relative_ids()
+        left = [id for id, value in items(parser.get()) if isinstance(value, str) and value.startswith(MACRO_KEY)]
+        if not left or len(left) > MAX_MACROS:
+            break
+    for id in left:
+        parser.set(None, id)
+        found.append(Finding(id, "its macro leads to ever more of them", "Mend the macro."))
+    return found
 
 
 def _bad_macro(parser: ConfigParser, id: str, text: str) -> Iterator[Finding]:
@@ -142,6 +159,9 @@ def _bad_macro(parser: ConfigParser, id: str, text: str) -> Iterator[Finding]:
     if not absolute.startswith(MACRO_KEY):
         return
     path, target = ConfigParser.split_path_id(absolute[len(MACRO_KEY) :])
+    if not path and f"{id}{ID_SEP_KEY}".startswith(f"{normalize(target)}{ID_SEP_KEY}"):
+        yield Finding(id, f"macro {text!r} leads to itself", "Mend the macro.")
+        return
     if path and not Path(path).is_file():
         yield Finding(id, f"macro {text!r} names a file that does not exist", "Mend the path.")
         return

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import yaml
 from monai.bundle.utils import ID_SEP_KEY, MERGE_KEY
 
+from monai_lighter.config.composed import REMOVE, split_operator
 from monai_lighter.config.items import normalize
 from monai_lighter.errors import Finding
 
@@ -46,10 +47,12 @@ class Positions:
     Args:
         files: paths of YAML and JSON files.
         overrides: ids that are set on the command line.
+        composed: whether the files are merged by Lighter's rules instead (`read_composed`).
     """
 
-    def __init__(self, files: Iterable[Any], overrides: Iterable[str] = ()) -> None:
+    def __init__(self, files: Iterable[Any], overrides: Iterable[str] = (), composed: bool = False) -> None:
         self.files = [str(file) for file in files]
+        self.composed = composed
         self.root = Node(Place(self.files[0] if self.files else ""), {}, False, [])
         self._doubles: list[Finding] = []
         for file in self.files:
@@ -65,7 +68,10 @@ class Positions:
         if tree is not None:
             self._doubles += _doubles(tree, "")
             for key, node in tree.items.items():
-                self._merge(key, node)
+                if self.composed:
+                    _compose(self.root, key, node)
+                else:
+                    self._merge(key, node)
 
     def _merge(self, key: str, node: Node) -> None:
         id = normalize(key.removeprefix(MERGE_KEY))
@@ -102,6 +108,28 @@ class Positions:
     def doubles(self) -> list[Finding]:
         """Keys that stand twice in one mapping: the last one counts, the others are lost."""
         return self._doubles
+
+
+def _compose(section: Node, key: str, node: Node) -> None:
+    """One item of a file into the section that it is of, by Lighter's rules."""
+    operator, id = split_operator(key)
+    *parents, name = id.split(ID_SEP_KEY)
+    for parent in parents:
+        section = section.items.setdefault(parent, Node(node.place, {}, False, []))
+    present = None if operator else section.items.get(name)
+    if operator == REMOVE:
+        if not node.items:
+            section.items.pop(name, None)
+    elif present is not None and present.is_list and node.is_list:
+        start = len(present.items)
+        present.items.update({str(start + int(index)): item for index, item in node.items.items()})
+    elif node.items and not node.is_list:
+        present = present if present is not None and not present.is_list else Node(node.place, {}, False, [])
+        section.items[name] = present
+        for inner, item in node.items.items():
+            _compose(present, inner, item)
+    else:
+        section.items[name] = node
 
 
 def _doubles(node: Node, id: str) -> Iterator[Finding]:

@@ -17,8 +17,13 @@ from monai_lighter.errors import Finding, Note, did_you_mean
 __all__ = [
     "ADAPTERS",
     "BY_MODE",
+    "DATA",
+    "DATA_TARGET",
+    "LOADERS",
+    "MODEL",
     "MODES",
     "MODES_OF_STAGE",
+    "PROJECT",
     "RUN_IDS",
     "STAGES",
     "SYSTEM_TARGET",
@@ -30,6 +35,7 @@ __all__ = [
     "find_loaders",
     "find_stages",
     "find_unknown_type",
+    "has_model_section",
     "is_native",
     "other_run_ids",
     "pruned",
@@ -47,6 +53,12 @@ SYSTEM_KEYS = frozenset((*BY_MODE, "model", "criterion", "optimizer", "scheduler
 ADAPTERS = ("batch", "criterion", "metrics", "logging")
 SYSTEM_TARGET = "monai_lighter.System"
 TRAINER_TARGET = "lightning.pytorch.Trainer"
+PROJECT = "project"
+MODEL, DATA = "model", "data"
+TRAINERS = re.compile(r"(lightning\.pytorch|pytorch_lightning|lightning)(\.trainer)*\.Trainer")
+DATA_TARGET = "monai_lighter.LighterDataModule"
+LOADERS = {mode: f"{mode}_dataloader" for mode in MODES}
+"""Mode to the argument of `LighterDataModule` that is its loader."""
 
 
 def checks_data(config: dict) -> bool:
@@ -55,11 +67,21 @@ def checks_data(config: dict) -> bool:
 
 
 def is_native(config: Any) -> bool:
-    """Whether a config has a ``system`` section, and not something of its own under that name, as a bundle of engines may."""
+    """Whether a config has a ``system`` section, and not something of its own under that name, as a bundle of engines may; or a
+    ``model`` section in its place (`has_model_section`)."""
     if not isinstance(config, dict) or "system" not in config:
-        return False
+        return has_model_section(config)
     system = config["system"]
     return not isinstance(system, dict) or not system or "_target_" in system or not SYSTEM_KEYS.isdisjoint(system)
+
+
+def has_model_section(config: Any) -> bool:
+    """Whether a config has, as those of Lighter 0.1.0, a LightningModule as ``model``, Lightning's Trainer, and no system."""
+    if not isinstance(config, dict) or "system" in config:
+        return False
+    model, trainer = config.get(MODEL), config.get("trainer")
+    target = trainer.get("_target_") if isinstance(trainer, dict) else None
+    return isinstance(model, dict) and "_target_" in model and TRAINERS.fullmatch(str(target)) is not None
 
 
 def with_defaults(config: dict, bundle_root: str) -> None:
@@ -75,8 +97,12 @@ def with_defaults(config: dict, bundle_root: str) -> None:
     """
     if config.get("trainer") is None:
         config["trainer"] = {}
+    of_model = has_model_section(config)
     for name in ("system", "trainer", "args"):
         _open(config, config, name)
+    if of_model:  # not opened: the system is the one object that other items mean by @model
+        config["system"] = f"{ID_REF_KEY}{MODEL}"
+        _give_data(config)
     if isinstance(config["system"], dict):
         config["system"].setdefault("_target_", SYSTEM_TARGET)
         for key in (*BY_MODE, "inferer"):
@@ -87,6 +113,21 @@ def with_defaults(config: dict, bundle_root: str) -> None:
     if isinstance(config["trainer"], dict):
         config["trainer"].setdefault("_target_", TRAINER_TARGET)
         config["trainer"].setdefault("default_root_dir", bundle_root)
+
+
+def _give_data(config: dict) -> None:
+    """In place: the ``data`` section as the data of each stage that it has a loader for."""
+    data, arguments = config.get(DATA), config.get("args")
+    if data is None or not isinstance(arguments or {}, dict):
+        return
+    config["args"] = arguments = dict(arguments or {})
+    known = isinstance(data, dict) and data.get("_target_") == DATA_TARGET
+    for stage in STAGES:
+        own = arguments.get(stage) or {}
+        if not isinstance(own, dict) or any("data" in str(name) for name in own):
+            continue
+        if not known or data.get(LOADERS[MODES_OF_STAGE[stage][0]]) is not None:
+            arguments[stage] = {"datamodule": f"{ID_REF_KEY}{DATA}", **own}
 
 
 PLACEHOLDER = re.compile(r"(channel|class)[ _]?\d+", re.IGNORECASE)

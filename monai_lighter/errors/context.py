@@ -35,7 +35,7 @@ def explained(built: Mapping[str, Any], sources: Mapping[str, Any]) -> Iterator[
     A run that SIGTERM ends has the exit code 143, as a shell has it; Lightning lets the step end, and the process with 0.
 
     Args:
-        built: ``system`` and ``trainer`` of the config, as far as they have been built.
+        built: ``system`` and ``trainer`` of the config, as far as they have been built; also ``model``, where that is the system.
         sources: as `name_cases` gives them.
     """
     try:
@@ -97,9 +97,7 @@ def _find_part(error: BaseException, built: Mapping[str, Any]) -> str:
 
     Such a part (a callback, an optimizer, a dataset) is known by being the object of a method on the way to the error.
     """
-    parts = {
-        id(part): name for name, part in _list_parts(built.get("system"), built.get("trainer")) if part is not None
-    }
+    parts = {id(part): name for name, part in _list_parts(built) if part is not None}
     name, module = "", ""
     for frame in walk_frames(error):
         name = parts.get(id(find_owner(frame))) or name
@@ -108,12 +106,14 @@ def _find_part(error: BaseException, built: Mapping[str, Any]) -> str:
     return name or (next(sections, "") if "trainer" in built else "")
 
 
-def _list_parts(system: Any, trainer: Any) -> Iterator[tuple[str, Any]]:
-    for name in ("model", "criterion"):
-        yield f"system::{name}", getattr(system, name, None)
+def _list_parts(built: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    system, trainer = built.get("system"), built.get("trainer")
+    section, network = ("model", "network") if "model" in built else ("system", "model")
+    for name in (network, "criterion"):
+        yield f"{section}::{name}", getattr(system, name, None)
     for name in ("optimizer", "scheduler"):
         for place, part in list_entries(getattr(system, name, None)):
-            yield f"system::{name}{place}", part
+            yield f"{section}::{name}{place}", part
     for mode, given in getattr(system, "dataloaders", {}).items():
         for place, loader in list_entries(given):
             yield f"system::dataloaders::{mode}{place}", loader

@@ -137,6 +137,16 @@ class System(Recorded, Optimized, FiniteLoss, Resumable):
         stage = None if self._trainer is None else self._trainer.state.stage
         return STAGE_MODES[stage.value] if stage else ""
 
+    @mode.setter
+    def mode(self, mode: str) -> None:
+        """As steps of classes derived from Lighter 0.0.4's System set it; it can be no other than it is.
+
+        Raises:
+            ValueError: another mode than that of the run.
+        """
+        if mode != self.mode:
+            raise ValueError(f"mode is {self.mode!r}, from the Trainer's state, and cannot be set to {mode!r}.")
+
     def training_step(self, batch: Any, batch_idx: int) -> Any:
         return self.optimize(self._run_step(batch, batch_idx))
 

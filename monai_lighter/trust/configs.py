@@ -18,6 +18,8 @@ from monai_lighter.trust.objects import Found, builtin, find, is_class, is_direc
 __all__ = ["MAX_ITEMS", "Code", "judge", "texts", "tree_of"]
 
 TARGET, MODE, PROJECT = "_target_", "_mode_", "project"
+ARGS, MERGED = "_args_", ("=", "~")
+"""Arguments without names, and what Lighter's keys begin with that say how files are merged: the judgement is by names."""
 MAX_ITEMS = 50_000
 """Of a config, each use of a YAML alias counted; the usual ones have some hundreds."""
 MAX_DEPTH = 60
@@ -154,6 +156,9 @@ class _Judge:
         keys = [str(key) for key in config]
         if len({*keys}) < len(keys) or any(ID_SEP_KEY in key or "#" in key for key in keys):
             self._add(id, f"keys that are one to MONAI: {', '.join(sorted(keys))}"[:200])
+        for key in keys:
+            if key.startswith(MERGED) or key == ARGS:  # would be another key, or an argument whose name is not known
+                self._add(f"{id}{ID_SEP_KEY}{key}" if id else key, f"{key}: {config.get(key)}")
         found = [self._target(name) for name in self._followed(config[TARGET], id)] if TARGET in config else []
         if TARGET in config and not found:
             self._add(id, config[TARGET])

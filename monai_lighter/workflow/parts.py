@@ -7,9 +7,9 @@ from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from monai.bundle import ConfigParser
-from monai.bundle.utils import ID_SEP_KEY
+from monai.bundle.utils import ID_REF_KEY, ID_SEP_KEY
 
-from monai_lighter.config.stages import find_datasets, find_stages
+from monai_lighter.config.stages import MODEL, find_datasets, find_stages
 from monai_lighter.errors import ConfigError, Finding
 from monai_lighter.errors.cases import name_cases
 from monai_lighter.system.datasets import count_items, describe_old_cache, find_without_batches
@@ -34,7 +34,7 @@ class Parts:
         run_id: of the expressions that run, where no stage does.
 
     Attributes:
-        built: ``system`` and ``trainer``, as far as they have been built.
+        built: ``system`` and ``trainer``, as far as they have been built; ``model`` as well where it is the system.
         sources: config id to dataset, as `name_cases` gives them.
     """
 
@@ -68,6 +68,8 @@ class Parts:
         if old is not None and old not in self._old_caches:  # which references hand on
             self._old_caches.add(old)
             logger.warning(f"{id}: {old}")
+        if id == MODEL and self.parser.get("system") == f"{ID_REF_KEY}{MODEL}":
+            self.built[id] = value
         if id == "system":
             self._take_system(value)
         elif id == "trainer":

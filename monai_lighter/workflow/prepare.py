@@ -24,21 +24,23 @@ from monai_lighter.check.paths import missing_paths
 from monai_lighter.check.untrained import find_idle_loads, find_untrained
 from monai_lighter.check.walk import Built, Walk
 from monai_lighter.check.zoo import engine_findings, missing_packages
+from monai_lighter.config.composed import Composed, read_composed
 from monai_lighter.config.files import bundle_folder, config_files, config_root, files_of_run, unreadable
 from monai_lighter.config.items import at, copied, is_text, items, locate, mentions, plain_config
-from monai_lighter.config.lighter import translated
+from monai_lighter.config.lighter import is_lighter, names_lighter, translated
 from monai_lighter.config.overrides import Overridden, apply_overrides, expand_macros, find_unused_overrides
 from monai_lighter.config.positions import Place, Positions
 from monai_lighter.config.resolver import LOCATOR
 from monai_lighter.config.stages import (
     MODES_OF_STAGE,
+    PROJECT,
     RUN_IDS,
     STAGES,
-    SYSTEM_TARGET,
     TOP_LEVEL,
     checks_data,
     find_absent_run,
     find_unknown_type,
+    has_model_section,
     is_native,
     other_run_ids,
     pruned,
@@ -46,7 +48,8 @@ from monai_lighter.config.stages import (
 )
 from monai_lighter.errors import ConfigError, Finding, Note
 from monai_lighter.trust.enforce import Trust
-from monai_lighter.workflow.project import import_project, make_importable
+from monai_lighter.workflow.aliases import install_aliases, remove_aliases
+from monai_lighter.workflow.project import find_marked, import_project, make_importable
 from monai_lighter.workflow.properties import find_missing_properties
 
 __all__ = ["Asked", "Check", "Prepared"]
@@ -124,16 +127,22 @@ class Prepared:
         self._sure: list[Finding] = []
         self._idle: list[Note] = []
         trust = trust or Trust(None, bundle)
-        trust.require_counted_macros(parser.get())
         working = ConfigParser(copied(parser.get()))
         working.locator = LOCATOR
         given = copied(working.get())
-        broken = expand_macros(working)
+        broken = expand_macros(working, trust.require_counted_macros)
+        of_model, imports_lighter = has_model_section(working.get()), is_native(given) and is_lighter(working.get())
+        self._of_lighter = of_model or names_lighter(working.get())
         if is_native(working.get()):
             working.set(translated(working.get()))
+        if of_model and trust.imports_bundle and working.get(PROJECT) is None:
+            working.get().update({PROJECT: marked} if (marked := find_marked(bundle)) else {})
         trust.require(working, place)
+        remove_aliases()
         if trust.imports_bundle:
             make_importable(bundle)
+            if imports_lighter:
+                install_aliases(of_model)
         self.config: dict[str, Any] = working.get()
         self.native = is_native(self.config)
         found = [*overridden.findings, *broken, *self._without_consequences(broken)]
@@ -168,10 +177,10 @@ class Prepared:
             config["bundle_root"] = self._inside(config.get("bundle_root", "."))
         with_defaults(config, config["bundle_root"])
         found: list[Finding] = []
-        project = config.get("project")
+        project = config.get(PROJECT)
         if is_text(project):
-            inside = self._inside(project)
-            found += import_project(inside if Path(inside).is_dir() else project)
+            folders = (Path.cwd(), self.bundle) if self._of_lighter else (self.bundle, Path.cwd())
+            found += import_project(project, folders)
         stages = list(self.asked.stages or self._stages())
         visited: set[str] = set()
         for stage in stages:
@@ -209,10 +218,12 @@ class Prepared:
         if run_id != "run":
             return [None]
         system, arguments = config["system"], config.get("args")
-        own = isinstance(system, dict) and system.get("_target_") == SYSTEM_TARGET
-        loaders = system.get("dataloaders") if own else None
-        modes = [mode for mode, loader in loaders.items() if loader] if isinstance(loaders, dict) else []
-        named = [stage for stage in STAGES if isinstance(arguments, dict) and arguments.get(stage)]
+        loaders = system.get("dataloaders") if isinstance(system, dict) else None
+        by_mode = loaders if isinstance(loaders, dict) and "_target_" not in loaders else {}
+        own = bool(by_mode)  # it is a System, or of a class derived from it
+        modes = [mode for mode, loader in by_mode.items() if loader]
+        given = arguments if isinstance(arguments, dict) else {}
+        named = [stage for stage in STAGES if given.get(stage) and not (own and _has_no_data(given[stage]))]
         able = [stage for stage in STAGES if MODES_OF_STAGE[stage][0] in modes or stage in named]
         return [*(able or ["fit"]), *([None] if "run" in config else [])]
 
@@ -323,14 +334,22 @@ class Check:
     ) -> None:
         self.files = config_files(config_file)
         override = dict(override or {})
-        self.positions = Positions(ensure_tuple(self.files), override)
         self.prepared: Prepared | None = None
-        granted = Trust(trust, bundle_folder(self.files), files_of_run(self.files, meta_file))
         found: list[Finding] = []
+        composed, unmerged = None, list[Finding]()
         try:
-            parser = read_config(self.files, meta_file)
+            composed = read_composed(self.files)
+        except ConfigError as error:
+            unmerged = error.findings
+        self.positions = Positions(ensure_tuple(self.files), override, composed is not None)
+        read = map(Path, composed.read if composed else ())
+        granted = Trust(trust, bundle_folder(self.files), [*files_of_run(self.files, meta_file), *read])
+        try:
+            if unmerged:
+                raise ConfigError(unmerged)
+            parser = read_config(self.files, meta_file, composed)
         except Exception as error:
-            found = [*self.positions.doubles(), *_why_unreadable(self.files, error)]
+            found = unmerged or [*self.positions.doubles(), *_why_unreadable(self.files, error)]
         else:
             try:
                 found = self._prepare(parser, override, asked or Asked(), granted)
@@ -355,16 +374,27 @@ class Check:
         return files.index(place.file) if place.file in files else len(files), place.line or 0
 
 
-def read_config(files: Any, meta_file: str | None = None) -> ConfigParser:
-    """A parser with config files, merged in order, and the metadata where there are some, as ``ConfigWorkflow`` reads them."""
+def read_config(files: Any, meta_file: str | None = None, composed: Composed | None = None) -> ConfigParser:
+    """A parser with config files, merged in order, and the metadata where there are some, as ``ConfigWorkflow`` reads them.
+
+    Args:
+        files: a path or several.
+        meta_file: path of the metadata.
+        composed: what the files come to where they are merged by Lighter's rules (`read_composed`).
+    """
     parser = ConfigParser()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # keys that stand twice, which `Positions` finds
-        parser.read_config(files)
+        parser.read_config(files if composed is None else composed.content)
     meta = meta_file or str(config_root(files) / "metadata.json")
     if meta_file or Path(meta).is_file():
         parser.read_meta(meta)
     return parser
+
+
+def _has_no_data(arguments: Any) -> bool:
+    """Whether arguments of a stage are for data that it has elsewhere."""
+    return isinstance(arguments, dict) and not any("data" in str(name) for name in arguments)
 
 
 def _set(config: Any, id: str, value: Any) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from monai_lighter.errors import Finding
 
-__all__ = ["import_project", "make_importable"]
+__all__ = ["find_marked", "import_project", "make_importable"]
 
-NAME = "project"
+NAME, MARKER = "project", "__lighter__.py"
 
 IMPORTABLE: list[str] = []
 """Folder of the bundle whose modules have been made importable in this process."""
@@ -52,17 +53,30 @@ def _forget_modules(folder: str) -> None:
             del sys.modules[name]
 
 
-def import_project(path: str | Path) -> list[Finding]:
+def find_marked(bundle: Path) -> str | None:
+    """The project that ``__lighter__.py`` marks, as of Lighter 0.1.0: where the command is run, or else around the config."""
+    folders = (Path.cwd(), bundle, *bundle.parents)
+    return next((str(folder) for folder in folders if (folder / MARKER).is_file()), None)
+
+
+def import_project(path: str | Path, folders: Sequence[Path] = ()) -> list[Finding]:
     """Imports a directory with an ``__init__.py`` as the module ``project``, so that ``project.models.Net`` can be a target.
 
     Follows ``lighter.utils.dynamic_imports.import_module_from_path``. A second call for the same directory does nothing.
 
+    Args:
+        path: of the directory; a relative one is looked for in ``folders``, and the first that has the file counts.
+        folders: in order; by default where the command is run.
+
     Returns:
         What is wrong: no such package; a package that raises; another directory is the module ``project`` already.
     """
-    init = Path(path).resolve() / "__init__.py"
-    if not init.is_file():
-        return [Finding("project", f"must be a directory with an __init__.py, got {str(path)!r}", "Add the file.")]
+    inits = [Path(folder, path).resolve() / "__init__.py" for folder in folders or (Path.cwd(),)]
+    init = next((each for each in inits if each.is_file()), None)
+    if init is None:
+        places = [*dict.fromkeys(str(each.parent) for each in inits)]
+        hint = "Add the file." if len(places) == 1 else f"Add the file to {' or '.join(places)}."
+        return [Finding("project", f"must be a directory with an __init__.py, got {str(path)!r}", hint)]
     present = sys.modules.get(NAME)
     if present is not None:
         other = getattr(present, "__file__", None)

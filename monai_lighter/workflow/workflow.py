@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import monai.bundle
@@ -18,6 +19,7 @@ from monai.config import PathLike
 from monai.utils import BundlePropertyConfig, ensure_tuple, optional_import, set_determinism
 
 from monai_lighter.callbacks.predictions import Predictions
+from monai_lighter.config.composed import read_composed
 from monai_lighter.config.files import bundle_folder, config_files, config_root, files_of_run, unreadable
 from monai_lighter.config.items import copied, locate
 from monai_lighter.config.overrides import apply_overrides, find_lost
@@ -29,6 +31,7 @@ from monai_lighter.errors import ConfigError, Finding, is_command, print_errors_
 from monai_lighter.errors.context import explained, large_file_hints
 from monai_lighter.trust.digest import log_digest
 from monai_lighter.trust.enforce import Trust, refuse_trust_of_file
+from monai_lighter.workflow.aliases import remove_aliases
 from monai_lighter.workflow.logging_conf import applied_for_monai
 from monai_lighter.workflow.parts import Parts
 from monai_lighter.workflow.prepare import Asked, Prepared
@@ -107,20 +110,25 @@ class Workflow(PropertiesWorkflow):
             print_errors_briefly()
             refuse_trust_of_file(trust)
         files = config_files(config_file)
-        granted = Trust(trust, bundle_folder(files), files_of_run(files, meta_file, logging_file))
+        composed = read_composed(files)
+        read = composed.read if composed else []
+        granted = Trust(trust, bundle_folder(files), [*files_of_run(files, meta_file, logging_file), *map(Path, read)])
         try:
             with applied_for_monai(config_root(files), logging_file) as no_file:
+                first = ensure_tuple(files)[:1] if composed else files
                 super().__init__(
-                    files, meta_file, no_file, init_id, run_id, final_id, None, workflow_type, properties_path
+                    first, meta_file, no_file, init_id, run_id, final_id, None, workflow_type, properties_path
                 )
         except Exception as error:
             raise unreadable(files, error) from error
+        if composed:
+            self.parser.set({self.parser.meta_key: self.parser.get(self.parser.meta_key, {}), **composed.content})
         self.bundle_path = bundle_folder(files)
         self.parser.locator = LOCATOR
         self.native = is_native(self.parser.get())
         override.update(_recover_lost(override, self.native))
         self._overridden = apply_overrides(self.parser, override)
-        self._trust, self._positions = granted, Positions(ensure_tuple(files), override)
+        self._trust, self._positions = granted, Positions(ensure_tuple(files), override, composed is not None)
         self._absent: Finding | None = None
         self._untrained: Finding | None = None
         self._prepared = False
@@ -336,6 +344,13 @@ class Workflow(PropertiesWorkflow):
         log_digest(self.bundle_path)
         if self._checks_data():
             require_sound_cases(self.parser.get(), MODES_OF_STAGE["fit"])
+
+    def finalize(self) -> Any:
+        """Evaluates the config's ``finalize`` expressions. Code that imports Lighter finds it no more (`install_aliases`)."""
+        try:
+            return super().finalize()
+        finally:
+            remove_aliases()
 
     def _checks_data(self) -> bool:
         """Whether the config has its cases checked before the fit that this run is."""

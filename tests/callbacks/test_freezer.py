@@ -1,10 +1,12 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
-from lightning.pytorch import Callback
+from lightning.pytorch import Callback, LightningModule
 from parts import classification, trainer
 from torch import nn
 
-from monai_lighter import Freezer
+from monai_lighter import Freezer, LighterModule
 
 
 def network():
@@ -185,3 +187,29 @@ class TestRunningStatistics:
         changes(tmp_path, seen, short, long, model=model)
         assert [bool((first == 0).all()) for first, _ in seen.of] == [True, True, False]
         assert all(layer.training for layer in model)
+
+
+class TestOtherModules:
+    @pytest.mark.parametrize("names", [["1.weight"], ["network.1.weight"]])
+    def test_the_network_of_a_lighter_module(self, names):
+        module = LighterModule(network())
+        freezer = Freezer(names=names)
+        freezer.setup(SimpleNamespace(callbacks=[freezer]), module, "fit")
+        assert {name for name, p in module.network.named_parameters() if not p.requires_grad} == {"1.weight"}
+
+    @pytest.mark.parametrize("start", ["1.", "model.1."])
+    def test_the_model_of_a_module_of_ones_own(self, start):
+        module = LightningModule()
+        module.model, module.head = network(), nn.Linear(3, 3)
+        freezer = Freezer(name_starts_with=start, except_names="model.1.bias")
+        freezer.setup(SimpleNamespace(callbacks=[freezer]), module, "fit")
+        assert {name for name, p in module.named_parameters() if not p.requires_grad} == {"model.1.weight"}
+
+    def test_a_module_that_is_its_own_network(self):
+        module = LightningModule()
+        module.head = nn.Linear(3, 3)
+        freezer = Freezer(names="head.bias")
+        freezer.setup(SimpleNamespace(callbacks=[freezer]), module, "fit")
+        assert not module.head.bias.requires_grad
+        with pytest.raises(ValueError, match=r"got 'bias'\. Did you mean"):
+            Freezer(names="bias").setup(SimpleNamespace(callbacks=[]), module, "fit")

@@ -2,7 +2,7 @@ from pydoc import locate
 
 import pytest
 
-from monai_lighter.config.lighter import translated
+from monai_lighter.config.lighter import is_installed, is_lighter, translated
 
 
 @pytest.mark.parametrize(
@@ -23,6 +23,11 @@ from monai_lighter.config.lighter import translated
             "monai_lighter.models.adjust_prefix_and_load_state_dict",
         ),
         ("lighter.utils.data.collate_replace_corrupted", "monai_lighter.collate.collate_replace_corrupted"),
+        ("lighter.LighterModule", "monai_lighter.LighterModule"),
+        ("lighter.model.LighterModule", "monai_lighter.LighterModule"),
+        ("lighter.LighterDataModule", "monai_lighter.LighterDataModule"),
+        ("lighter.callbacks.CsvWriter", "monai_lighter.CsvWriter"),
+        ("lighter.callbacks.file_writer.FileWriter", "monai_lighter.OutputWriter"),
         ("my.lighter.System", "my.lighter.System"),
         ("lighter_tools.System", "lighter_tools.System"),
     ],
@@ -34,7 +39,12 @@ def test_paths_of_lighter_stand_for_this_packages(lighter, ours):
 @pytest.mark.parametrize(
     "path",
     [
+        "lighter.LighterDataModule",
+        "lighter.LighterModule",
         "lighter.System",
+        "lighter.callbacks.CsvWriter",
+        "lighter.callbacks.base_writer.BaseWriter",
+        "lighter.callbacks.file_writer.FileWriter",
         "lighter.adapters.BatchAdapter",
         "lighter.adapters.CriterionAdapter",
         "lighter.adapters.LoggingAdapter",
@@ -79,3 +89,37 @@ def test_the_config_given_is_not_changed():
     config = {"system": {"_target_": "lighter.System"}}
     translated(config)
     assert config == {"system": {"_target_": "lighter.System"}}
+
+
+def test_a_config_with_a_model_section_is_of_lighter_0_1_0():
+    trainer = {"_target_": "pytorch_lightning.Trainer", "callbacks": [{"_target_": "lighter.callbacks.FileWriter"}]}
+    config = translated({"model": {"_target_": "project.Net"}, "trainer": trainer})
+    assert config["trainer"] == {
+        "_target_": "lightning.pytorch.Trainer",
+        "callbacks": [{"_target_": "monai_lighter.OutputWriter"}],
+    }
+
+
+def test_with_lighter_installed_a_model_section_is_left_to_it(tmp_path, monkeypatch):
+    (tmp_path / "lighter").mkdir()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    config = {"model": {"_target_": "lighter.LighterModule"}, "trainer": {"_target_": "pytorch_lightning.Trainer"}}
+    assert not is_installed()  # a folder of that name is no package
+    (tmp_path / "lighter" / "__init__.py").write_text("")
+    assert is_installed()
+    assert translated(config) == config
+    system = {"system": {"_target_": "lighter.System"}, "trainer": {"_target_": "pytorch_lightning.Trainer"}}
+    assert translated(system)["trainer"]["_target_"] == "lightning.pytorch.Trainer"
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ({"system": {"_target_": "lighter.System"}}, True),
+        ({"a": ["$lighter.utils.model.replace_layer_with_identity(1)"]}, True),
+        ({"project": ".", "system": {}}, True),
+        ({"system": {"_target_": "monai_lighter.System"}, "note": "as lighter.System"}, False),
+    ],
+)
+def test_is_lighter(config, expected):
+    assert is_lighter(config) is expected

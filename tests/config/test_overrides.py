@@ -135,3 +135,20 @@ def test_texts_of_a_command_line_that_are_values():
 def test_overrides_that_monai_drops():
     line = ["fit", "--config_file", "a.yaml", "--a", "None", "--b=None", "--meta_file", "None", "--c", "3", "--d"]
     assert find_lost(line, ["meta_file"]) == ["a", "b"]
+
+
+def test_what_a_macro_brings_in_is_expanded_too(tmp_path):
+    (tmp_path / "a.yaml").write_text("a: {b: '%first'}\n")
+    config = ConfigParser({"last": "%middle", "middle": f"%{tmp_path}/a.yaml::a", "first": "%::zero", "zero": [1]})
+    seen = []
+    assert expand_macros(config, lambda config: seen.append(dict(config))) == []
+    assert config.get() == {"last": {"b": [1]}, "middle": {"b": [1]}, "first": [1], "zero": [1]}
+    assert len(seen) > 1
+
+
+def test_macros_that_lead_to_themselves_are_told():
+    config = ConfigParser({"a": {"b": "%a"}, "c": {"d": "%e"}, "e": {"f": "%c"}, "g": "%g"})
+    problems = {finding.id: finding.problem for finding in expand_macros(config)}
+    assert problems["a::b"] == "macro '%a' leads to itself"
+    assert problems["g"] == "macro '%g' leads to itself"
+    assert any(id.startswith(("c::", "e::")) for id in problems)

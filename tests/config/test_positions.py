@@ -69,3 +69,17 @@ def test_what_cannot_be_read_has_no_places(write):
     write("x.yaml", "a: [1")
     write("x.json", '{"a": ')
     assert Positions(["x.yaml", "x.json", "none.yaml"]).place("a") == Place("x.yaml")
+
+
+def test_places_in_files_merged_by_the_rules_of_lighter(write):
+    write("a.yaml", "trainer:\n  max_epochs: 1\n  callbacks:\n    - {x: 1}\nvars: {a: 1,\n  b: 2}\n")
+    write("b.yaml", "trainer:\n  callbacks:\n    - y: 2\n  =max_epochs: 3\n\n~vars: [a]\nvars::c: 5\n")
+    places = Positions(["a.yaml", "b.yaml"], (), composed=True)
+    ids = {
+        "trainer::max_epochs": "b.yaml:4",
+        "trainer::callbacks::0::x": "a.yaml:4",
+        "trainer::callbacks::1::y": "b.yaml:3",
+        "vars::b": "a.yaml:6",
+        "vars::c": "b.yaml:7",
+    }
+    assert {id: str(places.place(id)) for id in ids} == ids

@@ -81,3 +81,25 @@ def test_items_are_exchanged_as_they_are_added():
     result = parser(config, exchange=exchange)
     assert result.get_parsed_content("ref") == "exchanged"
     assert type(result.get_parsed_content("flip")).__name__ == "Flip"
+
+
+def test_arguments_without_names():
+    config = {
+        "x": 2,
+        "joined": {"_target_": "os.path.join", "_args_": ["a", "$str(@x)"]},
+        "sum": {"_target_": "builtins.sum", "_args_": [[1, "@x"]], "start": 4},
+        "later": {"_target_": "builtins.pow", "_args_": ["@x"], "_mode_": "callable", "mod": 5},
+        "not": {"_target_": "builtins.sum", "_args_": [1], "_disabled_": True},
+    }
+    result = parser(config).get_parsed_content("")
+    assert (result["joined"], result["sum"], result["later"](4)) == ("a/2", 7, 1)
+    assert "not" not in result
+
+
+def test_a_function_that_is_called_and_not_handed_on_is_told():
+    config = {"pred_transforms": [{"_target_": "torch.argmax", "dim": 1}]}
+    with pytest.raises(ComponentError, match=r"to be called later, add `_mode_: callable`\.$"):
+        parser(config).get_parsed_content("pred_transforms")
+    with pytest.raises(ComponentError) as caught:
+        parser({"a": {"_target_": "torch.nn.Linear"}}).get_parsed_content("a")
+    assert "callable" not in str(caught.value)

@@ -1,7 +1,7 @@
 import pytest
 
 from monai_lighter.config.items import locate, plain_config
-from monai_lighter.config.stages import is_native, pruned, with_defaults
+from monai_lighter.config.stages import has_model_section, is_native, pruned, with_defaults
 
 FULL = {
     "data": [1, 2],
@@ -169,3 +169,44 @@ def test_names_of_classes(config, labels):
     config["system"] = {"_target_": "project.Module"}
     with_defaults(config, "/bundle")
     assert "labels" not in config["system"]
+
+
+MODEL = {
+    "model": {"_target_": "project.Net", "network": "@net"},
+    "data": {"_target_": "monai_lighter.LighterDataModule", "train_dataloader": 1, "test_dataloader": 2},
+    "trainer": {"_target_": "lightning.pytorch.Trainer"},
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({}, True),
+        ({"trainer": {"_target_": "pytorch_lightning.Trainer"}}, True),
+        ({"trainer": {"_target_": "lightning.pytorch.trainer.trainer.Trainer"}}, True),
+        ({"trainer": {"_target_": "SupervisedTrainer"}}, False),
+        ({"trainer": {"max_epochs": 1}}, False),
+        ({"model": "@net"}, False),
+        ({"system": {"model": "@model"}}, False),
+    ],
+)
+def test_has_model_section(change, expected):
+    assert has_model_section({**MODEL, **change}) is expected
+    assert is_native({**MODEL, **change}) is (expected or "system" in change)
+
+
+def test_a_model_section_is_the_system_and_its_data_are_those_of_the_stages():
+    config = {**MODEL, "args": {"fit": {"ckpt_path": "last"}, "test": {"dataloaders": "@other"}, "predict": None}}
+    given = plain_config(config)
+    with_defaults(config, "/bundle")
+    assert config["system"] == "@model"
+    assert config["args"] == {
+        "fit": {"datamodule": "@data", "ckpt_path": "last"},
+        "test": {"dataloaders": "@other"},
+        "predict": None,
+    }
+    assert config["trainer"]["default_root_dir"] == "/bundle"
+    assert given["args"]["fit"] == {"ckpt_path": "last"}
+    config = {**MODEL, "data": {"_target_": "project.Data"}}
+    with_defaults(config, "/bundle")
+    assert all(config["args"][stage] == {"datamodule": "@data"} for stage in ("fit", "validate", "test", "predict"))

@@ -17,7 +17,7 @@ MADE = {
     "configs.md": ["lesion/models/model.pt"],
     "custom_modules.md": ["lesion/models/model.pt"],
     "from_ignite.md": ["lesion/models/model.pt", "lesion/lightning_logs/version_1/config.yaml"],
-    "from_lighter.md": ["experiment/models/model.pt"],
+    "from_lighter.md": ["experiment/models/model.pt", "flowers/lightning_logs/version_1/config.yaml"],
     "from_lightning.md": ["lesion/models/model.pt"],
     "inferers.md": ["lesion/volumes/test_00_pred.nii.gz", "hollow/eval/test_00_cam.nii.gz"],
     "metrics.md": ["lesion/eval/dice.csv"],

@@ -15,6 +15,7 @@ from escapes import touch, write_config
 from monai_lighter.commands.inspect import inspect as command
 from monai_lighter.share.create import create_bundle
 from monai_lighter.share.layout import SharingError
+from monai_lighter.trust.configs import judge
 from monai_lighter.trust.digest import run_digest
 from monai_lighter.trust.report import inspect
 
@@ -356,3 +357,11 @@ def test_names_that_would_spoof_the_report(bundle):
     text = str(inspect(bundle))
     assert "\x1b" not in text
     assert "\ndeclarative: " not in text
+
+
+def test_keys_that_lighter_merges_by_are_code():
+    documents = {"x.yaml": {"trainer": {"_target_": "lightning.pytorch.Trainer", "=callbacks": []}, "~vars": None}}
+    assert [(each.id, each.text) for each in judge(documents)] == [
+        ("trainer::=callbacks", "=callbacks: []"),
+        ("~vars", "~vars: None"),
+    ]

@@ -426,3 +426,47 @@ def test_parts_of_packages_that_are_not_installed(bundle):
     config = {"i": ["$import torchvision", "$import skimage.measure as measure"], "a": "$[torchvision.io]"}
     write_config(bundle, config)
     assert "is code: $[torchvision.io]" in refused(bundle)
+
+
+LIGHTER = {
+    "model": {
+        "_target_": "monai_lighter.LighterModule",
+        "network": {"_target_": "torch.nn.Linear", "in_features": 2, "out_features": 1},
+    },
+    "trainer": {"_target_": "lightning.pytorch.Trainer", "max_epochs": 1, "accelerator": "cpu", "logger": False},
+    "a": 1,
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"a": {"_target_": "torch.nn.Linear", "_args_": [1, 2]}}, "a::_args_: is code: _args_: [1, 2]"),
+        ({"=model": {"_target_": "scripts.net.made"}}, "model::_target_: is code: scripts.net.made"),
+        ({"=project": "scripts"}, "project: is code: project: scripts"),
+    ],
+)
+def test_what_lighters_files_merge_to_is_judged(bundle, marker, change, message):
+    scripted(bundle, marker)
+    write_config(bundle, LIGHTER, "configs/base.json")
+    write_config(bundle, change, "configs/more.json")
+    assert message in refused(bundle, "base.json,more.json", "fit")
+    assert not marker.exists()
+
+
+def test_a_model_section_can_be_declarative(bundle):
+    write_config(bundle, LIGHTER, "configs/base.json")
+    run = Workflow(str(bundle / "configs/base.json"), run_id="fit", trust="declarative", logging_file=False)
+    run.initialize()
+    assert "lighter" not in sys.modules
+
+
+def test_the_digest_counts_the_files_that_macros_of_macros_read(bundle, marker, tmp_path):
+    digest = scripted(bundle, marker)
+    (tmp_path / "outside.yaml").write_text("net: {_target_: scripts.net.made}\n")
+    for base in (LIGHTER, SCRIPTED):
+        write_config(bundle, {**base, "a": f"%{bundle}/configs/inner.json::b"}, "configs/base.json")
+        write_config(bundle, {"b": {"c": f"%{tmp_path}/outside.yaml::net"}}, "configs/inner.json")
+        digest = f"sha256:{run_digest(bundle)}"
+        assert "and not " + str(tmp_path / "outside.yaml") in refused(bundle, "base.json", "a", trust=digest)
+    assert not marker.exists()
