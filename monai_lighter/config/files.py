@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,7 +34,9 @@ def config_root(files: Any) -> Path:
 
 def bundle_folder(files: Any) -> Path:
     """Absolute path of the bundle that config files are in: the folder above ``configs``, or the folder of the first file."""
-    root = config_root(files)
+    root = Path(
+        os.path.abspath(config_root(files))
+    )  # the command may be run in configs/; links are followed afterwards
     return (root.parent if root.name == "configs" else root).resolve()
 
 

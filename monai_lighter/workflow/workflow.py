@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
 from typing import Any
@@ -23,9 +23,10 @@ from monai_lighter.config.positions import Positions
 from monai_lighter.config.resolver import LOCATOR, Resolver
 from monai_lighter.config.stages import MODES_OF_STAGE, STAGES, checks_data, is_native
 from monai_lighter.data.integrity import require_sound_cases
-from monai_lighter.errors import ConfigError, Finding, is_command, print_errors_briefly
+from monai_lighter.errors import ConfigError, Finding, Note, is_command, print_errors_briefly
 from monai_lighter.errors.cases import name_cases
 from monai_lighter.errors.context import explained, large_file_hints
+from monai_lighter.long_command import is_config_name
 from monai_lighter.system.datasets import count_items, describe_old_cache
 from monai_lighter.system.profiler import PassThroughProfiler
 from monai_lighter.system.tensors import as_list
@@ -92,7 +93,7 @@ class Workflow(PropertiesWorkflow):
 
     def __init__(
         self,
-        config_file: str | Sequence[str],
+        config_file: str | Sequence[str] | None = None,
         meta_file: str | Sequence[str] | None = None,
         logging_file: str | bool | None = None,
         init_id: str = "initialize",
@@ -107,6 +108,7 @@ class Workflow(PropertiesWorkflow):
         if is_command():
             print_errors_briefly()
             refuse_trust_of_file(trust)
+        _require_files(config_file, run_id, init_id, final_id, override)
         files = config_files(config_file)
         granted = Trust(trust, bundle_folder(files), files_of_run(files, meta_file, logging_file))
         try:
@@ -125,6 +127,7 @@ class Workflow(PropertiesWorkflow):
         self._absent: Finding | None = None
         self._untrained: Finding | None = None
         self._prepared = False
+        self._unused: list[Note] = []
         self._parts: dict[str, Any] = {}
         self._sources: dict[str, Any] = {}
         self._datasets: dict[str, str] = {}
@@ -173,7 +176,7 @@ class Workflow(PropertiesWorkflow):
             raise ConfigError(prepared.errors)
         for note in (*prepared.left, *prepared.warnings):
             logger.warning(str(note))
-        self._absent, self._untrained = prepared.absent, prepared.untrained
+        self._absent, self._untrained, self._unused = prepared.absent, prepared.untrained, prepared.unused
         if self.native:
             self.config = prepared.saved
             self.parser.set(prepared.needed[self.stage or self.run_id])
@@ -236,6 +239,13 @@ class Workflow(PropertiesWorkflow):
             with large_file_hints(self.bundle_path):
                 return [self._run_stage(self.stage)]
 
+    def finalize(self) -> Any:
+        """Evaluates the ``finalize`` expressions, and says once more which overrides nothing referred to."""
+        results = super().finalize()
+        for note in self._unused:
+            logger.warning(str(note))
+        return results
+
     def _checks_data(self) -> bool:
         """Whether the config has its cases checked before the fit that this run is."""
         fits = self.stage == "fit" or (self.stage is None and ".fit(" in str(self.parser.get(self.run_id)))
@@ -260,6 +270,26 @@ class Workflow(PropertiesWorkflow):
             problem = f"must be a checkpoint of Lightning, not weights alone, got {arguments['ckpt_path']!r}"
             hint = "Weights are loaded where the model is: see monai_lighter.load_weights."
             raise ConfigError([Finding(f"args::{stage}::ckpt_path", problem, hint)]) from error
+
+
+def _require_files(config_file: Any, run_id: Any, init_id: Any, final_id: Any, override: Mapping[str, Any]) -> None:
+    """Refuses a call without a config, and one in which files have become ids, as MONAI's command makes of ``a.yaml b.yaml``."""
+    ids = {"run_id": run_id, "init_id": init_id, "final_id": final_id}
+    found = []
+    for name in (name for name, id in ids.items() if is_config_name(id)):
+        files = ",".join([*map(str, ensure_tuple(config_file or ())), ids[name]])
+        hint = f"Several files are one argument, with commas: --config_file {files}."
+        found.append(Finding(name, f"must be the id of an item, got the file {ids[name]!r}", hint))
+    if not config_file and not found:
+        slips = [name for name, value in override.items() if is_config_name(value) and ID_SEP_KEY not in name]
+        hint = (
+            f"Did you mean --config_file {override[slips[0]]}?"
+            if slips
+            else "Name one: --config_file configs/train.yaml."
+        )
+        found.append(Finding("config_file", "must be a file or several, got none", hint))
+    if found:
+        raise ConfigError(found)
 
 
 def _recover_lost(override: dict[str, Any], native: bool) -> dict[str, None]:
