@@ -232,6 +232,6 @@ def format_help(verb: Callable) -> str:
         usage += [typed] if required or one.kind is one.VAR_POSITIONAL else []
         words = " ".join(described.get(name, "").split())
         if one.default not in (one.empty, None, False) and "default" not in words.lower():
-            words = f"{words} Default: {one.default}."
+            words = f"{words} Default: {one.default}.".strip()
         lines += [f"  {typed}", fill(words, WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6)]
     return "\n".join([" ".join([*usage, "[options]"]), "", text.strip(), "", "Options:", *lines])
