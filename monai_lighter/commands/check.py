@@ -5,7 +5,7 @@ from __future__ import annotations
 from json import dumps
 from typing import TYPE_CHECKING, Any
 
-from monai_lighter.commands.command_line import require_configs
+from monai_lighter.commands.arguments import require_configs
 from monai_lighter.commands.output import Printed, format_report
 from monai_lighter.config.native import STAGES
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from monai_lighter.commands.command_line import require_path
+from monai_lighter.commands.arguments import require_path
 from monai_lighter.commands.output import Printed
 
 __all__ = ["inspect"]

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from importlib import import_module
 
 from monai_lighter import __version__
-from monai_lighter.commands.command_line import PROGRAM, UsageError, format_help, is_asked_for_help, read_words
+from monai_lighter.commands.arguments import PROGRAM, UsageError, format_help, is_asked_for_help, read_words
 from monai_lighter.commands.output import ended_by_closed_pipe, format_error, silence_closed_pipes
 from monai_lighter.config.native import similar_stage
 from monai_lighter.errors import Finding, did_you_mean, print_errors_briefly

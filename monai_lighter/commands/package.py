@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from monai_lighter.commands.command_line import require_path
+from monai_lighter.commands.arguments import require_path
 from monai_lighter.commands.output import format_report
 
 __all__ = ["package"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from monai_lighter.commands.command_line import UsageError
+from monai_lighter.commands.arguments import UsageError
 from monai_lighter.config.native import similar_stage
 from monai_lighter.errors import Finding, did_you_mean
 

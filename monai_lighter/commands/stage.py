@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from monai_lighter.commands.command_line import UsageError, require_configs
+from monai_lighter.commands.arguments import UsageError, require_configs
 from monai_lighter.errors import ConfigError, Finding
 
 __all__ = ["fit", "predict", "test", "validate"]

@@ -4,8 +4,8 @@ import sys
 import pytest
 import yaml
 
+from monai_lighter.commands.arguments import UsageError
 from monai_lighter.commands.check import check
-from monai_lighter.commands.command_line import UsageError
 from monai_lighter.commands.main import main
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from escapes import touch, write_config
 
-from monai_lighter.commands.command_line import UsageError
+from monai_lighter.commands.arguments import UsageError
 from monai_lighter.commands.inspect import inspect as command
 from monai_lighter.share.create import create_bundle
 from monai_lighter.trust.digest import run_digest

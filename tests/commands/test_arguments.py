@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from monai_lighter.commands.command_line import UsageError, format_help, read_words, require_configs, require_path
+from monai_lighter.commands.arguments import UsageError, format_help, read_words, require_configs, require_path
 
 
 def several(
