@@ -91,12 +91,11 @@ def _is_misspelt(name: str) -> bool:
 
 
 def _find_repeated(pairs: Sequence[tuple[str, str]]) -> Iterator[Finding]:
-    """Options that stand twice, of which Fire takes the last."""
-    for name in dict.fromkeys(name for name, _ in pairs):
-        values = [value for other, value in pairs if other == name]
-        if len(values) > 1:
-            hint = f"Write --config_file {','.join(values)}." if name == "config_file" else "Remove all but one."
-            yield Finding(name, f"is given {len(values)} times, {' and '.join(map(repr, values))}", hint)
+    """Configs that are given one by one, of which Fire takes the last."""
+    files = [value for name, value in pairs if name == "config_file"]
+    if len(files) > 1:
+        problem = f"is given {len(files)} times, and the last would count"
+        yield Finding("config_file", problem, f"Write --config_file {','.join(files)}.")
 
 
 def _find_native(run_id: str, given: Mapping[str, Any], named: Any) -> Iterator[Finding]:

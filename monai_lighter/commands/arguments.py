@@ -68,7 +68,7 @@ class _Line:
         self.name = verb.__name__
         self.known = {one.name: one for one in parameters if one.kind is one.POSITIONAL_OR_KEYWORD}
         self.known.update({one.name: one for one in parameters if one.kind is one.KEYWORD_ONLY})
-        self.takes_many = any(one.kind is one.VAR_POSITIONAL for one in parameters)
+        self.many = next((one.name for one in parameters if one.kind is one.VAR_POSITIONAL), None)
         self.takes_items = any(one.kind is one.VAR_KEYWORD for one in parameters)
         self.arguments: list[Any] = []
         self.keywords: dict[str, Any] = {}
@@ -90,6 +90,8 @@ class _Line:
         negated = name.removeprefix("no").lstrip("_") if name.startswith("no") else ""
         if name in self.known:
             self._set(name, self._read_known(flag, self.known[name], value if given else None))
+        elif name == self.many and (given or self._has_next()):
+            self.arguments.append(value if given else self._next())
         elif negated in self.known and self.known[negated].annotation == "bool":
             self._set(negated, False)
         elif self.takes_items:
@@ -128,7 +130,7 @@ class _Line:
         return self.rest.pop(0)
 
     def _set(self, name: str, value: Any) -> None:
-        if name in self.keywords:
+        if name in self.known and self.keywords.get(name, value) != value:  # of overrides the last counts, as ever
             problem = f"is given twice, {self.keywords[name]!r} and {value!r}"
             self.findings.append(Finding(name, problem, "Remove one."))
         self.keywords[name] = value
@@ -137,7 +139,7 @@ class _Line:
         """Findings where arguments are missing or too many."""
         positional = [one for one in self.known.values() if one.kind is one.POSITIONAL_OR_KEYWORD]
         names = [one.name for one in positional if one.name not in self.keywords]
-        if not self.takes_many and len(self.arguments) > len(names):
+        if self.many is None and len(self.arguments) > len(names):
             hint = f"Quote a name that has spaces; see {PROGRAM} {self.name} --help."
             self.findings.append(Finding(self.name, f"cannot use {self.arguments[len(names)]!r}", hint))
         for one in positional:

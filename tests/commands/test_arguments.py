@@ -42,6 +42,7 @@ def read(*words):
     ("words", "wanted"),
     [
         (["a.yaml", "b.yaml"], (["a.yaml", "b.yaml"], {})),
+        (["--config", "a.yaml", "--config=b.yaml"], (["a.yaml", "b.yaml"], {})),
         (["--trace", "a.yaml", "b.yaml"], (["a.yaml", "b.yaml"], {"trace": True})),
         (["a.yaml", "--notrace", "--no-prove"], (["a.yaml"], {"trace": False, "prove": False})),
         (["--prove", "False", "--trace=true"], ([], {"prove": False, "trace": True})),
@@ -61,6 +62,7 @@ def read(*words):
             ([], {"roi": [96, 96], "d": {"a": 1}, "name": "a=b"}),
         ),
         (["runs/lr=0.1/train.yaml"], (["runs/lr=0.1/train.yaml"], {})),
+        (["--lr", "1", "lr=2", "--case=1", "--case", "1"], ([], {"lr": 2, "case": 1})),
         (["--net::channels::-1", "3"], ([], {"net::channels::-1": 3})),
     ],
 )
@@ -86,7 +88,7 @@ def test_a_flag_that_may_stand_alone_leaves_a_file_to_be_an_argument(tmp_path, m
             ["--trust", "--case"],
             [f"--{name}: needs a value. Write --{name} VALUE." for name in ("trust", "case")],
         ),
-        (several, ["--lr", "1", "lr=2"], ["lr: is given twice, 1 and 2. Remove one."]),
+        (several, ["--case", "1", "case=2"], ["case: is given twice, 1 and 2. Remove one."]),
         (one, ["b", "--outptu", "x"], ["--outptu: one has no such flag. Did you mean 'output'?"]),
         (one, [], ["bundle: is missing. See monai-lighter one --help."]),
         (
