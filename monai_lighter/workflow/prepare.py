@@ -141,18 +141,11 @@ class Prepared:
         found = [*overridden.findings, *broken, *self._without_consequences(broken)]
         twice = [Finding(*one) if self.native else Note(*one) for one in doubles]  # Ignite runs such a config
         meta = self.config.get(ConfigParser.meta_key) or {}
-        unused = list(self._unused(given))
-        self.unused = [Note(*finding) for finding in unused if not self.native]
-        self.warnings = [*(one for one in twice if isinstance(one, Note)), *self.unused, *missing_packages(meta)]
-        self.warnings += self._misplaced_root()
-        found += [
-            *twice,
-            *(unused if self.native else ()),
-            *self.warnings,
-            *self._misnamed(given),
-            *missing_paths(plain_config(given), bundle),
-            *self._properties(),
-        ]
+        unused = self._unused(given)
+        self.unused = [one for one in unused if isinstance(one, Note)]
+        told = [*twice, *unused, *missing_packages(meta), *self._misplaced_root()]
+        self.warnings = [one for one in told if isinstance(one, Note)]
+        found += [*told, *self._misnamed(given), *missing_paths(plain_config(given), bundle), *self._properties()]
         found = list(dict.fromkeys(found))
         self.errors = [finding for finding in found if not isinstance(finding, Note)]
         self.notes = [finding for finding in found if isinstance(finding, Note)]
@@ -248,12 +241,13 @@ class Prepared:
                 found += walk.item(id)
         return found
 
-    def _unused(self, given: dict) -> Iterator[Finding]:
-        """Overrides that change nothing; a run that trains on with the value that was there is not the one asked for."""
+    def _unused(self, given: dict) -> list[Finding]:
+        """Overrides that change nothing: a native run that goes on with the value that was there is not the one asked for."""
         properties = find_missing_properties({}, self._trains, self._first_stage)
         known = {*TOP_LEVEL, *RUN_IDS, *self.asked[:3], *self.asked.known, *(one.id for one in properties)}
         known |= {"data"} if self.native and checks_data(self.config) else set()
-        return find_unused_overrides([given, self.config], self.overridden.added, known)
+        unused = find_unused_overrides([given, self.config], self.overridden.added, known)
+        return [finding if self.native else Note(*finding) for finding in unused]
 
     def _misplaced_root(self) -> Iterator[Note]:
         """A relative ``bundle_root`` of a config of engines is one in the working directory, which must not be ``configs``."""
@@ -304,7 +298,7 @@ class Prepared:
 class Check:
     """What is wrong with a config, what is worth knowing about it, and what it would build, each at its place in the files.
 
-    For a bundle of strangers ``python -m monai_lighter inspect`` comes first: modules are imported, unless ``trust`` forbids it.
+    For a bundle of strangers ``monai-lighter inspect`` comes first: modules are imported, unless ``trust`` forbids it.
 
     Args:
         config_file: path of the config, or several (a list, or joined by commas) merged in order.
