@@ -140,7 +140,7 @@ def _uses_whole(section: str, config: dict, known: Collection[str], texts: Itera
 
 def _meant(id: str, config: dict) -> str:
     """What an override may have been meant to set: the ``::`` form of a dotted id, an item of that name, or one nearly so."""
-    ids = [known for known, _ in items(config) if known and known != id]
+    ids = [known for known, _ in items(config) if known not in ("", id, ConfigParser.meta_key)]
     dotted = id.replace(".", ID_SEP_KEY)
     if dotted != id and dotted.rpartition(ID_SEP_KEY)[0] in ids:
         return f"Did you mean {dotted!r}? Ids have {ID_SEP_KEY} between their parts."
