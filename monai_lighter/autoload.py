@@ -2,12 +2,14 @@
 
 MONAI names that option ``--workflow_name`` and takes ``--workflow`` for an override of a config item, so that Ignite would
 run without a word. ``torch`` calls the entry points of the group ``torch.backends`` when it is imported, which is before
-MONAI reads its arguments. It does so in every program of the environment: this module imports nothing but ``os`` and ``sys``,
-never raises, and changes nothing unless the process is ``-m monai.bundle``.
+MONAI reads its arguments. It does so in every program of the environment: this module imports nothing but ``os``, ``sys`` and
+``importlib``, never raises, and changes nothing unless the process is ``-m monai.bundle``. That one it ends where MONAI would
+read the line another way than it is meant (`monai_lighter.long_command`).
 """
 
 import os
 import sys
+from importlib import import_module
 
 TRUST_FLAG, TRUST_VARIABLE = "--trust", "MONAI_LIGHTER_TRUST"
 FLAG, MONAI_FLAG, PACKAGE = "--workflow", "--workflow_name", "monai_lighter."
@@ -53,10 +55,19 @@ def leave_directory(arguments: list, path: list) -> None:
 
 
 def autoload() -> None:
-    """Entry point of the group ``torch.backends``."""
+    """Entry point of the group ``torch.backends``.
+
+    Raises:
+        SystemExit: the line is one that MONAI would read another way than it is meant; it has been told.
+    """
+    traps: list = []
     try:
         if is_monai_bundle(sys.orig_argv, sys.argv):
             leave_directory(sys.argv, sys.path)
             rename_flag(sys.argv)
+            traps = import_module("monai_lighter.long_command").find_traps(sys.argv[1:])
     except Exception:  # it runs at every `import torch`: whatever is odd about this process is not ours to report
         return
+    if traps:
+        print(*traps, sep="\n", file=sys.stderr, flush=True)
+        raise SystemExit(2)

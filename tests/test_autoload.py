@@ -100,6 +100,16 @@ def test_a_declarative_run_imports_nothing_from_the_working_directory(
     assert path == ["/elsewhere"]
 
 
+def test_a_line_that_monai_would_read_another_way_ends_the_process(monkeypatch, capsys):
+    line = ["run", "fit", "--workflow", "monai-lighter.Workflow"]
+    monkeypatch.setattr(sys, "argv", ["-m", *line])
+    monkeypatch.setattr(sys, "orig_argv", [PYTHON, "-m", "monai.bundle", *line])
+    with pytest.raises(SystemExit) as ended:
+        autoload.autoload()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith("workflow: there is no class 'monai-lighter.Workflow'. Did you mean")
+
+
 def test_autoload_never_raises(monkeypatch):
     monkeypatch.delattr(sys, "orig_argv")
     autoload.autoload()

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from json import dumps
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from monai.bundle.utils import ID_SEP_KEY
-from monai.utils import ensure_tuple
-
-from monai_lighter.check.walk import Built
+from monai_lighter.commands.arguments import require_configs
 from monai_lighter.commands.output import Printed, format_report
-from monai_lighter.config.stages import MODES, MODES_OF_STAGE, STAGES
-from monai_lighter.data.findings import shortened, write_table
-from monai_lighter.data.integrity import DataCheck
-from monai_lighter.data.summary import summary_rows
-from monai_lighter.errors import ConfigError, Finding
-from monai_lighter.trace.trace import Trace
-from monai_lighter.workflow.prepare import Asked, Check, Prepared
+from monai_lighter.config.native import STAGES
+
+if TYPE_CHECKING:
+    from monai_lighter.check.walk import Built
+    from monai_lighter.data.integrity import DataCheck
+    from monai_lighter.trace.trace import Trace
+    from monai_lighter.workflow.prepare import Check, Prepared
 
 __all__ = ["check"]
 
@@ -40,7 +37,7 @@ def check(
 
     Example:
 
-        python -m monai_lighter check configs/train.yaml --max_epochs 300
+        monai-lighter check configs/train.yaml --max_epochs 300
 
     Targets are looked for in their modules, which imports them, those of the bundle too, unless --trust forbids it: look at a
     stranger's bundle with inspect first. Ends with 0 where nothing is wrong (notes are no errors), else with 2.
@@ -64,8 +61,11 @@ def check(
         json: print the report as JSON.
         override: items of the config, such as --max_epochs or --trainer::devices.
     """
-    if not config:
-        raise ConfigError([Finding("config", "must be a file, got none", "Name one: check configs/train.yaml.")])
+    require_configs(config, "check")
+    from monai_lighter.data.findings import write_table
+    from monai_lighter.trace.trace import Trace
+    from monai_lighter.workflow.prepare import Asked, Check
+
     whole = data in (True, "check", "True")
     if data is not False and not whole:
         override["data"] = data
@@ -89,6 +89,9 @@ def check(
 
 
 def _check_cases(prepared: Prepared, stage: str | None) -> DataCheck:
+    from monai_lighter.config.stages import MODES, MODES_OF_STAGE
+    from monai_lighter.data.integrity import DataCheck
+
     modes = MODES if stage is None else MODES_OF_STAGE[stage]
     built = [one.id for components in prepared.built.values() for one in components]
     return DataCheck(prepared.config, prepared.native, modes, built)
@@ -96,9 +99,12 @@ def _check_cases(prepared: Prepared, stage: str | None) -> DataCheck:
 
 def _format_text(check: Check, trace: Trace | None = None, cases: DataCheck | None = None) -> str:
     """Findings, one a line and with its place first, then what would be built."""
+    from monai_lighter.data.findings import shortened
+    from monai_lighter.data.summary import summary_rows
+
     lines = [f"{check.place(error)}: error: {error}" for error in check.errors]
     lines += [f"{check.place(note)}: note: {note}" for note in check.notes]
-    summary = {"config": ", ".join(map(str, ensure_tuple(check.files))), **_counts(check)}
+    summary = {"config": ", ".join(_files(check)), **_counts(check)}
     texts = [*lines, *([""] if lines else []), format_report(summary, _grouped(check))]
     if trace is not None:
         shown = [
@@ -124,7 +130,7 @@ def _format_json(check: Check, trace: Trace | None = None, cases: DataCheck | No
         stage: [{**built._asdict(), **check.place(built)._asdict()} for built in all_built]
         for stage, all_built in check.built.items()
     }
-    found = {"config": list(map(str, ensure_tuple(check.files))), **_counts(check), "rows": rows, "stages": stages}
+    found = {"config": _files(check), **_counts(check), "rows": rows, "stages": stages}
     if trace is not None:
         traced = {"stage": trace.stage, "error": trace.error, "steps": trace.steps}
         found["trace"] = {**traced, "rows": [row._asdict() for row in trace.rows]}
@@ -139,12 +145,18 @@ def _case_counts(cases: DataCheck) -> dict[str, Any]:
     return {**counts, "seconds": round(cases.seconds, 2)}
 
 
+def _files(check: Check) -> list[str]:
+    return [check.files] if isinstance(check.files, str) else [str(file) for file in check.files]
+
+
 def _counts(check: Check) -> dict[str, int]:
     return {"errors": len(check.errors), "notes": len(check.notes)}
 
 
 def _grouped(check: Check) -> list[dict[str, Any]]:
     """A row for each component, and one for all those in a list, with the stages that build them."""
+    from monai.bundle.utils import ID_SEP_KEY
+
     rows: dict[tuple[str, str], dict[str, Any]] = {}
     for stage, all_built in check.built.items():
         groups: dict[str, list[Built]] = {}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from monai_lighter.commands.arguments import require_path
 from monai_lighter.commands.output import format_report
-from monai_lighter.share.exporting import FORMATS, export_bundle
 
 __all__ = ["export"]
 
@@ -22,7 +22,7 @@ def export(
 
     Example:
 
-        python -m monai_lighter export spleen --format onnx
+        monai-lighter export spleen --format onnx
 
     The file is kept only where its outputs differ by at most 1e-5 from the network's.
 
@@ -36,6 +36,9 @@ def export(
         trust: what the bundle may do: all, declarative or sha256:NUMBER, which inspect prints.
         json: print the report as JSON.
     """
+    require_path("bundle", bundle, "a bundle's directory")
+    from monai_lighter.share.exporting import FORMATS, export_bundle
+
     rows = []
     for name in FORMATS if format == "all" else [format]:
         made = export_bundle(str(bundle), name, output, weights, input_shape, trace, trust)

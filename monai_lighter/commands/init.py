@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from monai_lighter.commands.output import format_report
-from monai_lighter.share.create import create_bundle
 
 __all__ = ["init"]
 
@@ -22,9 +22,9 @@ def init(
 
     Example, from nothing to a trained network:
 
-        python -m monai_lighter init spleen --task segmentation --dims 3 --synthetic
+        monai-lighter init spleen --task segmentation --dims 3 --synthetic
         cd spleen
-        python -m monai.bundle run fit --workflow monai_lighter.Workflow --config_file configs/train.yaml
+        monai-lighter fit configs/train.yaml
 
     Args:
         directory: where; must be empty or not exist. Its name is the bundle's.
@@ -34,14 +34,16 @@ def init(
         authors: for the metadata.
         json: print the report as JSON.
     """
+    from monai_lighter.share.create import create_bundle
+
     directory = str(directory)
     root = Path(directory).resolve()
     files = create_bundle(directory, task, dims, synthetic, authors)
     rows = [{"file": str(file.relative_to(root))} for file in files]
-    train = "python -m monai.bundle run fit --workflow monai_lighter.Workflow --config_file configs/train.yaml"
+    train = f"cd {shlex.quote(directory)} && monai-lighter fit configs/train.yaml"
     data = (
         "synthetic cases in data/"
         if synthetic
         else "put train.csv, val.csv and test.csv into data/, see docs/README.md"
     )
-    return format_report({"bundle": directory, "data": data, "next": f"cd {directory} && {train}"}, rows, json)
+    return format_report({"bundle": directory, "data": data, "next": train}, rows, json)

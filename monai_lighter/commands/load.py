@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from monai_lighter.commands.output import format_report
-from monai_lighter.share.layout import Bundle
-from monai_lighter.share.loading import find_bundle
 
 __all__ = ["load"]
 
@@ -21,7 +19,7 @@ def load(
 
     Example:
 
-        python -m monai_lighter load spleen_ct_segmentation --version 0.5.9
+        monai-lighter load spleen_ct_segmentation --version 0.5.9
 
     Args:
         bundle: zip file, address of one, or the name of a bundle.
@@ -31,6 +29,9 @@ def load(
         repo: OWNER/REPOSITORY/RELEASE_TAG for github, OWNER/REPOSITORY for huggingface_hub, org/NAME for ngc_private.
         json: print the report as JSON.
     """
+    from monai_lighter.share.layout import Bundle
+    from monai_lighter.share.loading import find_bundle
+
     root = find_bundle(str(bundle), version, bundle_dir, source, repo)
     found = Bundle(root)
     metadata = found.metadata()

@@ -6,9 +6,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from monai_lighter.commands.arguments import require_path
 from monai_lighter.commands.output import format_report
-from monai_lighter.share.packaging import package_bundle
-from monai_lighter.trust.enforce import ALL, DECLARATIVE, VARIABLE, Trust
 
 __all__ = ["package"]
 
@@ -26,7 +25,7 @@ def package(
 
     Example:
 
-        python -m monai_lighter package spleen -o spleen_v0.1.0.zip
+        monai-lighter package spleen -o spleen_v0.1.0.zip
 
     The zip holds the configs, plain weights, metadata filled from what is true, docs, license and scripts; no data, logs,
     optimizer states or absolute paths. The same bundle gives the same bytes. The bundle itself is not changed.
@@ -40,6 +39,10 @@ def package(
         trust: what the bundle may do when it is measured and proved: all, declarative, or sha256:NUMBER, which inspect prints.
         json: print the report as JSON.
     """
+    require_path("bundle", bundle, "a bundle's directory")
+    from monai_lighter.share.packaging import package_bundle
+    from monai_lighter.trust.enforce import ALL, DECLARATIVE, VARIABLE, Trust
+
     if trust is not None:  # for the copies of the bundle that are run, in this process and in others
         level = Trust(trust, Path(str(bundle))).level
         os.environ[VARIABLE] = DECLARATIVE if level == DECLARATIVE else ALL

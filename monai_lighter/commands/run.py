@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from monai_lighter.commands.arguments import UsageError
+from monai_lighter.config.native import similar_stage
 from monai_lighter.errors import Finding, did_you_mean
-from monai_lighter.share.layout import SharingError
-from monai_lighter.share.loading import load_bundle
 
 __all__ = ["run"]
 
@@ -29,7 +29,7 @@ def run(
 
     Example:
 
-        python -m monai_lighter run spleen_v0.1.0.zip predict --predict_data "[{'image': 'scan.nii.gz'}]" --output_dir here
+        monai-lighter run spleen_v0.1.0.zip predict --predict_data "[{'image': 'scan.nii.gz'}]" --output_dir here
 
     Args:
         bundle: directory, zip file, address of one, or the name of a bundle.
@@ -43,8 +43,10 @@ def run(
         override: items of the config, such as --output_dir or --trainer::accelerator.
     """
     if stage not in TYPES:
-        hint = did_you_mean(str(stage), TYPES)
-        raise SharingError(Finding("stage", f"must be one of {', '.join(TYPES)}, got {stage!r}", hint))
+        hint = did_you_mean(similar_stage(str(stage)) or str(stage), TYPES)
+        raise UsageError(Finding("stage", f"must be one of {', '.join(TYPES)}, got {stage!r}", hint))
+    from monai_lighter.share.loading import load_bundle
+
     workflow = load_bundle(
         str(bundle),
         version=version,

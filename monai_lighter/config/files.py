@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from monai.utils import ensure_tuple
 
 from monai_lighter.config.items import items
 from monai_lighter.errors import ConfigError, ConfigFileError, Finding, did_you_mean
+from monai_lighter.long_command import is_config_name
 
-__all__ = ["bundle_folder", "config_files", "config_root", "files_of_run", "unreadable"]
+__all__ = ["bundle_folder", "config_files", "config_root", "files_of_run", "require_files", "unreadable"]
 
 
 def config_files(config_file: Any) -> Any:
@@ -33,8 +35,34 @@ def config_root(files: Any) -> Path:
 
 def bundle_folder(files: Any) -> Path:
     """Absolute path of the bundle that config files are in: the folder above ``configs``, or the folder of the first file."""
-    root = config_root(files)
+    root = Path(
+        os.path.abspath(config_root(files))
+    )  # the command may be run in configs/; links are followed afterwards
     return (root.parent if root.name == "configs" else root).resolve()
+
+
+def require_files(config_file: Any, run_id: Any, init_id: Any, final_id: Any, override: Mapping[str, Any]) -> None:
+    """Refuses a call without a config, and one in which files have become ids, as MONAI's command makes of ``a.yaml b.yaml``.
+
+    Raises:
+        ConfigError: it is such a call.
+    """
+    ids = {"run_id": run_id, "init_id": init_id, "final_id": final_id}
+    found = []
+    for name in (name for name, id in ids.items() if is_config_name(id)):
+        files = ",".join([*map(str, ensure_tuple(config_file or ())), ids[name]])
+        hint = f"Several files are one argument, with commas: --config_file {files}."
+        found.append(Finding(name, f"must be the id of an item, got the file {ids[name]!r}", hint))
+    if not config_file and not found:
+        slips = [name for name, value in override.items() if is_config_name(value) and ID_SEP_KEY not in name]
+        hint = (
+            f"Did you mean --config_file {override[slips[0]]}?"
+            if slips
+            else "Name one: --config_file configs/train.yaml."
+        )
+        found.append(Finding("config_file", "must be a file or several, got none", hint))
+    if found:
+        raise ConfigError(found)
 
 
 def files_of_run(files: Any, meta_file: Any = None, logging_file: Any = None) -> list[Path]:

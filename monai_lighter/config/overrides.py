@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
 from monai.bundle import ConfigParser
-from monai.bundle.utils import ID_SEP_KEY, MACRO_KEY
+from monai.bundle.utils import ID_REF_KEY, ID_SEP_KEY, MACRO_KEY
 
-from monai_lighter.config.items import items, mentions, normalize
-from monai_lighter.config.stages import is_native
+from monai_lighter.config.items import at, items, locate, mentions, normalize
+from monai_lighter.config.native import is_native
 from monai_lighter.errors import Finding, did_you_mean
 
 __all__ = ["Overridden", "apply_overrides", "expand_macros", "find_lost", "find_unused_overrides"]
@@ -21,6 +22,19 @@ CREATED = ("args", "lightning", "system", "trainer")
 """Sections that an override may begin."""
 MAX_LEVELS, MAX_MACROS = 20, 10_000
 """How often a macro may bring in macros, and how many may be left to be expanded."""
+OPTIONS = (
+    "args_file",
+    "config_file",
+    "init_id",
+    "logging_file",
+    "meta_file",
+    "run_id",
+    "tracking",
+    "trust",
+    "workflow_type",
+)
+"""Options of the command that an override may be a slip of."""
+MOST_OF_HINT = 200
 
 
 def find_lost(arguments: Sequence[str], overrides: Collection[str]) -> list[str]:
@@ -101,7 +115,7 @@ def _creatable(parser: ConfigParser, id: str) -> bool:
 
 
 def find_unused_overrides(configs: Sequence[dict], added: Iterable[str], known: Collection[str]) -> Iterator[Finding]:
-    """Overrides that added a top-level item to which nothing refers.
+    """Overrides that added an item to which nothing refers: on its own, or in a section that is no component.
 
     Args:
         configs: the config before and after its macros are expanded.
@@ -111,13 +125,33 @@ def find_unused_overrides(configs: Sequence[dict], added: Iterable[str], known: 
     texts = [value for _, value in items(list(configs)) if isinstance(value, str)]
     for given in added:
         id = normalize(given)
-        if ID_SEP_KEY in id or id in known or any(mentions(text, id) for text in texts):
-            continue
-        inner = [known for known, _ in items(configs[-1]) if known.endswith(f"{ID_SEP_KEY}{id}")]
-        hint = (
-            did_you_mean(inner[0], inner[:1]) if inner else did_you_mean(id, [key for key in configs[-1] if key != id])
-        )
-        yield Finding(id, f"override adds {id!r}, which nothing in the config refers to", hint)
+        sections = [id.rsplit(ID_SEP_KEY, n)[0] for n in range(1, id.count(ID_SEP_KEY) + 1)]
+        used = id in known or any(mentions(text, id) for text in texts)
+        if not used and not any(_uses_whole(section, configs[-1], known, texts) for section in sections):
+            yield Finding(id, f"override adds {id!r}, which nothing in the config refers to", _meant(id, configs[-1]))
+
+
+def _uses_whole(section: str, config: dict, known: Collection[str], texts: Iterable[str]) -> bool:
+    """Whether what stands in a section is used with it: by the component that it is, or by what refers to the whole of it."""
+    value = at(config, section) if locate(config, section) == section else None
+    if not isinstance(value, dict) or "_target_" in value or section in known:
+        return True
+    whole = re.compile(rf"[{ID_REF_KEY}{MACRO_KEY}]{re.escape(section)}(?!\w|{ID_SEP_KEY})")
+    return any(whole.search(normalize(text)) for text in texts)
+
+
+def _meant(id: str, config: dict) -> str:
+    """What an override may have been meant to set: the ``::`` form of a dotted id, an item of that name, or one nearly so."""
+    ids = [known for known, _ in items(config) if known not in ("", id, ConfigParser.meta_key)]
+    dotted = id.replace(".", ID_SEP_KEY)
+    if dotted != id and dotted.rpartition(ID_SEP_KEY)[0] in ids:
+        return f"Did you mean {dotted!r}? Ids have {ID_SEP_KEY} between their parts."
+    inner = [known for known in ids if known.endswith(f"{ID_SEP_KEY}{id}")]
+    if inner:
+        return did_you_mean(inner[0], inner[:1])
+    parent = id.rpartition(ID_SEP_KEY)[0]
+    siblings = [known for known in ids if known.rpartition(ID_SEP_KEY)[0] == parent]
+    return did_you_mean(id, siblings if parent else [*siblings, *OPTIONS])[:MOST_OF_HINT]
 
 
 def expand_macros(parser: ConfigParser, allow: Callable[[Any], None] = lambda config: None) -> list[Finding]:

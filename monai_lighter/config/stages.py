@@ -11,7 +11,8 @@ from monai.bundle.config_item import ConfigComponent
 from monai.bundle.utils import ID_REF_KEY, ID_SEP_KEY
 from monai.utils import ensure_tuple
 
-from monai_lighter.config.items import at, copied, items, locate, normalize
+from monai_lighter.config.items import at, copied, items, locate, located, normalize
+from monai_lighter.config.native import BY_MODE, MODEL, STAGES, has_model_section, is_native, similar_stage
 from monai_lighter.errors import Finding, Note, did_you_mean
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "checks_data",
     "find_absent_run",
     "find_datasets",
+    "find_engine_kinds",
     "find_loaders",
     "find_stages",
     "find_unknown_type",
@@ -42,20 +44,16 @@ __all__ = [
     "with_defaults",
 ]
 
-STAGES = ("fit", "validate", "test", "predict")
 MODES_OF_STAGE = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ("predict",)}
 MODES = ("train", "val", "test", "predict")
-BY_MODE = ("dataloaders", "metrics", "adapters", "postprocessing")
 TOP_LEVEL = ("args", "bundle_root", "lightning", "project", "seed", "system", "trainer", "vars")
 RUN_IDS = ("run", "initialize", "finalize", "imports")
 """Items of MONAI's configs that run something with nothing in the config referring to them."""
-SYSTEM_KEYS = frozenset((*BY_MODE, "model", "criterion", "optimizer", "scheduler", "inferer"))
 ADAPTERS = ("batch", "criterion", "metrics", "logging")
 SYSTEM_TARGET = "monai_lighter.System"
 TRAINER_TARGET = "lightning.pytorch.Trainer"
 PROJECT = "project"
-MODEL, DATA = "model", "data"
-TRAINERS = re.compile(r"(lightning\.pytorch|pytorch_lightning|lightning)(\.trainer)*\.Trainer")
+DATA = "data"
 DATA_TARGET = "monai_lighter.LighterDataModule"
 LOADERS = {mode: f"{mode}_dataloader" for mode in MODES}
 """Mode to the argument of `LighterDataModule` that is its loader."""
@@ -64,24 +62,6 @@ LOADERS = {mode: f"{mode}_dataloader" for mode in MODES}
 def checks_data(config: dict) -> bool:
     """Whether a config says ``data: check``; an item of that name with another value is the config's own."""
     return config.get("data") == "check"
-
-
-def is_native(config: Any) -> bool:
-    """Whether a config has a ``system`` section, and not something of its own under that name, as a bundle of engines may; or a
-    ``model`` section in its place (`has_model_section`)."""
-    if not isinstance(config, dict) or "system" not in config:
-        return has_model_section(config)
-    system = config["system"]
-    return not isinstance(system, dict) or not system or "_target_" in system or not SYSTEM_KEYS.isdisjoint(system)
-
-
-def has_model_section(config: Any) -> bool:
-    """Whether a config has, as those of Lighter 0.1.0, a LightningModule as ``model``, Lightning's Trainer, and no system."""
-    if not isinstance(config, dict) or "system" in config:
-        return False
-    model, trainer = config.get(MODEL), config.get("trainer")
-    target = trainer.get("_target_") if isinstance(trainer, dict) else None
-    return isinstance(model, dict) and "_target_" in model and TRAINERS.fullmatch(str(target)) is not None
 
 
 def with_defaults(config: dict, bundle_root: str) -> None:
@@ -220,7 +200,7 @@ def find_loaders(config: dict, stage: str) -> list[str]:
     return [f"system{ID_SEP_KEY}dataloaders{ID_SEP_KEY}{mode}" for mode in used]
 
 
-RUNS = re.compile(r"\$\s*@[\w#:]+\.run\(")
+RUNS = re.compile(r"\$\s*@([\w#:]+)\.run\(")
 TYPES = (*BundleWorkflow.supported_train_type, *BundleWorkflow.supported_infer_type)
 
 
@@ -238,7 +218,8 @@ def find_absent_run(run_id: str, config: dict, run_ids: Sequence[str] = ()) -> F
     problem = f"run ID {run_id!r} doesn't exist in the config file"
     if run_ids:
         return Note("run_id", problem, f"It is run by: run {run_ids[0]} …, or --run_id {run_ids[0]}.")
-    hint = did_you_mean(run_id, [*config, *(STAGES if native else ())])
+    stage = similar_stage(run_id) if native else None
+    hint = did_you_mean(stage or run_id, [*config, *(STAGES if native else ())])
     if run_id in STAGES:
         hint = "A stage needs a `system` section."
     elif not native and not hint.startswith("Did"):
@@ -258,3 +239,11 @@ def other_run_ids(config: dict, taken: Collection[str]) -> list[str]:
     """Ids of the top-level expressions that run an engine, but for those ``taken``."""
     texts = {id: "".join(map(str, ensure_tuple(value))) for id, value in config.items()}
     return [id for id, text in texts.items() if RUNS.match(text) and id not in taken]
+
+
+def find_engine_kinds(config: dict, run_id: str) -> set[str]:
+    """``Trainer``, ``Evaluator``, or both: what the engines are, by their class, that an item of the config runs."""
+    texts = [text for text in ensure_tuple(config.get(run_id) or ()) if isinstance(text, str)]
+    engines = [located(config, normalize(id))[1] for text in texts for id in RUNS.findall(text)]
+    targets = [str(engine.get("_target_")) for engine in engines if isinstance(engine, dict)]
+    return {kind for kind in ("Trainer", "Evaluator") for target in targets if target.endswith(kind)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from importlib.machinery import SOURCE_SUFFIXES, FileFinder, SourceFileLoader
@@ -65,7 +66,7 @@ class Trust:
         self.bundle, self.files = bundle.resolve(), [Path(file) for file in files]
         self.level = default_trust(given, ALL)
         if self.level not in (ALL, DECLARATIVE) and not re.fullmatch(rf"{DIGEST}[0-9a-f]{{64}}", str(self.level)):
-            hint = "The number is printed by: python -m monai_lighter inspect BUNDLE."
+            hint = "The number is printed by: monai-lighter inspect BUNDLE."
             problem = f"must be {ALL}, {DECLARATIVE} or {DIGEST}NUMBER, got {self.level!r:.90}"
             raise ConfigError([Finding(ITEM, problem, hint)])
         if self.level.startswith(DIGEST):
@@ -128,7 +129,7 @@ class Trust:
         if found:
             problem = f"must be declarative, and {len(found)} of its items are code"
             hint = (
-                f"Read them, with: python -m monai_lighter inspect {self.bundle}. "
+                f"Read them, with: monai-lighter inspect {shlex.quote(str(self.bundle))}. "
                 f"Then run it as it now is, with: --trust {DIGEST}{run_digest(self.bundle)}."
             )
             raise ConfigError([*found, Finding(ITEM, problem, hint)])
@@ -145,7 +146,9 @@ class Trust:
         digest = run_digest(self.bundle)
         if self.level != f"{DIGEST}{digest}":
             problem = f"{self.bundle} has {DIGEST}{digest}, not {self.level}"
-            hint = f"It is not what was read. Read it again, with: python -m monai_lighter inspect {self.bundle}."
+            hint = (
+                f"It is not what was read. Read it again, with: monai-lighter inspect {shlex.quote(str(self.bundle))}."
+            )
             raise ConfigError([Finding(ITEM, problem, hint)])
 
     def _restrict(self) -> None:

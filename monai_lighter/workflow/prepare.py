@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
@@ -105,7 +106,9 @@ class Prepared:
         left: those of the errors that a run of MONAI's engines leaves to MONAI, since code may yet mend them where it cannot be
             seen here (a class that a script adds, an item that is disabled then). All others end a run.
         notes: what is worth knowing and need not be wrong.
-        warnings: those of the notes that a run says too: overrides that nothing refers to, packages that are not installed.
+        warnings: those of the notes that a run says too: packages that are not installed, and ``unused``.
+        unused: overrides of a config of engines that nothing refers to, which a run says again at its end; those of a native
+            config are errors.
     """
 
     def __init__(
@@ -148,15 +151,11 @@ class Prepared:
         found = [*overridden.findings, *broken, *self._without_consequences(broken)]
         twice = [Finding(*one) if self.native else Note(*one) for one in doubles]  # Ignite runs such a config
         meta = self.config.get(ConfigParser.meta_key) or {}
-        self.warnings = [one for one in twice if isinstance(one, Note)]
-        self.warnings += [*self._unused(given), *self._idle, *missing_packages(meta)]
-        found += [
-            *twice,
-            *self.warnings,
-            *self._misnamed(given),
-            *missing_paths(plain_config(given), bundle),
-            *self._properties(),
-        ]
+        unused = self._unused(given)
+        self.unused = [one for one in unused if isinstance(one, Note)]
+        told = [*twice, *unused, *self._idle, *missing_packages(meta), *self._misplaced_root()]
+        self.warnings = [one for one in told if isinstance(one, Note)]
+        found += [*told, *self._misnamed(given), *missing_paths(plain_config(given), bundle), *self._properties()]
         found = list(dict.fromkeys(found))
         self.errors = [finding for finding in found if not isinstance(finding, Note)]
         self.notes = [finding for finding in found if isinstance(finding, Note)]
@@ -258,12 +257,21 @@ class Prepared:
                 found += walk.item(id)
         return found
 
-    def _unused(self, given: dict) -> list[Note]:
+    def _unused(self, given: dict) -> list[Finding]:
+        """Overrides that change nothing: a native run that goes on with the value that was there is not the one asked for."""
         properties = find_missing_properties({}, self._trains, self._first_stage)
         known = {*TOP_LEVEL, *RUN_IDS, *self.asked[:3], *self.asked.known, *(one.id for one in properties)}
         known |= {"data"} if self.native and checks_data(self.config) else set()
         unused = find_unused_overrides([given, self.config], self.overridden.added, known)
-        return [Note(*finding) for finding in unused]
+        return [finding if self.native else Note(*finding) for finding in unused]
+
+    def _misplaced_root(self) -> Iterator[Note]:
+        """A relative ``bundle_root`` of a config of engines is one in the working directory, which must not be ``configs``."""
+        root = self.config.get("bundle_root")
+        inside = Path.cwd() == self.bundle / "configs"
+        if not self.native and inside and is_text(root) and not Path(root).is_absolute():
+            hint = f"Run the command in {self.bundle}, or give --bundle_root {shlex.quote(str(self.bundle))}."
+            yield Note("bundle_root", f"{root!r} is {Path(root).resolve()} here, in the folder of the configs", hint)
 
     def _misnamed(self, given: dict) -> Iterator[Finding]:
         """Items that nothing refers to and whose name is nearly one that is looked for."""
@@ -307,7 +315,7 @@ class Prepared:
 class Check:
     """What is wrong with a config, what is worth knowing about it, and what it would build, each at its place in the files.
 
-    For a bundle of strangers ``python -m monai_lighter inspect`` comes first: modules are imported, unless ``trust`` forbids it.
+    For a bundle of strangers ``monai-lighter inspect`` comes first: modules are imported, unless ``trust`` forbids it.
 
     Args:
         config_file: path of the config, or several (a list, or joined by commas) merged in order.

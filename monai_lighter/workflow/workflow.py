@@ -20,14 +20,14 @@ from monai.utils import BundlePropertyConfig, ensure_tuple, optional_import, set
 
 from monai_lighter.callbacks.predictions import Predictions
 from monai_lighter.config.composed import read_composed
-from monai_lighter.config.files import bundle_folder, config_files, config_root, files_of_run, unreadable
+from monai_lighter.config.files import bundle_folder, config_files, config_root, files_of_run, require_files, unreadable
 from monai_lighter.config.items import copied, locate
 from monai_lighter.config.overrides import apply_overrides, find_lost
 from monai_lighter.config.positions import Positions
 from monai_lighter.config.resolver import LOCATOR, Resolver
 from monai_lighter.config.stages import MODES_OF_STAGE, STAGES, checks_data, is_native
 from monai_lighter.data.integrity import require_sound_cases
-from monai_lighter.errors import ConfigError, Finding, is_command, print_errors_briefly
+from monai_lighter.errors import ConfigError, Finding, Note, is_command, print_errors_briefly
 from monai_lighter.errors.context import explained, large_file_hints
 from monai_lighter.trust.digest import log_digest
 from monai_lighter.trust.enforce import Trust, refuse_trust_of_file
@@ -94,7 +94,7 @@ class Workflow(PropertiesWorkflow):
 
     def __init__(
         self,
-        config_file: str | Sequence[str],
+        config_file: str | Sequence[str] | None = None,
         meta_file: str | Sequence[str] | None = None,
         logging_file: str | bool | None = None,
         init_id: str = "initialize",
@@ -109,6 +109,7 @@ class Workflow(PropertiesWorkflow):
         if is_command():
             print_errors_briefly()
             refuse_trust_of_file(trust)
+        require_files(config_file, run_id, init_id, final_id, override)
         files = config_files(config_file)
         composed = read_composed(files)
         read = composed.read if composed else []
@@ -132,6 +133,7 @@ class Workflow(PropertiesWorkflow):
         self._absent: Finding | None = None
         self._untrained: Finding | None = None
         self._prepared = False
+        self._unused: list[Note] = []
         self._parts: Parts | None = None
         self._visited: dict[str, _Stage] = {}
         if tracking is not None and self.native:
@@ -180,7 +182,7 @@ class Workflow(PropertiesWorkflow):
             raise ConfigError(prepared.errors)
         for note in (*prepared.left, *prepared.warnings):
             logger.warning(str(note))
-        self._absent, self._untrained = prepared.absent, prepared.untrained
+        self._absent, self._untrained, self._unused = prepared.absent, prepared.untrained, prepared.unused
         if self.native:
             if not self._given:
                 self.config, self._given = prepared.saved, copied(prepared.config)
@@ -346,11 +348,17 @@ class Workflow(PropertiesWorkflow):
             require_sound_cases(self.parser.get(), MODES_OF_STAGE["fit"])
 
     def finalize(self) -> Any:
-        """Evaluates the config's ``finalize`` expressions. Code that imports Lighter finds it no more (`install_aliases`)."""
+        """Evaluates the ``finalize`` expressions, and says once more which overrides nothing referred to.
+
+        Code that imports Lighter finds it no more (`install_aliases`).
+        """
         try:
-            return super().finalize()
+            results = super().finalize()
         finally:
             remove_aliases()
+        for note in self._unused:
+            logger.warning(str(note))
+        return results
 
     def _checks_data(self) -> bool:
         """Whether the config has its cases checked before the fit that this run is."""

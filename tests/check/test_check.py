@@ -357,9 +357,16 @@ def test_overrides_are_checked_and_named(folder):
     assert [(error.id, str(check.place(error))) for error in check.errors] == [
         ("system::optimizer::a::b", "command line"),
         ("system::optimizer::lrr", "command line"),
+        ("netwrok_def", "command line"),
     ]
-    (note,) = check.notes
-    assert str(note).endswith("nothing in the config refers to. Did you mean 'network_def'?")
+    assert str(check.errors[-1]).endswith("nothing in the config refers to. Did you mean 'network_def'?")
+
+
+def test_an_override_that_nothing_refers_to_is_a_note_for_engines(folder):
+    check = checked(folder, "zoo", override={"netwrok_def": 1})
+    assert [str(note) for note in check.notes if note.id == "netwrok_def"] == [
+        "netwrok_def: override adds 'netwrok_def', which nothing in the config refers to. Did you mean 'network_def'?"
+    ]
 
 
 def test_everything_is_found_at_once_also_beside_a_bad_macro(folder):
@@ -370,7 +377,7 @@ def test_everything_is_found_at_once_also_beside_a_bad_macro(folder):
 
 
 def test_a_text_is_read_for_the_argument_that_wants_a_number_alone(folder):
-    override = {"fold": "02", "system::dataloaders::train::num_workers": "@fold", "name": "$'fold_' + str(@fold)"}
+    override = {"fold": "02", "system::dataloaders::train::num_workers": "@fold", "vars::name": "$'fold_' + str(@fold)"}
     check = checked(folder, "native", override=override)
     assert check.errors == []
     needed = check.prepared.needed["fit"]

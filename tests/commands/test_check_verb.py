@@ -4,9 +4,9 @@ import sys
 import pytest
 import yaml
 
+from monai_lighter.commands.arguments import UsageError
 from monai_lighter.commands.check import check
 from monai_lighter.commands.main import main
-from monai_lighter.errors import ConfigError
 
 
 @pytest.fixture
@@ -77,10 +77,10 @@ def test_json_and_several_configs(inside, command):
 
 
 def test_a_config_that_is_not_there(command, tmp_path):
-    code, output = command(tmp_path / "no.yaml")
+    code, output = command(tmp_path / "no.yaml", "--json")
     assert code == 2
-    assert "no.yaml" in output
-    with pytest.raises(ConfigError, match="must be a file, got none"):
+    assert "no.yaml" in json.loads(output)["rows"][0]["problem"]
+    with pytest.raises(UsageError, match="must be a file or several, got none"):
         check()
 
 

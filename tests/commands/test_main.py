@@ -1,8 +1,11 @@
 import json
+import subprocess
 import sys
 
 import pytest
 
+import monai_lighter
+from monai_lighter.commands import main as commands
 from monai_lighter.commands.main import VERBS, main
 from monai_lighter.share.layout import SharingError
 
@@ -25,15 +28,94 @@ def command(monkeypatch, capfd):
 def test_help_has_an_example(name, command):
     code, output, shown = command(name, "--help")
     assert code == 0
-    assert output == ""
-    assert f"python -m monai_lighter {name} " in shown
+    assert shown == ""
+    assert output.startswith(f"usage: monai-lighter {name} ")
+    assert f"    monai-lighter {name} " in output
+    assert command(name, "configs/train.yaml", "-h") == (0, output, "")
 
 
-def test_unknown_verbs_and_options(command, tmp_path):
-    assert command("pakage")[0] == 2
-    with pytest.raises(SharingError, match=r"--tsk: init has no such flag\. Did you mean 'task'"):
-        command("init", tmp_path / "b", "--tsk", "segmentation")
-    assert not (tmp_path / "b").exists()
+@pytest.mark.parametrize("words", [(), ("--help",), ("-h",), ("help",)])
+def test_the_verbs_with_a_line_each(words, command):
+    code, output, shown = command(*words)
+    assert (code, shown) == (0, "")
+    lines = [line.split(maxsplit=1) for line in output.splitlines() if line.startswith("  ")]
+    assert [verb for verb, _ in lines] == [*VERBS]
+    assert all(summary.endswith(".") for _, summary in lines)
+
+
+def test_the_version(command):
+    assert command("--version") == (0, f"monai-lighter {monai_lighter.__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("pakage",), "pakage: monai-lighter has no such verb. Did you mean 'package'?"),
+        (("train", "a.yaml"), "train: monai-lighter has no such verb. Did you mean 'fit'?"),
+        (
+            ("configs/train.yaml",),
+            "configs/train.yaml: monai-lighter has no such verb. The verb comes first: monai-lighter fit",
+        ),
+        (("init", "b", "--tsk", "segmentation"), "--tsk: init has no such flag. Did you mean 'task'?"),
+        (("fit", "no.yaml"), "config_file: Cannot find the config file: no.yaml."),
+        (("package", "b"), "bundle: must be a bundle's directory, there is no 'b'. Mend the path."),
+        (
+            ("run", "b", "infer"),
+            "stage: must be one of fit, validate, test, predict, got 'infer'. Did you mean 'predict'?",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_command(words, message, command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, output, shown = command(*words)
+    assert (code, output) == (2, "")
+    assert shown.startswith(message)
+    assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize(
+    "words", [("inspect", "b", "--json"), ("check", "b.yaml", "--json"), ("check", "--json", "--case", "x")]
+)
+def test_what_is_wrong_is_json_where_json_is_asked_for(words, command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, output, _ = command(*words)
+    assert code == 2
+    found = json.loads(output)
+    assert found["errors"] == len(found["rows"]) == 1
+    assert found["rows"][0].keys() == {"level", "id", "problem", "hint"}
+
+
+def test_an_error_of_a_verb_is_json_too(command, tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(sys, "argv", ["monai-lighter", "package", str(tmp_path), "--json"])
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    with pytest.raises(SharingError):
+        main()
+    (row,) = json.loads(capfd.readouterr().out)["rows"]
+    assert row["id"] == "bundle"
+    assert "a directory without configs/" in row["problem"]
+
+
+def test_a_name_with_spaces_is_quoted_where_a_command_is_printed(command, tmp_path):
+    _, output, _ = command("init", tmp_path / "my lesion", "--dims", 2, "--json")
+    assert json.loads(output)["next"] == f"cd '{tmp_path}/my lesion' && monai-lighter fit configs/train.yaml"
+
+
+def interrupted_by_lightning():
+    try:
+        raise KeyboardInterrupt
+    except KeyboardInterrupt:
+        sys.exit(1)
+
+
+def interrupted():
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("ends", [interrupted, interrupted_by_lightning])
+@pytest.mark.parametrize("words", [("inspect", "b"), ("fit", "a.yaml")])
+def test_an_interrupt_ends_quietly(ends, words, command, monkeypatch):
+    monkeypatch.setattr(commands, "_find_verb", lambda name: lambda *arguments: ends())
+    assert command(*words) == (130, "", "")
 
 
 def test_the_report_alone_is_on_standard_output(command, tmp_path):
@@ -50,6 +132,28 @@ def test_inspect_ends_with_the_code_of_its_verdict(command, tmp_path):
     code, output, _ = command("inspect", tmp_path)
     assert code == 1
     assert "os.system" in output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("words", "code"), [(("--version",), 0), (("fit", "--help"), 0), (("fit", "no.yaml"), 2)])
+def test_nothing_heavy_is_imported_to_answer(words, code, tmp_path):
+    program = (
+        "import sys\nfrom monai_lighter.commands.main import main\ntry:\n    main()\nfinally:\n    "
+        "print(sorted({'torch', 'monai', 'lightning', 'numpy', 'fire'} & sys.modules.keys()), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", program, *words], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == code
+    assert done.stderr.splitlines()[-1] == "[]"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", [["--help"], ["check", "configs/train.yaml", "--json"]])
+def test_a_pipe_that_nobody_reads_ends_quietly(words, created):
+    program = f"{sys.executable} -m monai_lighter {' '.join(words)} | true"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", program], cwd=created(), capture_output=True, text=True)
+    assert done.returncode in (0, 141)
+    assert "Traceback" not in done.stderr
+    assert "BrokenPipe" not in done.stderr
 
 
 @pytest.mark.slow

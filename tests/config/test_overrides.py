@@ -76,6 +76,36 @@ def test_an_override_of_an_item_within_a_section_is_told_by_its_whole_id():
     assert unused(config, "max_epochs")[0].endswith("Did you mean 'trainer::max_epochs'?")
 
 
+@pytest.mark.parametrize(
+    ("id", "hint"),
+    [
+        ("trainer.max_epochs", "Did you mean 'trainer::max_epochs'? Ids have :: between their parts."),
+        ("trainer.precision", "Did you mean 'trainer::precision'? Ids have :: between their parts."),
+        ("paths::data_dirr", "Did you mean 'paths::data_dir'?"),
+        ("meta_flie", "Did you mean 'meta_file'?"),
+    ],
+)
+def test_what_an_override_may_have_been_meant_to_set(id, hint):
+    config = {"trainer": {"max_epochs": 1}, "paths": {"data_dir": "."}, "a": "@paths::data_dir"}
+    (message,) = unused(config, id)
+    assert message == f"{id}: override adds {id!r}, which nothing in the config refers to. {hint}"
+
+
+@pytest.mark.parametrize(
+    ("config", "id"),
+    [
+        ({"net": {"_target_": "UNet"}}, "net::norm"),
+        ({"net": {"_target_": "UNet", "more": {}}}, "net::more::a"),
+        ({"paths": {"a": 1}, "all": "$list(@paths.values())"}, "paths::b"),
+        ({"paths": {"a": 1}, "all": "@paths::b"}, "paths::b"),
+        ({"args": {"fit": {}}}, "args::fit::ckpt_path"),
+        ({"list": [1]}, "list::0"),
+    ],
+)
+def test_an_override_in_a_section_that_is_used_as_a_whole(config, id):
+    assert unused(config, id) == []
+
+
 def test_a_macro_and_what_it_brings_are_references():
     before, after = {"a": "%net", "net": "$@width", "width": 1}, {"a": "$@width", "net": "$@width", "width": 1}
     assert list(find_unused_overrides([before, after], ["net", "width"], ())) == []

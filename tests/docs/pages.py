@@ -129,7 +129,7 @@ class Reader:
         elif program == "pip":
             self._installs(arguments[1], where)
         elif program == "monai-lighter":
-            return self._alone(lambda: self._module("monai_lighter", arguments), where)
+            return self._alone(lambda: self._module("monai_lighter", self._cheap(arguments)), where)
         elif arguments[0] == "-m":
             return self._alone(lambda: self._module(arguments[1], self._cheap(arguments[2:])), where)
         else:  # a script of the repository, with options that it has
@@ -147,7 +147,7 @@ class Reader:
     @staticmethod
     def _cheap(arguments):
         """Two epochs on the CPU, in stages of native configs."""
-        if arguments[0] == "run" and arguments[1] in STAGES:
+        if arguments[0] in STAGES or (arguments[0] == "run" and arguments[1] in STAGES):
             return [*arguments, *(f"--trainer::{name}={value}" for name, value in QUIET.items())]
         return arguments
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from escapes import touch, write_config
 
+from monai_lighter.commands.arguments import UsageError
 from monai_lighter.commands.inspect import inspect as command
 from monai_lighter.share.create import create_bundle
-from monai_lighter.share.layout import SharingError
 from monai_lighter.trust.configs import judge
 from monai_lighter.trust.digest import run_digest
 from monai_lighter.trust.report import inspect
@@ -173,7 +173,7 @@ def test_text_and_json(tmp_path):
 def test_no_bundle(tmp_path):
     with pytest.raises(FileNotFoundError, match="no such directory"):
         inspect(tmp_path / "none")
-    with pytest.raises(SharingError, match=r"Mend the path\."):
+    with pytest.raises(UsageError, match=r"Mend the path\."):
         command(str(tmp_path / "none"))
     assert inspect(tmp_path).exit_code == 2
 

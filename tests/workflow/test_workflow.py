@@ -81,7 +81,6 @@ def test_initialize_and_finalize_expressions(bundle, tmp_path):
     marker = str(tmp_path / "marks")
     expressions = {
         "initialize": [f"$open('{marker}', 'a').write('i')"],
-        "begin": f"$open('{marker}', 'a').write('b')",
         "finalize": f"$open('{marker}', 'a').write('f')",
         "run": f"$open('{marker}', 'a').write('r')",
     }
@@ -89,7 +88,8 @@ def test_initialize_and_finalize_expressions(bundle, tmp_path):
     assert run.initialize() == [1]
     run.run()
     assert run.finalize() == [1]
-    run = workflow(bundle, **expressions, init_id="begin", final_id="none")
+    begin = f"$open('{marker}', 'a').write('b')"
+    run = workflow(bundle, **expressions, begin=begin, init_id="begin", final_id="none")
     run.run()
     run.finalize()
     assert Path(marker).read_text() == "irfbr"
@@ -376,13 +376,68 @@ def test_any_lightning_module_may_be_the_system(bundle, extra):
     assert run.parser.get_parsed_content("system").hparams["max_epochs"] == 1
 
 
-def test_overrides_that_nothing_uses_are_told(bundle, caplog):
+TOLD = "max_epoch: override adds 'max_epoch', which nothing in the config refers to. Did you mean 'max_epochs'?"
+
+
+def test_overrides_that_nothing_uses_end_a_native_run(bundle):
     names = {"max_epoch": 3, "initialize": "$1", "device": "cpu", "seed": 1, "run": "$2", "files": []}
-    workflow(bundle, **names).initialize()
-    told = [record.getMessage() for record in caplog.records if record.name == "monai_lighter.workflow.workflow"]
-    assert told == [
-        "max_epoch: override adds 'max_epoch', which nothing in the config refers to. Did you mean 'max_epochs'?"
-    ]
+    with pytest.raises(ConfigError) as caught:
+        workflow(bundle, **names).initialize()
+    assert str(caught.value) == TOLD
+
+
+def test_overrides_that_nothing_uses_are_said_at_both_ends_of_a_run_of_engines(tmp_path, caplog):
+    (tmp_path / "train.yaml").write_text("max_epochs: 3\nrun: $@max_epochs + 1\n")
+    run = Workflow(str(tmp_path / "train.yaml"), logging_file=False, max_epoch=5)
+
+    def told():
+        return [one.getMessage() for one in caplog.records if one.getMessage().startswith("max_epoch:")]
+
+    run.initialize()
+    assert told() == [TOLD]
+    assert run.run() == [4]
+    run.finalize()
+    assert told() == [TOLD, TOLD]
+
+
+def test_a_call_without_a_config():
+    with pytest.raises(
+        ConfigError, match=r"must be a file or several, got none. Name one: --config_file configs/train.yaml."
+    ):
+        Workflow()
+    with pytest.raises(ConfigError, match=r"Did you mean --config_file a.yaml\?"):
+        Workflow(config="a.yaml")
+
+
+@pytest.mark.parametrize("name", ["run_id", "init_id", "final_id"])
+def test_a_second_file_that_became_an_id(bundle, name):
+    file = str(bundle / "configs" / "train.yaml")
+    with pytest.raises(ConfigError) as caught:
+        Workflow(file, **{name: "b.yaml"})
+    assert str(caught.value).startswith(f"{name}: must be the id of an item, got the file 'b.yaml'.")
+    assert f"--config_file {file},b.yaml." in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("word", "stage"), [("train", "fit"), ("evaluate", "test"), ("val", "validate"), ("infer", "predict")]
+)
+def test_other_words_for_stages(bundle, word, stage):
+    with pytest.raises(ConfigError, match=f"run ID '{word}' doesn't exist in the config file. Did you mean '{stage}'"):
+        workflow(bundle, run_id=word).run()
+
+
+def test_a_config_that_is_run_from_inside_configs(bundle, monkeypatch, caplog):
+    monkeypatch.chdir(bundle / "configs")
+    run = Workflow("train.yaml", run_id="fit", logging_file=False)
+    run.initialize()
+    assert run.bundle_path == bundle
+    assert run.parser["bundle_root"] == str(bundle)
+    Path("engines.yaml").write_text("bundle_root: .\nrun: $1\n")
+    Workflow("engines.yaml", logging_file=False).initialize()
+    assert (
+        f"bundle_root: '.' is {bundle / 'configs'} here, in the folder of the configs. Run the command in"
+        in caplog.text
+    )
 
 
 @pytest.mark.slow
