@@ -5,16 +5,14 @@ from __future__ import annotations
 import ast
 import builtins
 import re
-from collections.abc import Iterator
 from typing import Any
 
 from monai.bundle.config_item import ConfigExpression
-from monai.bundle.reference_resolver import ReferenceResolver
 from monai.bundle.utils import ID_SEP_KEY
 
 from monai_lighter.check.targets import target_of
 from monai_lighter.check.walk import Walk
-from monai_lighter.config.items import REFERENCE, at, is_text, items, locate, located, normalize
+from monai_lighter.config.items import REFERENCE, is_text, items, located, normalize, reached
 from monai_lighter.config.stages import SYSTEM_TARGET
 from monai_lighter.errors import Note
 
@@ -41,9 +39,17 @@ def find_untrained(walk: Walk) -> Note | None:
     _, given = located(walk.needed, f"args{ID_SEP_KEY}{stage}")
     if isinstance(given, str) or (isinstance(given, dict) and given.get("ckpt_path")):
         return None
+    for id, value in items(walk.needed):
+        if (
+            isinstance(value, dict)
+            and str(value.get("_target_")).endswith("load_weights")
+            and value.get("strict") == "fit"
+        ):
+            problem = f"strict: fit may leave parts of the network untrained, with which stage {stage!r} goes on"
+            return Note(id, problem, "Name the weights of the training (models/model.pt), without strict.")
     if any(isinstance(value, str) and LOADS.search(value) for _, value in items(walk.needed)):
         return None
-    parts = [*_parts(walk.needed, f"system{ID_SEP_KEY}model")]
+    parts = [*reached(walk.needed, f"system{ID_SEP_KEY}model")]
     if not any(isinstance(value, (dict, str)) for _, value in parts) or not all(
         _is_random(walk, *part) for part in parts
     ):
@@ -51,20 +57,6 @@ def find_untrained(walk: Walk) -> Note | None:
     write = "{_target_: monai_lighter.load_weights, model: …, ckpt_path: …}"
     hint = f"Write model: {write}, or give --args::{stage}::ckpt_path PATH."
     return Note("system::model", f"the network is untrained in stage {stage!r}: the config loads no weights", hint)
-
-
-def _parts(config: dict, root: str) -> Iterator[tuple[str, Any]]:
-    """An item and all that it is made of, those that it refers to included."""
-    waiting, seen = [root], set()
-    while waiting:
-        where = locate(config, waiting.pop())
-        if where is None or where in seen:
-            continue
-        seen.add(where)
-        for id, value in items(at(config, where), where):
-            yield id, value
-            if isinstance(value, str):
-                waiting += ReferenceResolver.match_refs_pattern(normalize(value))
 
 
 def _is_random(walk: Walk, id: str, value: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ import yaml
 from monai.bundle import ConfigParser
 from monai.bundle.utils import ID_SEP_KEY, MACRO_KEY
 
+from monai_lighter.config.files import find_macro_file
 from monai_lighter.config.items import items, mentions, normalize
 from monai_lighter.config.stages import is_native
 from monai_lighter.errors import Finding, did_you_mean
@@ -48,12 +50,19 @@ class Overridden(NamedTuple):
     findings: list[Finding]
 
 
-def apply_overrides(parser: ConfigParser, overrides: Mapping[str, Any]) -> Overridden:
+def apply_overrides(parser: ConfigParser, overrides: Mapping[str, Any], bundle: Path) -> Overridden:
     """Sets config items by id, in order, as ``ConfigParser.update`` does.
 
-    A command line makes texts of what YAML has for nothing, true and false: in a native config they are these.
+    A command line makes texts of what YAML has for nothing, true and false: in a native config they are these. There, an id may
+    lead into what a macro brings in (``network_def::channels`` where ``network_def`` is a macro), which is then expanded.
+
+    Args:
+        parser: with the config files read.
+        overrides: id to value.
+        bundle: absolute path of the bundle, for the files of macros.
     """
-    if is_native(parser.get()):
+    native = is_native(parser.get())
+    if native:
         overrides = {
             id: LITERALS.get(value, value) if isinstance(value, str) else value for id, value in overrides.items()
         }
@@ -61,6 +70,8 @@ def apply_overrides(parser: ConfigParser, overrides: Mapping[str, Any]) -> Overr
     findings: list[Finding] = []
     for given, value in overrides.items():
         id = normalize(given)
+        if native:
+            _open_macros(parser, id, bundle)
         misplaced = list(_misplaced(parser, id))
         findings += misplaced
         if not misplaced:
@@ -118,22 +129,64 @@ def find_unused_overrides(configs: Sequence[dict], added: Iterable[str], known: 
         yield Finding(id, f"override adds {id!r}, which nothing in the config refers to", hint)
 
 
-def expand_macros(parser: ConfigParser) -> list[Finding]:
+def expand_macros(parser: ConfigParser, bundle: Path | None = None) -> list[Finding]:
     """Expands ``%`` macros and relative ids in place, as ``ConfigParser.resolve_macro_and_relative_ids``.
+
+    Args:
+        parser: holds the config.
+        bundle: absolute path of the bundle, in which a macro's file is looked for before the working directory
+            (`find_macro_file`); None: as MONAI, in the working directory alone.
 
     Returns:
         A finding for each macro that names no file or no item, and each relative id that leads out of the config. Such an item
         becomes None, so that the rest can be looked at.
     """
-    texts = [(id, value) for id, value in items(parser.get()) if isinstance(value, str)]
-    findings = [finding for id, text in texts for finding in _bad_macro(parser, id, text)]
-    for finding in findings:
-        parser.set(None, finding.id)
+    findings = []
+    for id, text in [(id, value) for id, value in items(parser.get()) if isinstance(value, str)]:
+        found = [*_bad_macro(parser, id, text, bundle)]
+        if found:
+            parser.set(None, id)
+        elif bundle is not None and _file_of(id, text):
+            found = [*_bring_in(parser, id, text, bundle)]
+        findings += found
     parser.resolve_macro_and_relative_ids()
     return findings
 
 
-def _bad_macro(parser: ConfigParser, id: str, text: str) -> Iterator[Finding]:
+def _file_of(id: str, text: str) -> str:
+    """The file of a macro; empty for a macro without one, and for what is none."""
+    absolute = ConfigParser.resolve_relative_ids(id, text)
+    return ConfigParser.split_path_id(absolute[len(MACRO_KEY) :])[0] if absolute.startswith(MACRO_KEY) else ""
+
+
+def _bring_in(parser: ConfigParser, id: str, text: str, bundle: Path) -> Iterator[Finding]:
+    """Puts what a sound macro with a file stands for in its place. A macro of another file in it is no item of MONAI's either."""
+    path, target = ConfigParser.split_path_id(normalize(text)[len(MACRO_KEY) :])
+    content = deepcopy(ConfigParser(ConfigParser.load_config_file(find_macro_file(path, bundle)))[target])
+    nested = [sub_id for sub_id, value in items(content, id) if isinstance(value, str) and _file_of(sub_id, value)]
+    parser.set(None if nested else content, id)
+    for sub_id in nested:
+        yield Finding(
+            sub_id, f"macro {text!r} brings in a macro of another file, which stays as it is", "Write it out."
+        )
+
+
+def _open_macros(parser: ConfigParser, id: str, bundle: Path) -> None:
+    """Expands the macros on the way to an id, and no others; what is wrong with one is said by `expand_macros`."""
+    parts = id.split(ID_SEP_KEY)
+    for n in range(1, len(parts)):
+        outer = ID_SEP_KEY.join(parts[:n])
+        text = parser.get(outer)
+        if not isinstance(text, str) or not text.startswith(MACRO_KEY) or [*_bad_macro(parser, outer, text, bundle)]:
+            continue
+        if _file_of(outer, text):
+            if [*_bring_in(parser, outer, text, bundle)]:
+                parser.set(text, outer)
+        else:
+            parser.set(deepcopy(parser[ConfigParser.resolve_relative_ids(outer, text)[len(MACRO_KEY) :]]), outer)
+
+
+def _bad_macro(parser: ConfigParser, id: str, text: str, bundle: Path | None) -> Iterator[Finding]:
     try:
         absolute = ConfigParser.resolve_relative_ids(id, text)
     except ValueError:
@@ -142,11 +195,13 @@ def _bad_macro(parser: ConfigParser, id: str, text: str) -> Iterator[Finding]:
     if not absolute.startswith(MACRO_KEY):
         return
     path, target = ConfigParser.split_path_id(absolute[len(MACRO_KEY) :])
-    if path and not Path(path).is_file():
-        yield Finding(id, f"macro {text!r} names a file that does not exist", "Mend the path.")
+    file = find_macro_file(path, bundle)
+    if path and not file.is_file():
+        where = f" in {bundle} or the working directory" if bundle else ""
+        yield Finding(id, f"macro {text!r} names a file that does not exist{where}", "Mend the path.")
         return
     try:
-        source = ConfigParser(ConfigParser.load_config_file(path)) if path else parser
+        source = ConfigParser(ConfigParser.load_config_file(file)) if path else parser
     except (yaml.YAMLError, ValueError) as error:
         yield Finding(id, f"macro {text!r} names a file that cannot be read: {error}", "Mend the file.")
         return

@@ -127,7 +127,7 @@ class Prepared:
         working = ConfigParser(copied(parser.get()))
         working.locator = LOCATOR
         given = copied(working.get())
-        broken = expand_macros(working)
+        broken = expand_macros(working, bundle if is_native(given) else None)
         if is_native(working.get()):
             working.set(translated(working.get()))
         trust.require(working, place)
@@ -336,8 +336,9 @@ class Check:
         self.notes = [finding for finding in found if isinstance(finding, Note)]
 
     def _prepare(self, parser: ConfigParser, override: dict[str, Any], asked: Asked, trust: Trust) -> list[Finding]:
-        overridden, doubles = apply_overrides(parser, override), self.positions.doubles()
-        prepared = self.prepared = Prepared(parser, overridden, bundle_folder(self.files), asked, doubles, trust)
+        bundle, doubles = bundle_folder(self.files), self.positions.doubles()
+        overridden = apply_overrides(parser, override, bundle)
+        prepared = self.prepared = Prepared(parser, overridden, bundle, asked, doubles, trust)
         return [*prepared.errors, *prepared.notes, *([prepared.absent] if prepared.absent else [])]
 
     def place(self, finding: Finding | Built) -> Place:
