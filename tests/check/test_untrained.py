@@ -52,6 +52,16 @@ def test_networks_that_have_weights_or_may_have(bundle, override):
     assert not said(bundle, **override)
 
 
+def test_weights_that_are_taken_as_far_as_they_fit(bundle):
+    loaded = {"_target_": "monai_lighter.load_weights", "model": "@network_def", "ckpt_path": "m.pt", "strict": "fit"}
+    (note,) = said(bundle, **{"system::model": loaded})
+    assert note.startswith(
+        "system::model: strict: fit may leave parts of the network untrained, with which stage 'predict'"
+    )
+    assert not said(bundle, "train", "fit", **{"system::model": loaded})
+    assert not said(bundle, **{"system::model": {**loaded, "strict": False}})
+
+
 def test_a_config_that_trains(bundle):
     assert not said(bundle, "train", "run")
     assert not said(bundle, "train", "fit")
