@@ -68,7 +68,7 @@ def test_what_torch_says_of_weights_that_do_not_fit_is_numbers_and_examples():
     assert in_short(caught.value) == (
         "RuntimeError: Error(s) in loading state_dict for Sequential: "
         'Missing key(s) in state_dict (2): "4.0.weight", "4.0.bias"; '
-        'Unexpected key(s) in state_dict (52): "4.weight", "4.bias", "5.weight", …; '
+        'Unexpected key(s) in state_dict (52): "5.weight", "5.bias", "6.weight", …; '
         "Other sizes (1): 0.weight: copying a param with shape torch.Size([2, 2]) from checkpoint, "
         "the shape in current model is torch.Size([2, 3])."
     )

@@ -18,9 +18,10 @@ def cases(table: str) -> list[dict]:
         reader = csv.DictReader(file)
         if "image" not in (reader.fieldnames or ()):
             raise ValueError(f"{table} must have the columns image and label, it has {reader.fieldnames}.")
+        others = [name for name in reader.fieldnames or () if name.startswith("image_")]
         for row in reader:
-            images = [str(folder / row[name]) for name in row if name.startswith("image") and row[name]]
-            items.append({"image": images if len(images) > 1 else images[0]})
+            files = [str(folder / row[name]) for name in ("image", *others)]
+            items.append({"image": files if others else files[0]})
             if row.get("label"):
                 items[-1]["label"] = int(row["label"])
     return items

@@ -17,9 +17,9 @@ def cases(table: str) -> list[dict]:
         reader = csv.DictReader(file)
         if "image" not in (reader.fieldnames or ()):
             raise ValueError(f"{table} must have the columns image and label, it has {reader.fieldnames}.")
+        others = [name for name in reader.fieldnames or () if name.startswith("image_")]
         for row in reader:
-            images = [str(folder / row[name]) for name in row if name.startswith("image") and row[name]]
-            items.append({"image": images if len(images) > 1 else images[0]})
-            if row.get("label"):
-                items[-1]["label"] = str(folder / row["label"])
+            case: dict = {key: str(folder / value) for key, value in row.items()}
+            channels = [case.pop(name) for name in others]
+            items.append({**case, "image": [case["image"], *channels]} if channels else case)
     return items
