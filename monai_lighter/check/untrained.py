@@ -9,12 +9,11 @@ from collections.abc import Collection, Iterator
 from typing import Any
 
 from monai.bundle.config_item import ConfigExpression
-from monai.bundle.reference_resolver import ReferenceResolver
 from monai.bundle.utils import ID_SEP_KEY
 
 from monai_lighter.check.targets import target_of
 from monai_lighter.check.walk import Walk
-from monai_lighter.config.items import REFERENCE, at, is_computed, is_text, items, locate, located, mentions, normalize
+from monai_lighter.config.items import REFERENCE, is_computed, is_text, items, located, mentions, normalize, reached
 from monai_lighter.config.stages import SYSTEM_TARGET
 from monai_lighter.errors import Note
 
@@ -41,9 +40,14 @@ def find_untrained(walk: Walk) -> Note | None:
     _, given = located(walk.needed, f"args{ID_SEP_KEY}{stage}")
     if isinstance(given, str) or (isinstance(given, dict) and given.get("ckpt_path")):
         return None
+    for id, value in items(walk.needed):
+        fits = isinstance(value, dict) and str(value.get("_target_")).endswith("load_weights")
+        if fits and value.get("strict") == "fit":
+            problem = f"strict: fit may leave parts of the network untrained, with which stage {stage!r} goes on"
+            return Note(id, problem, "Name the weights of the training (models/model.pt), without strict.")
     if any(id in walk.visited and isinstance(value, str) and LOADS.search(value) for id, value in items(walk.needed)):
         return None
-    parts = [*_parts(walk.needed, f"system{ID_SEP_KEY}model")]
+    parts = [*reached(walk.needed, f"system{ID_SEP_KEY}model")]
     if not any(isinstance(value, (dict, str)) for _, value in parts) or not all(
         _is_random(walk, *part) for part in parts
     ):
@@ -77,20 +81,6 @@ def find_idle_loads(config: dict, visited: Collection[str]) -> Iterator[Note]:
 
 def _is_target(value: Any) -> bool:
     return isinstance(value, dict) and "_target_" in value
-
-
-def _parts(config: dict, root: str) -> Iterator[tuple[str, Any]]:
-    """An item and all that it is made of, those that it refers to included."""
-    waiting, seen = [root], set()
-    while waiting:
-        where = locate(config, waiting.pop())
-        if where is None or where in seen:
-            continue
-        seen.add(where)
-        for id, value in items(at(config, where), where):
-            yield id, value
-            if isinstance(value, str):
-                waiting += ReferenceResolver.match_refs_pattern(normalize(value))
 
 
 def _is_random(walk: Walk, id: str, value: Any) -> bool:

@@ -11,14 +11,22 @@ from typing import Any
 
 import yaml
 from monai.bundle import ConfigParser
-from monai.bundle.utils import ID_SEP_KEY, MERGE_KEY, merge_kv
+from monai.bundle.utils import ID_SEP_KEY, MACRO_KEY, MERGE_KEY, merge_kv
 from monai.utils import ensure_tuple
 
 from monai_lighter.config.items import items
 from monai_lighter.errors import ConfigError, ConfigFileError, Finding, did_you_mean
 from monai_lighter.long_command import is_config_name
 
-__all__ = ["bundle_folder", "config_files", "config_root", "files_of_run", "require_files", "unreadable"]
+__all__ = [
+    "bundle_folder",
+    "config_files",
+    "config_root",
+    "files_of_run",
+    "find_macro_file",
+    "require_files",
+    "unreadable",
+]
 
 
 def config_files(config_file: Any) -> Any:
@@ -63,6 +71,18 @@ def require_files(config_file: Any, run_id: Any, init_id: Any, final_id: Any, ov
         found.append(Finding("config_file", "must be a file or several, got none", hint))
     if found:
         raise ConfigError(found)
+
+
+def find_macro_file(path: str, bundle: Path | None) -> Path:
+    """Where the file of a macro (``%configs/common.yaml::spacing``) is: a relative one in the bundle, wherever the command is
+    run, and where there is none in the bundle, as for MONAI, in the working directory.
+
+    Args:
+        path: as the macro names it.
+        bundle: absolute path of the bundle; None: for MONAI's own reading.
+    """
+    inside = Path(path) if bundle is None else bundle / path
+    return inside if inside.is_file() else Path(path)
 
 
 def files_of_run(files: Any, meta_file: Any = None, logging_file: Any = None) -> list[Path]:
@@ -138,6 +158,11 @@ def _unmergeable(files: Any) -> Iterator[Finding]:
 
 
 def _hint(parser: ConfigParser, id: str) -> str:
+    parts = id.lstrip(MERGE_KEY).split(ID_SEP_KEY)
+    for outer in (ID_SEP_KEY.join(parts[:n]) for n in range(1, len(parts) + 1)):
+        macro = parser.get(outer)
+        if isinstance(macro, str) and macro.startswith(MACRO_KEY):
+            return f"{outer!r} is the macro {macro!r}: change it where it stands, or replace {outer!r} as a whole."
     if id.startswith(MERGE_KEY) and id[len(MERGE_KEY) :] in parser:
         return "Add a list to a list, a section to a section."
     parent = id.lstrip(MERGE_KEY).rpartition(ID_SEP_KEY)[0]

@@ -22,6 +22,7 @@ __all__ = [
     "mentions",
     "normalize",
     "plain_config",
+    "reached",
     "referenced",
 ]
 
@@ -127,3 +128,17 @@ def items(config: Any, id: str = "") -> Iterator[tuple[str, Any]]:
     if isinstance(config, (dict, list)):
         for _, sub_id, value in ReferenceResolver.iter_subconfigs(id, config):
             yield from items(value, sub_id)
+
+
+def reached(config: dict, root: str) -> Iterator[tuple[str, Any]]:
+    """An item and all that it is made of, those that it refers to included, each with its id; none where there is none."""
+    waiting, seen = [root], set()
+    while waiting:
+        where = locate(config, waiting.pop())
+        if where is None or where in seen:
+            continue
+        seen.add(where)
+        for id, value in items(at(config, where), where):
+            yield id, value
+            if isinstance(value, str):
+                waiting += ReferenceResolver.match_refs_pattern(normalize(value))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ import yaml
 from monai.bundle import ConfigParser
 from monai.bundle.utils import ID_REF_KEY, ID_SEP_KEY, MACRO_KEY
 
+from monai_lighter.config.files import find_macro_file
 from monai_lighter.config.items import at, items, locate, mentions, normalize
 from monai_lighter.config.native import is_native
 from monai_lighter.errors import Finding, did_you_mean
@@ -64,12 +66,19 @@ class Overridden(NamedTuple):
     findings: list[Finding]
 
 
-def apply_overrides(parser: ConfigParser, overrides: Mapping[str, Any]) -> Overridden:
+def apply_overrides(parser: ConfigParser, overrides: Mapping[str, Any], bundle: Path) -> Overridden:
     """Sets config items by id, in order, as ``ConfigParser.update`` does.
 
-    A command line makes texts of what YAML has for nothing, true and false: in a native config they are these.
+    A command line makes texts of what YAML has for nothing, true and false: in a native config they are these. There, an id may
+    lead into what a macro brings in (``network_def::channels`` where ``network_def`` is a macro), which is then expanded.
+
+    Args:
+        parser: with the config files read.
+        overrides: id to value.
+        bundle: absolute path of the bundle, for the files of macros.
     """
-    if is_native(parser.get()):
+    native = is_native(parser.get())
+    if native:
         overrides = {
             id: LITERALS.get(value, value) if isinstance(value, str) else value for id, value in overrides.items()
         }
@@ -77,6 +86,8 @@ def apply_overrides(parser: ConfigParser, overrides: Mapping[str, Any]) -> Overr
     findings: list[Finding] = []
     for given, value in overrides.items():
         id = normalize(given)
+        if native:
+            _open_macros(parser, id, bundle)
         misplaced = list(_misplaced(parser, id))
         findings += misplaced
         if not misplaced:
@@ -154,12 +165,16 @@ def _meant(id: str, config: dict) -> str:
     return did_you_mean(id, siblings if parent else [*siblings, *OPTIONS])[:MOST_OF_HINT]
 
 
-def expand_macros(parser: ConfigParser, allow: Callable[[Any], None] = lambda config: None) -> list[Finding]:
+def expand_macros(
+    parser: ConfigParser, bundle: Path | None = None, allow: Callable[[Any], None] = lambda config: None
+) -> list[Finding]:
     """Expands ``%`` macros and relative ids in place, as ``ConfigParser.resolve_macro_and_relative_ids``, and those that a macro
     brings in, which MONAI does when it parses the config.
 
     Args:
-        parser: of the config.
+        parser: holds the config.
+        bundle: absolute path of the bundle, in which a macro's file is looked for before the working directory
+            (`find_macro_file`); None: as MONAI, in the working directory alone.
         allow: called with the config each time before macros of it are expanded, and may raise.
 
     Returns:
@@ -167,16 +182,15 @@ def expand_macros(parser: ConfigParser, allow: Callable[[Any], None] = lambda co
         config. Such an item becomes None, so that the rest can be looked at.
     """
     found: list[Finding] = []
+    left: list[str] = []
     for _ in range(MAX_LEVELS):
         allow(parser.get())
-        texts = [(id, value) for id, value in items(parser.get()) if isinstance(value, str)]
-        findings = [finding for id, text in texts for finding in _bad_macro(parser, id, text)]
-        for finding in findings:
-            parser.set(None, finding.id)
-        found += findings
-        parser.resolve_macro_and_relative_ids()
+        bad, brought = _expand_files(parser, bundle)
+        found += bad
+        if not brought:  # else there may be macros in what was brought in
+            parser.resolve_macro_and_relative_ids()
         left = [id for id, value in items(parser.get()) if isinstance(value, str) and value.startswith(MACRO_KEY)]
-        if not left or len(left) > MAX_MACROS:
+        if (not left and not brought) or len(left) > MAX_MACROS:
             break
     for id in left:
         parser.set(None, id)
@@ -184,7 +198,47 @@ def expand_macros(parser: ConfigParser, allow: Callable[[Any], None] = lambda co
     return found
 
 
-def _bad_macro(parser: ConfigParser, id: str, text: str) -> Iterator[Finding]:
+def _expand_files(parser: ConfigParser, bundle: Path | None) -> tuple[list[Finding], bool]:
+    """Makes None of bad macros, which are found, and brings in those that name a file of a bundle, if there are any."""
+    found, brought = [], False
+    for id, text in [(id, value) for id, value in items(parser.get()) if isinstance(value, str)]:
+        bad = [*_bad_macro(parser, id, text, bundle)]
+        if bad:
+            parser.set(None, id)
+        elif bundle is not None and _file_of(id, text):
+            _bring_in(parser, id, text, bundle)
+            brought = True
+        found += bad
+    return found, brought
+
+
+def _file_of(id: str, text: str) -> str:
+    """The file of a macro; empty for a macro without one, and for what is none."""
+    absolute = ConfigParser.resolve_relative_ids(id, text)
+    return ConfigParser.split_path_id(absolute[len(MACRO_KEY) :])[0] if absolute.startswith(MACRO_KEY) else ""
+
+
+def _bring_in(parser: ConfigParser, id: str, text: str, bundle: Path) -> None:
+    """Puts what a sound macro with a file stands for in its place."""
+    path, target = ConfigParser.split_path_id(normalize(text)[len(MACRO_KEY) :])
+    parser.set(deepcopy(ConfigParser(ConfigParser.load_config_file(find_macro_file(path, bundle)))[target]), id)
+
+
+def _open_macros(parser: ConfigParser, id: str, bundle: Path) -> None:
+    """Expands the macros on the way to an id, and no others; what is wrong with one is said by `expand_macros`."""
+    parts = id.split(ID_SEP_KEY)
+    for n in range(1, len(parts)):
+        outer = ID_SEP_KEY.join(parts[:n])
+        text = parser.get(outer)
+        if not isinstance(text, str) or not text.startswith(MACRO_KEY) or [*_bad_macro(parser, outer, text, bundle)]:
+            continue
+        if _file_of(outer, text):
+            _bring_in(parser, outer, text, bundle)
+        else:
+            parser.set(deepcopy(parser[ConfigParser.resolve_relative_ids(outer, text)[len(MACRO_KEY) :]]), outer)
+
+
+def _bad_macro(parser: ConfigParser, id: str, text: str, bundle: Path | None) -> Iterator[Finding]:
     try:
         absolute = ConfigParser.resolve_relative_ids(id, text)
     except ValueError:
@@ -196,11 +250,13 @@ def _bad_macro(parser: ConfigParser, id: str, text: str) -> Iterator[Finding]:
     if not path and f"{id}{ID_SEP_KEY}".startswith(f"{normalize(target)}{ID_SEP_KEY}"):
         yield Finding(id, f"macro {text!r} leads to itself", "Mend the macro.")
         return
-    if path and not Path(path).is_file():
-        yield Finding(id, f"macro {text!r} names a file that does not exist", "Mend the path.")
+    file = find_macro_file(path, bundle)
+    if path and not file.is_file():
+        where = f" in {bundle} or the working directory" if bundle else ""
+        yield Finding(id, f"macro {text!r} names a file that does not exist{where}", "Mend the path.")
         return
     try:
-        source = ConfigParser(ConfigParser.load_config_file(path)) if path else parser
+        source = ConfigParser(ConfigParser.load_config_file(file)) if path else parser
     except (yaml.YAMLError, ValueError) as error:
         yield Finding(id, f"macro {text!r} names a file that cannot be read: {error}", "Mend the file.")
         return

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
-from monai.bundle.utils import ID_SEP_KEY, MERGE_KEY
+from monai.bundle import ConfigParser
+from monai.bundle.utils import ID_SEP_KEY, MACRO_KEY, MERGE_KEY
 
 from monai_lighter.config.composed import REMOVE, split_operator
 from monai_lighter.config.items import normalize
@@ -31,12 +32,14 @@ class Place(NamedTuple):
 
 
 class Node(NamedTuple):
-    """An item and the items in it (by name, or by index); ``doubles`` are keys written more than once, and their places."""
+    """An item and the items in it (by name, or by index); ``doubles`` are keys written more than once, and their places;
+    ``macro`` is the text of a macro."""
 
     place: Place
     items: dict[str, Node]
     is_list: bool
     doubles: list[tuple[str, Place, Place]]
+    macro: str = ""
 
 
 class Positions:
@@ -97,13 +100,27 @@ class Positions:
         parent.items[keys[-1]] = node
 
     def place(self, id: str) -> Place:
-        """Where an item stands; where it does not, as in what a macro brings in, the innermost item around it."""
+        """Where an item stands, also in the file of a macro; where it does not, the innermost item around it."""
         node = self.root
         for key in id.split(ID_SEP_KEY):
-            if key not in node.items:
+            inside = {**self._bring_in(node), **node.items} if node.macro else node.items
+            if key not in inside:
                 break
-            node = node.items[key]
+            node = inside[key]
         return node.place
+
+    def _bring_in(self, node: Node) -> dict[str, Node]:
+        """The items of what a macro with a file stands for, named beside the config as the config itself is."""
+        path, target = ConfigParser.split_path_id(node.macro[len(MACRO_KEY) :])
+        root = Path(self.files[0]).parent
+        inside = (root.parent if root.name == "configs" else root) / path
+        try:
+            found = _read(str(inside if inside.is_file() else Path(path))) if path else None
+        except (OSError, ValueError, yaml.YAMLError, RecursionError):
+            return {}
+        for key in target.split(ID_SEP_KEY) if target else ():
+            found = None if found is None else found.items.get(key)
+        return {} if found is None else found.items
 
     def doubles(self) -> list[Finding]:
         """Keys that stand twice in one mapping: the last one counts, the others are lost."""
@@ -153,7 +170,8 @@ def _yaml(file: str, node: yaml.Node) -> Node:
     place = Place(file, node.start_mark.line + 1)
     if isinstance(node, yaml.SequenceNode):
         return Node(place, {str(i): _yaml(file, item) for i, item in enumerate(node.value)}, True, [])
-    result = Node(place, {}, False, [])
+    is_macro = isinstance(node, yaml.ScalarNode) and node.value.startswith(MACRO_KEY)
+    result = Node(place, {}, False, [], node.value if is_macro else "")
     if isinstance(node, yaml.MappingNode):
         own: dict[str, Node] = {}
         for key, value in node.value:

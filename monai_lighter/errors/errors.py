@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -110,7 +111,25 @@ def in_short(error: BaseException) -> str:
     traceback. Of one from a DataLoader's worker, which is all traceback, the last line."""
     message, worker, trace = str(error).strip().partition("\nOriginal Traceback (most recent call last):")
     message = f"{message} {trace.strip().splitlines()[-1]}" if worker else message.split("\n\n")[0]
-    return f"{type(error).__name__}: {message}"
+    return f"{type(error).__name__}: {_shorten_state(message)}"
+
+
+STATE = "Error(s) in loading state_dict for "
+KEYS = re.compile(r'^(.*in state_dict): ("[^"]+"(?:, "[^"]+")*)', re.MULTILINE)
+SIZES = re.compile(r"size mismatch for .+")
+
+
+def _shorten_state(message: str) -> str:
+    """What torch says of weights that do not fit a network: of hundreds of names how many, and three of each kind."""
+    if STATE not in message:
+        return message
+    head, _, rest = message.partition("\n")
+    kinds = [(match[1].strip(), match[2].split(", ")) for match in KEYS.finditer(rest)]
+    kinds.append(("Other sizes", [line.removeprefix("size mismatch for ") for line in SIZES.findall(rest)]))
+    parts = [
+        f"{kind} ({len(some)}): {', '.join(some[:3])}{', …' if len(some) > 3 else ''}" for kind, some in kinds if some
+    ]
+    return f"{head} {'; '.join(parts)}" if parts else message
 
 
 def explain(error: BaseException, message: str) -> None:

@@ -147,8 +147,11 @@ def _list_transforms(config: dict, value: Any) -> list[dict]:
     if isinstance(value, dict) and str(value.get("_target_", "")).rpartition(".")[2] == "Compose":
         return _list_transforms(config, value.get("transforms") or [])
     if isinstance(value, dict) and "_target_" in value:
-        _, keys = located({**config, "_keys": value.get("keys")}, "_keys")
-        return [{**value} if keys is None else {**value, "keys": keys}]
+        given = {
+            name: located({**config, "_it": value[name]}, "_it")[1] for name in ("keys", *PARALLEL) if name in value
+        }
+        by_key = {name: item for name, item in given.items() if name == "keys" or isinstance(item, list)}
+        return [{**value, **{name: item for name, item in by_key.items() if item is not None}}]
     if isinstance(value, list):
         return [item for part in value for item in _list_transforms(config, part)]
     raise _unreadable(f"transforms cannot be read off {value!r:.100}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +19,7 @@ from monai_lighter.errors import did_you_mean
 from monai_lighter.models import load_weights
 from monai_lighter.share.checkpoints import write_plain_weights
 from monai_lighter.share.layout import Bundle, SharingError
-from monai_lighter.share.measure import forward, take_first
+from monai_lighter.share.measure import find_network, forward, take_first
 from monai_lighter.trust.enforce import Trust
 
 __all__ = ["FORMATS", "TOLERANCE", "Export", "export_bundle"]
@@ -45,11 +46,13 @@ class Export(NamedTuple):
 
 
 class _Job(NamedTuple):
-    """What each exporter is given: the bundle, its config, a plain state dict, the file, the network, an input, and whether
-    other sizes of the batch and the image are to be taken too."""
+    """What each exporter is given: the bundle, its config with macros expanded (MONAI would look for their files in the working
+    directory), the id of the network, a plain state dict, the file, the network, an input, and whether other sizes of the batch
+    and the image are to be taken too."""
 
     bundle: Bundle
     config: Path
+    id: str
     weights: Path
     file: Path
     network: Module
@@ -98,9 +101,12 @@ def export_bundle(
     with tempfile.TemporaryDirectory(prefix=".exporting-", dir=file.parent) as folder:
         plain, written = Path(folder) / "weights.pt", Path(folder) / f"model{suffix}"
         write_plain_weights(source, plain)
-        network = load_weights(_build_network(bundle, config, trust), plain).eval()
+        content = bundle.read(config)
+        id, whole = find_network(content, config.name), Path(folder) / config.name
+        ConfigParser.export_config_file(content, whole, "json" if config.suffix == ".json" else "yaml")
+        network = _load_network(_build_network(bundle, config, content, id, trust), plain, source)
         input = torch.rand(_choose_shape(bundle, input_shape), generator=torch.Generator().manual_seed(0))
-        job = _Job(bundle, config, plain, written, network, input)
+        job = _Job(bundle, whole, id, plain, written, network, input)
         result = (_export_any_size(job, format) if format in TRACED else None) or _export(job, format, trace)
         written.replace(file)
     return result._replace(file=file)
@@ -130,17 +136,23 @@ def _export_any_size(job: _Job, format: str) -> Export | None:
         return None
 
 
-def _build_network(bundle: Bundle, config: Path, trust: str | None) -> Module:
+def _build_network(bundle: Bundle, config: Path, content: dict, id: str, trust: str | None) -> Module:
     granted = Trust(trust, bundle.root, [config])
-    parser = ConfigParser()
-    parser.read_config(str(config))
+    granted.require_counted_macros(ConfigParser.load_config_file(str(config)))
+    parser = ConfigParser(deepcopy(content))
     parser["bundle_root"] = str(bundle.root)
     granted.require(parser)
     if granted.imports_bundle and str(bundle.root) not in sys.path:
         sys.path.insert(0, str(bundle.root))
-    if NETWORK not in parser:
-        raise SharingError.of(NETWORK, f"is not in {config.name}", "Name the network so, as MONAI's tools want it.")
-    return parser.get_parsed_content(NETWORK)
+    return parser.get_parsed_content(id)
+
+
+def _load_network(network: Module, plain: Path, source: Path) -> Module:
+    try:
+        return load_weights(network, plain).eval()
+    except (RuntimeError, ValueError) as error:
+        problem = str(error).replace(str(plain), str(source)).rstrip(".")
+        raise SharingError.of("weights", problem, "Train with this config, or name a file with --weights.") from error
 
 
 def _choose_shape(bundle: Bundle, given: Sequence[int] | None) -> tuple[int, ...]:
@@ -176,7 +188,7 @@ def _bundle_arguments(job: _Job) -> dict[str, Any]:
     """What MONAI's exporters share. The files they embed are the bundle's metadata and config."""
     meta = {"meta_file": str(job.bundle.metadata_file)} if job.bundle.metadata_file.is_file() else {}
     paths = {"filepath": str(job.file), "ckpt_file": str(job.weights), "config_file": str(job.config)}
-    return {"net_id": NETWORK, **paths, **meta}
+    return {"net_id": job.id, **paths, **meta}
 
 
 def _write_pt2(job: _Job, trace: bool) -> None:

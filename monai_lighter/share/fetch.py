@@ -18,7 +18,7 @@ from packaging.version import InvalidVersion, Version
 from monai_lighter.share.layout import CONFIG_SUFFIXES, SharingError
 from monai_lighter.trust.archive import ArchiveError, extract_zip
 
-__all__ = ["DEFAULT_REPO", "SOURCES", "fetch", "fetch_large_files", "find_newest", "unpack"]
+__all__ = ["DEFAULT_REPO", "SOURCES", "fetch", "fetch_large_files", "find_newest", "list_large_files", "unpack"]
 
 SOURCES = ("monaihosting", "github", "ngc", "ngc_private", "huggingface_hub")
 DEFAULT_REPO = "Project-MONAI/model-zoo/hosting_storage_v1"
@@ -169,9 +169,8 @@ def fetch_large_files(root: Path, progress: bool = True) -> None:
     Raises:
         SharingError: the file cannot be read, a download failed, a hash differs, or a path or address is none that a bundle has.
     """
-    files = [root / f"large_files{suffix}" for suffix in CONFIG_SUFFIXES if (root / f"large_files{suffix}").is_file()]
     try:
-        for entry in (entry for file in files for entry in _list_large_files(file)):
+        for entry in list_large_files(root):
             target = root / entry["path"]
             if not target.resolve().is_relative_to(root.resolve()):
                 raise ValueError(f"{entry['path']!r} leads out of the bundle")
@@ -184,7 +183,17 @@ def fetch_large_files(root: Path, progress: bool = True) -> None:
         raise SharingError.of("large_files", f"could not be downloaded: {error}", "Try again.") from error
 
 
-def _list_large_files(file: Path) -> list[dict]:
+def list_large_files(root: Path) -> list[dict]:
+    """List what ``large_files.yml`` (``.yaml``, ``.json``) of a bundle names: mappings with ``path`` and ``url``, perhaps a hash.
+
+    Raises:
+        SharingError: the file cannot be read, or holds something else.
+    """
+    files = [root / f"large_files{suffix}" for suffix in CONFIG_SUFFIXES]
+    return [entry for file in files if file.is_file() for entry in _read_large_files(file)]
+
+
+def _read_large_files(file: Path) -> list[dict]:
     try:
         content = ConfigParser.load_config_file(str(file))
     except (yaml.YAMLError, ValueError) as error:

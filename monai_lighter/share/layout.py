@@ -6,6 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from monai.bundle import ConfigParser
+
+from monai_lighter.config.overrides import expand_macros
 from monai_lighter.errors import BundleError, Finding
 
 __all__ = ["CONFIG_SUFFIXES", "Bundle", "SharingError"]
@@ -62,6 +65,18 @@ class Bundle:
                 return file
         wanted = " or ".join(f"configs/{name}.yaml" for name in names)
         raise SharingError.of("bundle", f"{self.root} has no {wanted}", "Add it; `monai_lighter init` writes one.")
+
+    def read(self, file: Path) -> dict[str, Any]:
+        """The content of a config with its macros expanded, wherever the working directory is.
+
+        Raises:
+            SharingError: a macro that names no file, or no item.
+        """
+        parser = ConfigParser(ConfigParser.load_config_file(str(file)))
+        findings = expand_macros(parser, self.root)
+        if findings:
+            raise SharingError(*(finding._replace(id=f"{file.name}: {finding.id}") for finding in findings))
+        return parser.get()
 
     @property
     def metadata_file(self) -> Path:

@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ __all__ = ["find_bundle", "load_bundle"]
 CONFIGS = {"train": ("train",), "eval": ("evaluate", "test", "train"), "infer": ("inference", "infer")}
 KINDS = {"training": "train", "evaluation": "eval", "inference": "infer"}
 NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
+FILE = re.compile(r"\.(zip|tar|gz|tgz|7z|ya?ml|json|pt|pth|ckpt|ts)$", re.IGNORECASE)
+"""What ends as a file does is the path of one, and not the name of a bundle."""
 VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
 """What of metadata may become part of a path."""
 
@@ -139,20 +142,37 @@ def find_bundle(
         obtain = partial(unpack, Path(given))
     else:
         source = source or os.environ.get("BUNDLE_DOWNLOAD_SRC", SOURCES[0])
-        if not NAME.fullmatch(given):
+        if not NAME.fullmatch(given) or FILE.search(given):
             problem = f"must be a directory, a zip file, an address or a name, got {given!r}"
-            raise SharingError.of("bundle", problem, "There is no such file.")
+            raise SharingError.of("bundle", problem, f"There is no such file. {_find_near(given)}".strip())
         if source not in SOURCES:
             problem = f"must be a source of MONAI's, got {source!r}"
             raise SharingError.of("source", problem, did_you_mean(source, SOURCES))
         target = _find_kept(cache, given, version)
-        obtain = partial(fetch, given, version=version, source=source, repo=repo, progress=progress)
+        obtain = partial(_fetch_named, given, version=version, source=source, repo=repo, progress=progress)
     if target is not None and _is_whole(target):
         return _verify(target, version)
     with _stage(cache) as staging:
         root = _verify(obtain(staging), version)
         fetch_large_files(root, progress)
         return _move(root, target or cache / f"{given}_v{_read_version(Bundle(root))}")
+
+
+def _fetch_named(name: str, directory: Path, **given: Any) -> Path:
+    try:
+        return fetch(name, directory, **given)
+    except SharingError as error:
+        hint = f"There is no directory or file {name!r} here. {_find_near(name)}".strip()
+        raise SharingError(*(one._replace(hint=f"{one.hint} {hint}") for one in error.findings)) from error
+
+
+def _find_near(given: str) -> str:
+    """A bundle or zip file with nearly the name of one that is not there, in the same folder."""
+    folder = Path(given).parent
+    entries = [*folder.glob("*")] if folder.is_dir() else []
+    names = [str(path) for path in entries if path.suffix.lower() == ".zip" or (path / "configs").is_dir()]
+    close = get_close_matches(str(Path(given)), names, 1)
+    return f"Did you mean {close[0]!r}?" if close else ""
 
 
 def _find_kept(cache: Path, name: str, version: str | None) -> Path | None:

@@ -13,14 +13,17 @@ from monai.bundle import ConfigParser
 from torch import Tensor
 from torch.nn import Module
 
-from monai_lighter.share.layout import SharingError
+from monai_lighter.config.items import located
+from monai_lighter.share.layout import Bundle, SharingError
 from monai_lighter.system.inference import infer
 from monai_lighter.system.tensors import plain
 from monai_lighter.workflow.workflow import Workflow
 
-__all__ = ["Measured", "forward", "measure_case", "measure_noise", "take_first"]
+__all__ = ["Measured", "find_network", "forward", "measure_case", "measure_noise", "take_first"]
 
 logger = logging.getLogger(__name__)
+
+TARGET, LOADS = "_target_", "load_weights"
 
 
 class Measured(NamedTuple):
@@ -65,23 +68,44 @@ def measure_case(config_file: Path) -> Measured | None:
     return Measured(*calls, tuple(plain(source).shape[2:]), _summarize(data))
 
 
-def measure_noise(config_file: Path, root: Path, metadata: dict) -> Measured:
-    """Measure the ``network_def`` of a config with noise of the shape that the metadata or the inferer name.
+def find_network(config: dict, name: str) -> str:
+    """Find the id of a config's network: ``network_def``, as MONAI's tools name it, else the model of its `System`.
+
+    Args:
+        config: macros expanded.
+        name: of its file, for the error.
 
     Raises:
-        SharingError: neither names one.
+        SharingError: it has neither, as where its system is a LightningModule of its own.
     """
-    parser = ConfigParser()
-    parser.read_config(str(config_file))
-    parser["bundle_root"] = str(root)
-    network = parser.get_parsed_content("network_def")
+    is_loaded = str(located(config, f"system::model::{TARGET}")[1]).endswith(LOADS)
+    for id in ("network_def", *(["system::model::model"] if is_loaded else []), "system::model"):
+        where, value = located(config, id)
+        if value is not None:
+            return where
+    system = located(config, f"system::{TARGET}")[1]
+    what = f"whose network is within {system}" if system else "which names no network"
+    hint = "Write the network as network_def, and hand it on: '@network_def'."
+    raise SharingError.of("network_def", f"is not in {name}, {what}", hint)
+
+
+def measure_noise(bundle: Bundle, config_file: Path, metadata: dict) -> Measured:
+    """Measure the network of a config with noise of the shape that the metadata or the inferer name.
+
+    Raises:
+        SharingError: neither names one; there is no network (`find_network`).
+    """
+    parser = ConfigParser(bundle.read(config_file))
+    parser["bundle_root"] = str(bundle.root)
+    net_id = find_network(parser.get(), config_file.name)
+    network = parser.get_parsed_content(net_id)
     image = metadata.get("network_data_format", {}).get("inputs", {}).get("image", {})
     shape = image.get("spatial_shape")
     for id in ("system::inferer::roi_size", "inferer::roi_size"):
         shape = shape or (id in parser and parser.get_parsed_content(id))
     channels = image.get("num_channels")
-    if channels is None and "network_def::in_channels" in parser:
-        channels = parser.get_parsed_content("network_def::in_channels")
+    if channels is None and f"{net_id}::in_channels" in parser:
+        channels = parser.get_parsed_content(f"{net_id}::in_channels")
     if not shape or channels is None:
         hint = "Put a case where the training config finds it, or name num_channels and spatial_shape in the metadata."
         raise SharingError.of("network_data_format", "cannot be measured without a case", hint)

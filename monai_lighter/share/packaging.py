@@ -21,10 +21,11 @@ from monai_lighter.errors import Finding
 from monai_lighter.share.checkpoints import find_newest_checkpoint, read_best
 from monai_lighter.share.derive import write_inference
 from monai_lighter.share.layout import Bundle, SharingError
-from monai_lighter.share.measure import Measured, measure_case, measure_noise
+from monai_lighter.share.measure import Measured, find_network, measure_case, measure_noise
 from monai_lighter.share.metadata import APART, complete_metadata, find_packages
 from monai_lighter.share.portable import find_leaks, make_config_portable, make_metadata_portable
 from monai_lighter.share.proof import STAGES, prove_archive
+from monai_lighter.share.runs import compare_with_run
 from monai_lighter.share.schema import require_jsonschema
 from monai_lighter.share.staging import find_project, stage
 
@@ -77,18 +78,20 @@ def package_bundle(
     if prove:
         require_jsonschema()
     bundle = Bundle(directory)
+    config = bundle.require("inference", "train")
+    find_network(bundle.read(config), config.name)
     if output and Path(str(output)).is_dir():
         raise SharingError.of("output", f"must be a file, {str(output)!r} is a directory", "Name a zip file in it.")
     with tempfile.TemporaryDirectory(prefix="package-") as folder:
         staged = Path(folder) / bundle.name
-        changes = stage(bundle, staged, weights)
+        changes = [*_compare_with_run(bundle, weights), *stage(bundle, staged, weights)]
         metadata, more = _complete(bundle, staged, version, weights)
         found = find_leaks(staged, bundle.root)
         if found:
             raise SharingError(*found)
         archive = Path(folder) / "package.zip"
         write_zip(staged, archive)
-        checks = prove_archive(archive) if prove else []
+        checks = prove_archive(archive, bundle.root) if prove else []
         failed = [Finding(row["check"], row["result"].rstrip(".")) for row in checks if row["result"] != "passed"]
         if failed:
             raise SharingError(*failed)
@@ -96,6 +99,19 @@ def package_bundle(
         _put(archive, target)
         names = sorted(path.relative_to(staged).as_posix() for path in staged.rglob("*") if path.is_file())
     return Package(target, hashlib.sha256(target.read_bytes()).hexdigest(), names, [*changes, *more], checks)
+
+
+def _compare_with_run(bundle: Bundle, weights: str | Path | None) -> list[Finding]:
+    """Notes on what the run of the weights had otherwise.
+
+    Raises:
+        SharingError: what the package would predict with is not what was trained.
+    """
+    checkpoint = Path(weights) if weights else find_newest_checkpoint(bundle.root)
+    wrong, notes = compare_with_run(bundle, checkpoint) if checkpoint is not None and checkpoint.is_file() else ([], [])
+    if wrong:
+        raise SharingError(*wrong)
+    return notes
 
 
 def _put(file: Path, target: Path) -> None:
@@ -123,7 +139,7 @@ def _complete(
         (staged / "configs" / "inference.yaml").write_text(_derive_inference(package, measured), "utf-8")
         changes.append(Finding("configs/inference.yaml", "was derived from the training config", "Look at it."))
     configs = {name: file for name in STAGES if (file := package.config(name)) is not None}
-    contents = [ConfigParser.load_config_file(str(file)) for file in configs.values()]
+    contents = [package.read(file) for file in configs.values()]
     native = any(map(is_native, contents))
     packages = _find_packages(bundle, staged, contents, native)
     checkpoint = Path(weights) if weights else find_newest_checkpoint(bundle.root)
@@ -157,12 +173,12 @@ def _measure(bundle: Bundle, package: Bundle) -> Measured:
     measured = None
     if train is not None and is_native(ConfigParser.load_config_file(str(train))):
         measured = measure_case(train)
-    return measured or measure_noise(package.require("inference", "train"), package.root, bundle.metadata())
+    return measured or measure_noise(package, package.require("inference", "train"), bundle.metadata())
 
 
 def _derive_inference(package: Bundle, measured: Measured) -> str:
     train = package.require("train")
-    config = ConfigParser.load_config_file(str(train))
+    config = package.read(train)
     if not is_native(config):
         problem = f"cannot be derived from {train.name}, which has no system"
         raise SharingError.of("inference", problem, "Write configs/inference.yaml by hand.")

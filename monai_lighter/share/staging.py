@@ -14,6 +14,7 @@ from monai.bundle import ConfigParser
 
 from monai_lighter.errors import Finding
 from monai_lighter.share.checkpoints import find_newest_checkpoint, write_plain_weights
+from monai_lighter.share.fetch import list_large_files
 from monai_lighter.share.layout import CONFIG_SUFFIXES, Bundle, SharingError
 from monai_lighter.share.portable import make_config_portable
 
@@ -26,8 +27,10 @@ BY_FOLDER = {
 }
 """Suffixes of the files that are handed on, by folder. Nothing else is: data, their lists, logs and checkpoints stay
 behind."""
-AT_TOP = ("LICENSE*", "NOTICE*", "README*", "requirements*.txt", "large_files.*")
+AT_TOP = ("LICENSE*", "NOTICE*", "README*", "requirements*.txt")
 
+EXPORTED = (".ts", ".onnx", ".pt2", ".trt", ".plan", ".engine")
+"""Of networks that have been exported, with their weights."""
 DATA = re.compile(
     r"\.(nii|nii\.gz|dcm|dicom|nrrd|mha|mhd|png|jpe?g|tiff?|svs|bmp|npy|npz|h5|hdf5|csv|parquet|zip|tar|tar\.gz)$",
     re.IGNORECASE,
@@ -40,7 +43,8 @@ def stage(bundle: Bundle, directory: Path, weights: str | Path | None = None) ->
     """Copy what is the bundle's own, with portable configs and plain weights. Not its metadata: see `complete_metadata`.
 
     Weights are ``models/*.pt`` but those of the last epoch (``*_last.pt``); where there is no ``models/model.pt``, it is
-    made from the newest Lightning checkpoint. What exporters wrote is left out: it can be exported again.
+    made from the newest Lightning checkpoint. What exporters wrote is left out: it can be exported again. ``large_files.yml``
+    names what is still to be downloaded and nothing that the package has, which would be the weights that it was loaded with.
 
     Args:
         bundle: where from.
@@ -70,6 +74,7 @@ def stage(bundle: Bundle, directory: Path, weights: str | Path | None = None) ->
         else:
             shutil.copyfile(source, target)
     changes += _stage_weights(bundle, directory, weights)
+    changes += _stage_large_files(bundle, directory)
     return changes
 
 
@@ -130,6 +135,19 @@ def _stage_weights(bundle: Bundle, directory: Path, given: str | Path | None) ->
     write_plain_weights(source, best)
     name = source.name if given else source.relative_to(bundle.root).as_posix()
     return [Finding("models/model.pt", f"was made from {name}")]
+
+
+def _stage_large_files(bundle: Bundle, directory: Path) -> list[Finding]:
+    kept: list[dict] = []
+    dropped: list[dict] = []
+    for entry in list_large_files(bundle.root):
+        has = (directory / entry["path"]).is_file() or Path(entry["path"]).suffix in EXPORTED
+        (dropped if has else kept).append(entry)
+    if kept:
+        (directory / "large_files.yml").write_text(yaml.safe_dump({"large_files": kept}, sort_keys=False), "utf-8")
+    names = ", ".join(entry["path"] for entry in dropped)
+    hint = "The package has its own weights; what was exported from others is not of them."
+    return [Finding("large_files", f"no longer name {names}", hint)] if dropped else []
 
 
 def is_data_list(content: Any) -> bool:

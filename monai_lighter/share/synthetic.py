@@ -18,43 +18,51 @@ AFFINE = np.diag([-1.0, -1.0, 1.0, 1.0])
 """LPS voxel axes, as scanners often give them, of 1 mm."""
 
 
-def write_cases(directory: str | Path, task: str, dims: int, seed: int = 0) -> None:
+def write_cases(
+    directory: str | Path, task: str, dims: int, num_classes: int = 2, channels: int = 1, seed: int = 0
+) -> None:
     """Write ``train.csv``, ``val.csv``, ``test.csv`` (columns image, label) and the NIfTI files that they name.
 
-    An image is a bright ball (a disc in 2D) in noise. Its label is, for segmentation, the map of it; for classification,
-    whether it is hollow; for regression, its radius in mm.
+    An image is a bright ball (a disc in 2D) in noise. Its label is, for segmentation, the map of it, of more classes of its
+    shells, the brighter the further out; for classification, how large the hollow in it is; for regression, its radius in mm.
 
     Args:
         directory: where; made if missing.
         task: ``segmentation``, ``classification`` or ``regression``.
         dims: 2 or 3.
+        num_classes: of a segmentation with the background, of a classification all.
+        channels: of an image, each in a file of its own (columns image, image_2, …) with noise of its own.
         seed: of the random numbers.
     """
     directory = Path(directory)
     random = np.random.default_rng(seed)
+    names = ["image", *(f"image_{i}" for i in range(2, channels + 1))]
     for split, count in CASES.items():
         rows = []
         for i in range(count):
-            hollow = i % 2 if task == "classification" else 0
-            image, ball, radius = _case(SHAPES[dims], random, hollow)
-            name = f"{split}_{i:02d}.nii.gz"
-            write_image(directory / "images" / name, image)
+            hollow = i % num_classes if task == "classification" else 0
+            shells = num_classes - 1 if task == "segmentation" else 1
+            ball, radius = _ball(SHAPES[dims], random, hollow / num_classes, shells)
+            images = [f"images/{split}_{i:02d}{name.removeprefix('image')}.nii.gz" for name in names]
+            for image in images:
+                write_image(directory / image, 100 * ball / shells + random.normal(0, 10, ball.shape))
             label: Any = {"classification": hollow, "regression": f"{radius:.2f}"}.get(task)
             if label is None:
-                label = f"labels/{name}"
+                label = f"labels/{split}_{i:02d}.nii.gz"
                 write_image(directory / label, ball.astype(np.uint8))
-            rows.append((f"images/{name}", label))
+            rows.append((*images, label))
         with open(directory / f"{split}.csv", "w", newline="") as file:
-            csv.writer(file, lineterminator="\n").writerows([("image", "label"), *rows])
+            csv.writer(file, lineterminator="\n").writerows([(*names, "label"), *rows])
 
 
-def _case(shape: Sequence[int], random: np.random.Generator, hollow: int) -> tuple[np.ndarray, np.ndarray, float]:
+def _ball(shape: Sequence[int], random: np.random.Generator, hollow: float, shells: int) -> tuple[np.ndarray, float]:
+    """A map of the shells of a ball, from 1 at its centre on, 0 outside and in its hollow, and its radius."""
     radius = random.uniform(0.15, 0.35) * min(shape)
     centre = [random.uniform(radius, size - radius) for size in shape]
     grid = np.meshgrid(*map(np.arange, shape), indexing="ij")
     distance = np.sqrt(sum((axis - place) ** 2 for axis, place in zip(grid, centre, strict=True)))
-    ball = (distance < radius) & ~(hollow & (distance < radius / 2))
-    return 100 * ball + random.normal(0, 10, shape), ball, radius
+    shell = 1 + np.floor(shells * distance / radius)
+    return np.where((distance < radius) & (distance >= hollow * radius), shell, 0), radius
 
 
 def write_image(file: Path, image: np.ndarray) -> None:

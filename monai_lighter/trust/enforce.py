@@ -15,6 +15,8 @@ from typing import Any
 from monai.bundle import ConfigParser
 from monai.bundle.utils import MACRO_KEY
 
+from monai_lighter.config.files import find_macro_file
+from monai_lighter.config.stages import is_native
 from monai_lighter.errors import ConfigError, Finding
 from monai_lighter.trust.configs import judge, texts
 from monai_lighter.trust.contents import own_modules
@@ -115,7 +117,8 @@ class Trust:
             ConfigError: there is such a macro.
         """
         if self.level.startswith(DIGEST):
-            self._require_counted([*_macro_files(config)])
+            bundle = self.bundle if is_native(config) else None
+            self._require_counted([find_macro_file(path, bundle) for path in _macro_files(config)])
 
     def _require_declarative(self, parser: ConfigParser, place: Callable[[str], Any]) -> None:
         for _ in range(MAX_MACROS):  # what a macro brings in may be a macro, which MONAI would expand later

@@ -133,7 +133,7 @@ class Prepared:
         working = ConfigParser(copied(parser.get()))
         working.locator = LOCATOR
         given = copied(working.get())
-        broken = expand_macros(working, trust.require_counted_macros)
+        broken = expand_macros(working, bundle if is_native(given) else None, trust.require_counted_macros)
         of_model, imports_lighter = has_model_section(working.get()), is_native(given) and is_lighter(working.get())
         self._of_lighter = of_model or names_lighter(working.get())
         if is_native(working.get()):
@@ -369,8 +369,9 @@ class Check:
         self.notes = [finding for finding in found if isinstance(finding, Note)]
 
     def _prepare(self, parser: ConfigParser, override: dict[str, Any], asked: Asked, trust: Trust) -> list[Finding]:
-        overridden, doubles = apply_overrides(parser, override), self.positions.doubles()
-        prepared = self.prepared = Prepared(parser, overridden, bundle_folder(self.files), asked, doubles, trust)
+        bundle, doubles = bundle_folder(self.files), self.positions.doubles()
+        overridden = apply_overrides(parser, override, bundle)
+        prepared = self.prepared = Prepared(parser, overridden, bundle, asked, doubles, trust)
         return [*prepared.errors, *prepared.notes, *([prepared.absent] if prepared.absent else [])]
 
     def place(self, finding: Finding | Built) -> Place:

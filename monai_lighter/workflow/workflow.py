@@ -63,7 +63,8 @@ class Workflow(PropertiesWorkflow):
     Beside MONAI's arguments a native config may have ``seed`` (torch, numpy, python, MONAI transforms and workers), ``project``
     (a directory of custom modules, in the bundle or where the command is run, imported as ``project``) and ``args`` (keywords
     of the Trainer's methods, by stage). A relative ``bundle_root`` of a native config is relative to the bundle, wherever the
-    command is run; one given as an override is relative to where it is run.
+    command is run; one given as an override is relative to where it is run. The file of a macro
+    (``%configs/common.yaml::spacing``) is one in the bundle too; where the bundle has none, in the working directory.
 
     With ``data: check`` a native config has every case of training and validation read before a fit: what ``check --data``
     finds wrong ends the run, notes are logged.
@@ -128,7 +129,7 @@ class Workflow(PropertiesWorkflow):
         self.parser.locator = LOCATOR
         self.native = is_native(self.parser.get())
         override.update(_recover_lost(override, self.native))
-        self._overridden = apply_overrides(self.parser, override)
+        self._overridden = apply_overrides(self.parser, override, self.bundle_path)
         self._trust, self._positions = granted, Positions(ensure_tuple(files), override, composed is not None)
         self._absent: Finding | None = None
         self._untrained: Finding | None = None

@@ -74,6 +74,16 @@ def test_weights_that_a_fit_does_not_begin_with(bundle):
     assert not check.prepared.warnings
 
 
+def test_weights_that_are_taken_as_far_as_they_fit(bundle):
+    loaded = {"_target_": "monai_lighter.load_weights", "model": "@network_def", "ckpt_path": "m.pt", "strict": "fit"}
+    (note,) = said(bundle, **{"system::model": loaded})
+    assert note.startswith(
+        "system::model: strict: fit may leave parts of the network untrained, with which stage 'predict'"
+    )
+    assert not said(bundle, "train", "fit", **{"system::model": loaded})
+    assert not said(bundle, **{"system::model": {**loaded, "strict": False}})
+
+
 def test_a_config_that_trains(bundle):
     assert not said(bundle, "train", "run")
     assert not said(bundle, "train", "fit")

@@ -11,6 +11,7 @@ import torch
 from monai.bundle import ConfigParser
 
 from monai_lighter.share.create import create_bundle
+from monai_lighter.share.layout import Bundle
 from monai_lighter.trust.enforce import FORCE
 
 
@@ -29,7 +30,7 @@ def bundles(tmp_path_factory):
     def create(task="segmentation", dims=2, synthetic=True, name="lesion"):
         root = tmp_path_factory.mktemp("bundles") / name
         create_bundle(root, task, dims, synthetic)
-        parser = ConfigParser(ConfigParser.load_config_file(str(root / "configs" / "inference.yaml")))
+        parser = ConfigParser(Bundle(root).read(root / "configs" / "inference.yaml"))
         torch.manual_seed(0)
         (root / "models").mkdir()
         torch.save(parser.get_parsed_content("network_def").state_dict(), root / "models" / "model.pt")

@@ -49,13 +49,13 @@ def test_a_sound_config(inside, command):
 
 def test_mistakes_with_their_lines(inside, command):
     root = inside()
-    file = root / "configs" / "train.yaml"
+    file = root / "configs" / "common.yaml"
     text = file.read_text().replace("in_channels:", "in_channel:")
     file.write_text(text)
     line = next(number for number, line in enumerate(text.splitlines(), 1) if "in_channel:" in line)
     code, output = command("configs/train.yaml", "--system::optimizer::lrr", 1)
     assert code == 2
-    assert f"configs/train.yaml:{line}: error: network_def::in_channel: UNet has no argument 'in_channel'" in output
+    assert f"configs/common.yaml:{line}: error: network_def::in_channel: UNet has no argument 'in_channel'" in output
     assert "command line: error: system::optimizer::lrr: torch.optim.AdamW has no argument 'lrr', got 1." in output
 
 

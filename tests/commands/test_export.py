@@ -7,7 +7,7 @@ from monai.bundle import ConfigParser
 from monai_lighter.commands.export import export
 from monai_lighter.models import load_weights
 from monai_lighter.share.exporting import FORMATS, TOLERANCE, export_bundle
-from monai_lighter.share.layout import SharingError
+from monai_lighter.share.layout import Bundle, SharingError
 
 
 @pytest.mark.slow
@@ -24,7 +24,7 @@ def test_other_sizes_of_batch_and_image_are_taken(format, created):
     pytest.importorskip("onnxruntime")
     root = created()
     made = export_bundle(root, format)
-    network = load_weights(ConfigParser(ConfigParser.load_config_file(str(root / "configs" / "inference.yaml")))
+    network = load_weights(ConfigParser(Bundle(root).read(root / "configs" / "inference.yaml"))
                            .get_parsed_content("network_def"), root / "models" / "model.pt").eval()  # fmt: skip
     assert made.input_shape[0] == 1
     for shape in ((1, 1, 64, 64), (3, 1, 32, 48)):

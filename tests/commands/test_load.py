@@ -284,6 +284,12 @@ def test_metadata_that_cannot_be_read_leave_nothing(metadata, message, created, 
     ("arguments", "message"),
     [
         ({"bundle": "../lesion"}, "bundle: must be a directory, a zip file"),
+        (
+            {"bundle": "lesion_v0.1.0.zip"},
+            "bundle: must be a directory, .* got 'lesion_v0.1.0.zip'. There is no such file.",
+        ),
+        ({"bundle": "lesions/train.yaml"}, "bundle: must be a directory"),
+        ({"bundle": "liver"}, "liver could not be downloaded from .* There is no directory or file 'liver' here."),
         ({"bundle": "lesion", "source": "githib"}, "Did you mean 'github'"),
         ({"bundle": "lesion", "workflow_type": "predict"}, "workflow_type: must be one of"),
         ({"bundle": "lesion", "version": "9.9.9"}, r"lesion 9\.9\.9 could not be downloaded from monaihosting"),
@@ -295,6 +301,17 @@ def test_what_cannot_be_loaded(arguments, message, hosting, tmp_path):
         load_bundle(**arguments, bundle_dir=tmp_path / "cache", progress=False)
     with pytest.raises(SharingError, match="stage: must be one of"):
         run("lesion", "pred")
+
+
+def test_what_is_nearly_there_is_named(hosting, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lesion_v0.1.0.zip").touch()
+    cache = tmp_path / "cache"
+    with pytest.raises(SharingError, match=r"There is no such file\. Did you mean 'lesion_v0\.1\.0\.zip'\?"):
+        find_bundle("lesion_v0.1.zip", bundle_dir=cache)
+    with pytest.raises(SharingError, match=r"no directory or file 'leson' here\. Did you mean 'lesion'\?"):
+        find_bundle("leson", bundle_dir=cache, progress=False)
+    assert not list(cache.glob("*"))
 
 
 def test_a_config_that_is_wrong_says_so(created):

@@ -1,15 +1,21 @@
 import json
+import os
+import re
 import shutil
 import zipfile
 
 import pytest
 import torch
 import yaml
+from monai.bundle import ConfigParser, ConfigWorkflow, ckpt_export, verify_net_in_out
+from monai.networks.nets import UNet
 
 from monai_lighter.commands.package import package
 from monai_lighter.config.stages import is_native
 from monai_lighter.share.derive import derive_inference
-from monai_lighter.share.layout import SharingError
+from monai_lighter.share.exporting import export_bundle
+from monai_lighter.share.layout import Bundle, SharingError
+from monai_lighter.share.loading import find_bundle
 from monai_lighter.share.metadata import find_packages
 from monai_lighter.share.packaging import package_bundle
 from monai_lighter.share.portable import find_leaks, make_config_portable
@@ -42,6 +48,7 @@ def test_same_input_same_bytes_and_nothing_else_in_it(created, tmp_path):
     assert first.digest == second.digest
     assert set(first.files) == {
         "LICENSE",
+        "configs/common.yaml",
         "configs/evaluate.yaml",
         "configs/inference.yaml",
         "configs/metadata.json",
@@ -142,7 +149,7 @@ def test_what_keeps_a_bundle_from_being_packaged(spoil, message, created, tmp_pa
 @pytest.mark.slow
 def test_a_package_that_does_not_work_is_not_written(created, forked_proof, tmp_path):
     root = created("classification")
-    config = root / "configs" / "inference.yaml"
+    config = root / "configs" / "common.yaml"
     config.write_text(config.read_text().replace("NormalizeIntensityd", "NormalizIntensityd"))
     metadata = json.loads((root / "configs" / "metadata.json").read_text())
     metadata["data_type"] = 3
@@ -177,9 +184,11 @@ def test_derived_inference_of_a_training_config():
         "label_only": 1,
         "net": {"_target_": "UNet", "in_channels": "@channels"},
         "channels": 1,
+        "keys": ["image", "label"],
+        "modes": ["bilinear", "nearest"],
         "pre": [
             {"_target_": "LoadImaged", "keys": ["image", "label"]},
-            {"_target_": "Spacingd", "keys": ["image", "label"], "mode": ["bilinear", "nearest"]},
+            {"_target_": "Spacingd", "keys": "@keys", "mode": "@modes"},
             {"_target_": "AsDiscreted", "keys": "label", "to_onehot": 2},
         ],
         "random": [{"_target_": "RandFlipd", "keys": ["image", "label"]}],
@@ -203,7 +212,7 @@ def test_derived_inference_of_a_training_config():
     assert steps == ["Activationsd", "Invertd", "AsDiscreted", "SaveImaged"]
     assert derived["net"] == config["net"]
     assert derived["channels"] == 1
-    assert not {"label_only", "random", "pre"} & derived.keys()
+    assert not {"label_only", "random", "pre", "keys", "modes"} & derived.keys()
     config["system"]["dataloaders"]["val"]["dataset"]["transform"] = "$make(@pre)"
     with pytest.raises(SharingError, match="transforms cannot be read off"):
         derive_inference(config, spatial=True)
@@ -249,4 +258,145 @@ def test_required_packages_are_those_of_configs_and_code(tmp_path):
 def test_proof_of_an_archive_that_is_none(tmp_path):
     (tmp_path / "x.zip").write_text("no zip")
     with pytest.raises(SharingError, match=r"x\.zip cannot be unpacked"):
-        prove_archive(tmp_path / "x.zip")
+        prove_archive(tmp_path / "x.zip", tmp_path / "source")
+
+
+def test_large_files_name_what_the_package_lacks(created, tmp_path):
+    root = created()
+    listed = [
+        {"path": path, "url": f"http://nowhere.invalid/{path}"} for path in ("models/model.pt", "models/model.ts")
+    ]
+    data = {"path": "models/atlas.nii.gz", "url": "http://nowhere.invalid/atlas.nii.gz"}
+    (root / "large_files.yml").write_text(yaml.safe_dump({"large_files": [*listed, data]}))
+    made = package_bundle(root, tmp_path / "out.zip", prove=False)
+    assert yaml.safe_load(content(made.file, "lesion/large_files.yml")) == {"large_files": [data]}
+    (change,) = [change for change in made.changes if change.id == "large_files"]
+    assert change.problem == "no longer name models/model.pt, models/model.ts"
+    (root / "large_files.yml").write_text(yaml.safe_dump({"large_files": listed}))
+    made = package_bundle(root, tmp_path / "again.zip", prove=False)
+    assert "large_files.yml" not in made.files
+    found = find_bundle(made.file, bundle_dir=tmp_path / "cache", progress=False)  # which would download
+    assert torch.load(found / "models" / "model.pt", weights_only=True)
+
+
+def run_of(root, **values):
+    """Leaves what a run leaves whose config had other values than the bundle's: config.yaml and a checkpoint."""
+    config = Bundle(root).read(root / "configs" / "train.yaml")
+    parser = ConfigParser(config)
+    parser.update({"bundle_root": "/data/ada", **values})
+    log = root / "lightning_logs" / "version_0"
+    (log / "checkpoints").mkdir(parents=True)
+    (log / "config.yaml").write_text(yaml.safe_dump(parser.get()))
+    torch.save({"state_dict": {}, "hyper_parameters": parser.get()}, log / "checkpoints" / "a.ckpt")
+    return log
+
+
+class TestTheRunOfTheWeights:
+    def test_what_predictions_do_not_come_from_is_a_note(self, created, tmp_path):
+        root = created()
+        run_of(root, max_epochs=7, **{"trainer::devices": 2})
+        made = package_bundle(root, tmp_path / "out.zip", prove=False)
+        (note,) = [change for change in made.changes if change.id == "train.yaml"]
+        listed = "max_epochs 7 (50 in the file), trainer::devices 2 (nothing in the file)"
+        assert note.problem == f"the run of the weights had other values: {listed}"
+
+    @pytest.mark.parametrize("source", ["config.yaml", "checkpoint"])
+    @pytest.mark.parametrize(
+        ("values", "message"),
+        [
+            (
+                {"spacing": [2.0, 2.0]},
+                r"^spacing: the weights were trained with \[2.0, 2.0\], and inference.yaml has \[1",
+            ),
+            ({"network_def::norm": "instance"}, "^network_def::norm: the weights were trained with 'instance'"),
+            (
+                {"network_def": {"_target_": "SegResNet"}},
+                "^network_def: the weights were trained with a SegResNet, .* a UNet",
+            ),
+            (
+                {"preprocessing": [{"_target_": "LoadImaged", "keys": "image"}]},
+                "^preprocessing: the weights were trained with",
+            ),
+        ],
+    )
+    def test_what_predictions_come_from_must_be_in_the_configs(self, values, message, source, created, tmp_path):
+        root = created()
+        log = run_of(root, **values)
+        if source == "checkpoint":
+            (log / "config.yaml").unlink()
+        with pytest.raises(SharingError, match=message):
+            package_bundle(root, tmp_path / "out.zip", prove=False)
+        package_bundle(root, tmp_path / "out.zip", weights=root / "models" / "model.pt", prove=False)  # of another run
+
+    def test_a_value_that_inference_has_of_its_own_may_differ(self, created, tmp_path):
+        root = created()
+        config = root / "configs" / "inference.yaml"
+        config.write_text(config.read_text().replace('spacing: "%configs/common.yaml::spacing"', "spacing: [2.0, 2.0]"))
+        run_of(root, spacing=[2.0, 2.0])
+        assert package_bundle(root, tmp_path / "out.zip", prove=False).file.is_file()
+
+
+def test_a_network_that_is_no_item_of_its_own(created, tmp_path):
+    root = created()
+    for file in (root / "configs").glob("*.yaml"):
+        text = file.read_text().replace('network_def: "%configs/common.yaml::network_def"\n', "")
+        text = text.replace('params: "$@network_def', 'params: "$@system::model')
+        file.write_text(text.replace('"@network_def"', '"%configs/common.yaml::network_def"'))
+    made = package_bundle(root, tmp_path / "out.zip", prove=False)
+    filled = json.loads(content(made.file, "lesion/configs/metadata.json"))
+    assert filled["network_data_format"]["outputs"]["pred"]["num_channels"] == 2
+
+
+@pytest.mark.parametrize("kind", ["package", "export"])
+def test_a_lightning_module_of_its_own_gets_one_sentence(kind, created, tmp_path):
+    root = created()
+    for name in ("train", "inference"):
+        config = "system: {_target_: scripts.net.Net}\ntrainer: {}\n"
+        (root / "configs" / f"{name}.yaml").write_text(config)
+    with pytest.raises(SharingError) as raised:
+        package_bundle(root, tmp_path / "out.zip") if kind == "package" else export_bundle(root)
+    assert str(raised.value) == (
+        "network_def: is not in inference.yaml, whose network is within scripts.net.Net. "
+        "Write the network as network_def, and hand it on: '@network_def'."
+    )
+
+
+@pytest.mark.slow
+def test_a_package_that_reads_the_bundle_it_was_made_from_is_not_written(created, tmp_path, monkeypatch):
+    root = created("classification")
+    monkeypatch.setenv("ATLAS", str(root / "data" / "train.csv"))
+    monkeypatch.setenv("PYTHONPATH", str(root), prepend=os.pathsep)
+    atlas = "imports: [$import os]\natlas: $open(os.environ['ATLAS']).read()\ninitialize: $@atlas\n"
+    config = root / "configs" / "inference.yaml"
+    config.write_text(f"{atlas}{config.read_text()}")
+    with pytest.raises(SharingError, match=r"train\.csv is in the bundle that was packaged, which nobody else has"):
+        package_bundle(root, tmp_path / "out.zip")
+
+
+@pytest.mark.slow
+def test_weights_of_another_network_are_told_in_a_line(created, tmp_path):
+    root = created()
+    torch.save(UNet(2, 1, 2, channels=[8] * 9, strides=[1] * 8).state_dict(), root / "models" / "model.pt")
+    with pytest.raises(SharingError) as raised:
+        package_bundle(root, tmp_path / "out.zip")
+    (line,) = [line for line in str(raised.value).splitlines() if "inference on" in line]
+    assert re.search(
+        r"does not fit UNet: \d+ not in the file: model\.\S+, model\.\S+, model\.\S+, …; \d+ not in the network", line
+    )
+    assert len(line) < 1000
+
+
+@pytest.mark.parametrize("name", ["verify", "export"])
+def test_tools_of_monai_read_the_macros_in_the_folder_of_the_bundle(name, created, monkeypatch):
+    root = created()
+    monkeypatch.chdir(root)
+    given = {"meta_file": "configs/metadata.json", "config_file": "configs/inference.yaml"}
+    if name == "verify":
+        verify_net_in_out("network_def", device="cpu", **given)
+        workflow = ConfigWorkflow("configs/inference.yaml", workflow_type="infer", logging_file=False)
+        workflow.initialize()
+        assert type(workflow.preprocessing).__name__ == "Compose"
+        assert type(workflow.network_def).__name__ == "UNet"
+    else:
+        ckpt_export("network_def", filepath="models/a.ts", ckpt_file="models/model.pt", **given)
+        assert torch.jit.load("models/a.ts")

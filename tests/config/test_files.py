@@ -30,6 +30,15 @@ def test_all_items_of_a_file_that_fit_nothing_before_it_are_reported(tmp_path):
     assert found == [f"{id}: {second} has no place for it in the files before. {hint}" for id, hint in MESSAGES.items()]
 
 
+def test_an_item_within_a_macro_is_changed_where_the_macro_leads(tmp_path):
+    files = write(tmp_path, {"net": "%configs/common.yaml::net"}, {"net::channels": [8]})
+    (error,) = Check(files).errors
+    assert str(error) == (
+        f"net::channels: {tmp_path / '1.yaml'} has no place for it in the files before. "
+        "'net' is the macro '%configs/common.yaml::net': change it where it stands, or replace 'net' as a whole."
+    )
+
+
 def test_items_that_fit_are_merged(tmp_path):
     run = Workflow(write(tmp_path, FIRST, {"net::channels::0": 2, "+net": {"strides": [2]}}), logging_file=False)
     assert run.parser["net"] == {"channels": [2, 8], "strides": [2]}

@@ -1,7 +1,11 @@
+from pathlib import Path
+
 import pytest
 from monai.bundle import ConfigParser
 
 from monai_lighter.config.overrides import apply_overrides, expand_macros, find_lost, find_unused_overrides
+
+BUNDLE = Path("/nowhere")
 
 
 def parser():
@@ -26,19 +30,19 @@ def parser():
 )
 def test_overrides_set_items(id, value, where):
     config = parser()
-    assert apply_overrides(config, {id: value}).findings == []
+    assert apply_overrides(config, {id: value}, BUNDLE).findings == []
     assert config[where] == value
 
 
 def test_an_override_may_add_to_a_section_that_is_there():
     config = ConfigParser({"args": {"fit": {"ckpt_path": "a"}}})
-    apply_overrides(config, {"args::fit::weights_only": False, "args::test::ckpt_path": "b"})
+    apply_overrides(config, {"args::fit::weights_only": False, "args::test::ckpt_path": "b"}, BUNDLE)
     assert config["args"] == {"fit": {"ckpt_path": "a", "weights_only": False}, "test": {"ckpt_path": "b"}}
 
 
 def test_one_override_may_stand_in_a_section_that_another_adds():
     config = parser()
-    apply_overrides(config, {"extra": {"a": 1}, "extra::b": 2})
+    apply_overrides(config, {"extra": {"a": 1}, "extra::b": 2}, BUNDLE)
     assert config["extra"] == {"a": 1, "b": 2}
 
 
@@ -54,7 +58,7 @@ MESSAGES = {
 
 def test_all_misplaced_overrides_are_reported_and_not_set():
     config = parser()
-    findings = apply_overrides(config, dict.fromkeys(MESSAGES, 1)).findings
+    findings = apply_overrides(config, dict.fromkeys(MESSAGES, 1), BUNDLE).findings
     assert [str(finding) for finding in findings] == list(MESSAGES.values())
     assert config.get() == parser().get()
 
@@ -155,10 +159,10 @@ def test_all_bad_macros_are_reported(tmp_path):
 
 def test_texts_of_a_command_line_that_are_values():
     config = ConfigParser({"system": {"inferer": 1, "model": 2}, "shuffle": True, "name": "a", "amp": False})
-    apply_overrides(config, {"system::inferer": "null", "shuffle": "false", "name": "nullify", "amp": "true"})
+    apply_overrides(config, {"system::inferer": "null", "shuffle": "false", "name": "nullify", "amp": "true"}, BUNDLE)
     assert config.get() == {"system": {"inferer": None, "model": 2}, "shuffle": False, "name": "nullify", "amp": True}
     config = ConfigParser({"run": "$1", "shuffle": True})
-    apply_overrides(config, {"shuffle": "false"})  # as Ignite would have it
+    apply_overrides(config, {"shuffle": "false"}, BUNDLE)  # as Ignite would have it
     assert config.get("shuffle") == "false"
 
 
@@ -171,7 +175,7 @@ def test_what_a_macro_brings_in_is_expanded_too(tmp_path):
     (tmp_path / "a.yaml").write_text("a: {b: '%first'}\n")
     config = ConfigParser({"last": "%middle", "middle": f"%{tmp_path}/a.yaml::a", "first": "%::zero", "zero": [1]})
     seen = []
-    assert expand_macros(config, lambda config: seen.append(dict(config))) == []
+    assert expand_macros(config, None, lambda config: seen.append(dict(config))) == []
     assert config.get() == {"last": {"b": [1]}, "middle": {"b": [1]}, "first": [1], "zero": [1]}
     assert len(seen) > 1
 
@@ -182,3 +186,67 @@ def test_macros_that_lead_to_themselves_are_told():
     assert problems["a::b"] == "macro '%a' leads to itself"
     assert problems["g"] == "macro '%g' leads to itself"
     assert any(id.startswith(("c::", "e::")) for id in problems)
+
+
+class TestMacrosWithFiles:
+    """Values that configs share."""
+
+    @pytest.fixture
+    def bundle(self, tmp_path, monkeypatch):
+        """A bundle whose configs/common.yaml says 1, in a working directory whose own says 2."""
+        for folder, value in (("bundle", 1), ("elsewhere", 2)):
+            (tmp_path / folder / "configs").mkdir(parents=True)
+            net = f"net: {{_target_: UNet, channels: [{value}], strides: '@strides'}}"
+            (tmp_path / folder / "configs" / "common.yaml").write_text(
+                f"value: {value}\n{net}\nmore: '%configs/x.yaml::a'\n"
+            )
+        (tmp_path / "elsewhere" / "other.json").write_text('{"a": 3}')
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        return tmp_path / "bundle"
+
+    def test_the_file_of_the_bundle_comes_before_the_one_in_the_working_directory(self, bundle):
+        def config():
+            macro = "%configs/common.yaml"
+            return ConfigParser(
+                {"a": f"{macro}::value", "b": [f"{macro}#net#channels"], "c": "%other.json::a", "d": "%a"}
+            )
+
+        own, monai = config(), config()
+        assert expand_macros(own, bundle) == []
+        assert own.get() == {"a": 1, "b": [[1]], "c": 3, "d": 1}
+        assert expand_macros(monai) == []
+        assert monai.get() == {"a": 2, "b": [[2]], "c": 3, "d": 2}
+
+    def test_in_a_folder_whose_name_has_a_separator_of_ids(self, bundle):
+        odd = bundle.rename(bundle.parent / "a#b")
+        config = ConfigParser({"a": "%configs/common.yaml::value"})
+        assert expand_macros(config, odd) == []
+        assert config["a"] == 1
+
+    def test_what_is_wrong_is_told_with_its_id(self, bundle):
+        macros = {
+            "a": "%configs/commn.yaml::value",
+            "b": "%configs/common.yaml::valu",
+            "c": "%configs/common.yaml::more",
+        }
+        config = ConfigParser(macros)
+        a, b, c = map(str, expand_macros(config, bundle))
+        assert a.startswith("a: macro '%configs/commn.yaml::value' names a file that does not exist in ")
+        assert b == "b: macro '%configs/common.yaml::valu' names an item that does not exist. Did you mean 'value'?"
+        assert c.startswith("c: macro '%configs/x.yaml::a' names a file that does not exist")
+        assert config.get() == {"a": None, "b": None, "c": None}
+
+    def test_an_override_may_lead_into_what_one_brings_in(self, bundle):
+        macros = {
+            "system": {},
+            "strides": 1,
+            "net": "%configs/common.yaml::net",
+            "value": "%configs/common.yaml::value",
+        }
+        config = ConfigParser({**macros, "same": "%net"})
+        overrides = {"net::channels": [8], "same#norm": "batch"}
+        assert apply_overrides(config, overrides, bundle).findings == []
+        net = {"_target_": "UNet", "channels": [8], "strides": "@strides"}
+        assert config.get() == {**macros, "net": net, "same": {**net, "norm": "batch"}}
+        (finding,) = apply_overrides(config, {"value::x": 1}, bundle).findings
+        assert finding.problem == "override inside 'value', which is no section but 1"

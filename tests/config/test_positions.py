@@ -83,3 +83,21 @@ def test_places_in_files_merged_by_the_rules_of_lighter(write):
         "vars::c": "b.yaml:7",
     }
     assert {id: str(places.place(id)) for id in ids} == ids
+
+
+@pytest.mark.parametrize("folder", ["", "bundle/"])
+def test_what_a_macro_brings_in_stands_where_it_is_written(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    configs = tmp_path / folder / "configs"
+    configs.mkdir(parents=True)
+    (configs / "common.yaml").write_text("net:\n  channels:\n    - 4\n    - 8\nsteps: [1]\n")
+    (configs / "x.yaml").write_text(
+        "\nnet: '%configs/common.yaml::net'\nall: '%configs/common.yaml'\nlost: '%none.yaml::a'\n"
+    )
+    places = Positions([f"{folder}configs/x.yaml"], ["net::channels"])
+    common = f"{folder}configs/common.yaml"
+    assert places.place("net") == Place(f"{folder}configs/x.yaml", 2)
+    assert places.place("net::channels") == Place("command line")
+    assert Positions([f"{folder}configs/x.yaml"]).place("net::channels::1") == Place(common, 4)
+    assert places.place("all::steps::0") == Place(common, 5)
+    assert places.place("lost::a") == Place(f"{folder}configs/x.yaml", 4)

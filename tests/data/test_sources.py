@@ -74,7 +74,7 @@ def test_a_table_of_which_no_cases_can_be_made(tables):
     }
     (failed,) = [each for each in done.errors if each.kind == "data list"]
     assert failed.id == "train_data"
-    assert "KeyError: 'image'" in failed.problem
+    assert "train.csv must have the columns image and label, it has" in failed.problem
 
 
 def test_classes_of_a_table(tables):

@@ -6,6 +6,8 @@ import shutil
 import nibabel
 import numpy as np
 import pytest
+import torch
+from monai.networks.nets import UNet
 from pages import ROOT, Reader, broken_links
 
 DOCS = ROOT / "docs"
@@ -19,6 +21,7 @@ MADE = {
     "from_ignite.md": ["lesion/models/model.pt", "lesion/lightning_logs/version_1/config.yaml"],
     "from_lighter.md": ["experiment/models/model.pt", "flowers/lightning_logs/version_1/config.yaml"],
     "from_lightning.md": ["lesion/models/model.pt"],
+    "fine_tuning.md": ["organs/models/model.pt", "organs/eval/dice.csv", "organs.zip", "found/val_00_pred.nii.gz"],
     "inferers.md": ["lesion/volumes/test_00_pred.nii.gz", "hollow/eval/test_00_cam.nii.gz"],
     "metrics.md": ["lesion/eval/dice.csv"],
     "recipes.md": [
@@ -51,10 +54,11 @@ def test_the_quick_start_leaves_what_it_promises(quickstart):
     assert [name for name in MADE[START] if not (quickstart / name).is_file()] == []
 
 
-def keep_as_downloaded(bundle, name, torch_home, monkeypatch):
-    """A bundle that `load` need not download, of the version in its name."""
-    monkeypatch.setenv("TORCH_HOME", str(torch_home))
-    kept = shutil.copytree(bundle, torch_home / "hub" / "bundle" / name)
+def keep_as_downloaded(bundle, name, folder):
+    """A bundle that `load` need not download, of the version in its name, with weights of the spleen's network."""
+    kept = shutil.copytree(bundle, folder / name)
+    network = UNet(3, 1, 2, channels=(16, 32, 64, 128, 256), strides=(2, 2, 2, 2), num_res_units=2, norm="batch")
+    torch.save(network.state_dict(), kept / "models" / "model.pt")
     metadata = json.loads((kept / "configs" / "metadata.json").read_text())
     metadata["version"] = name.rpartition("_v")[2]
     (kept / "configs" / "metadata.json").write_text(json.dumps(metadata))
@@ -67,7 +71,9 @@ def test_a_page_can_be_followed(page, quickstart, forked_proof, tmp_path, monkey
     for name in MADE.get(page, ()):
         if name.endswith((".pt", ".csv")):
             (work / name).unlink(missing_ok=True)
-    keep_as_downloaded(work / "lesion", "spleen_ct_segmentation_v0.5.9", tmp_path / "torch", monkeypatch)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    for folder in (tmp_path / "torch" / "hub" / "bundle", work):
+        keep_as_downloaded(work / "lesion", "spleen_ct_segmentation_v0.5.9", folder)
     monkeypatch.chdir(work)
     reader.follow(DOCS / page)
     assert [name for name in MADE.get(page, ()) if not (work / name).is_file()] == []

@@ -3,6 +3,7 @@ import subprocess
 import sys
 
 import pytest
+from torch.nn import Linear, Sequential
 
 from monai_lighter.errors import (
     BundleError,
@@ -56,6 +57,21 @@ def test_a_case_error_keeps_its_message_through_the_wrapping_of_a_worker():
 )
 def test_did_you_mean(word, options, hint):
     assert did_you_mean(word, options) == hint
+
+
+def test_what_torch_says_of_weights_that_do_not_fit_is_numbers_and_examples():
+    trained = Sequential(*(Linear(2, 2) for _ in range(30)))
+    with pytest.raises(RuntimeError) as caught:
+        Sequential(Linear(3, 2), *(Linear(2, 2) for _ in range(3)), Sequential(Linear(2, 2))).load_state_dict(
+            trained.state_dict()
+        )
+    assert in_short(caught.value) == (
+        "RuntimeError: Error(s) in loading state_dict for Sequential: "
+        'Missing key(s) in state_dict (2): "4.0.weight", "4.0.bias"; '
+        'Unexpected key(s) in state_dict (52): "5.weight", "5.bias", "6.weight", …; '
+        "Other sizes (1): 0.weight: copying a param with shape torch.Size([2, 2]) from checkpoint, "
+        "the shape in current model is torch.Size([2, 3])."
+    )
 
 
 def test_an_error_in_short():

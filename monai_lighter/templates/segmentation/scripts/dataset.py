@@ -4,13 +4,22 @@ import csv
 from pathlib import Path
 
 
-def cases(table: str) -> list[dict[str, str]]:
-    """Return the data list of a table, ``[{"image": file, "label": file}]``.
+def cases(table: str) -> list[dict]:
+    """Return the data list of a table, ``[{"image": file, "label": file}]``; of several channels ``{"image": [file, …], …}``.
 
     Args:
-        table: csv file with the columns ``image`` and ``label``, paths that are relative to its folder. Without the column
-            ``label`` the cases have none.
+        table: csv file with the columns ``image`` and ``label``, paths that are relative to its folder; channels that are files
+            of their own in ``image``, ``image_2``, ``image_3``, …. Without the column ``label`` the cases have none.
     """
     folder = Path(table).parent
+    items: list[dict] = []
     with open(table, newline="") as file:
-        return [{key: str(folder / value) for key, value in row.items()} for row in csv.DictReader(file)]
+        reader = csv.DictReader(file)
+        if "image" not in (reader.fieldnames or ()):
+            raise ValueError(f"{table} must have the columns image and label, it has {reader.fieldnames}.")
+        others = [name for name in reader.fieldnames or () if name.startswith("image_")]
+        for row in reader:
+            case: dict = {key: str(folder / value) for key, value in row.items()}
+            channels = [case.pop(name) for name in others]
+            items.append({**case, "image": [case["image"], *channels]} if channels else case)
+    return items

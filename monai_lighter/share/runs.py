@@ -1,0 +1,120 @@
+"""What the run that made the weights of a bundle had otherwise than the bundle's configs say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from monai.bundle import ConfigParser
+from monai.bundle.utils import ID_SEP_KEY
+
+from monai_lighter.config.items import items, plain_config, reached
+from monai_lighter.config.lighter import translated
+from monai_lighter.config.stages import is_native
+from monai_lighter.errors import Finding
+from monai_lighter.share.checkpoints import read_checkpoint
+from monai_lighter.share.layout import Bundle, SharingError
+
+__all__ = ["compare_with_run"]
+
+ABSENT = "nothing"
+PLACES = ("bundle_root",)
+"""Items that say where a run was, which a package does not hand on."""
+ROOTS = (
+    "network_def",
+    "system::model",
+    "system::dataloaders::predict::dataset::transform",
+    "system::dataloaders::val::dataset::transform",
+)
+"""Items of a config that predictions come from, of a training config those that an inference config is derived from."""
+SHOWN = 8
+
+
+class _Difference(NamedTuple):
+    id: str
+    run: Any
+    file: Any
+
+
+def compare_with_run(bundle: Bundle, checkpoint: Path) -> tuple[list[Finding], list[Finding]]:
+    """Compare the training config of a native bundle with the one that a run was made with, overridden or merged.
+
+    Args:
+        bundle: with ``configs/train.yaml``.
+        checkpoint: Lightning's, of the run; its config is ``config.yaml`` in the log folder, else its hyperparameters.
+
+    Returns:
+        What is wrong: values that predictions come from, where the inference config still says what the run did not have; and a
+        note on what else was different. Nothing where the config of the run is not known.
+    """
+    train = bundle.config("train")
+    run = _read_run(checkpoint)
+    if train is None or run is None or not is_native(content := bundle.read(train)):
+        return [], []
+    differences = [*_differ(run, plain_config(translated(content)))]
+    config = bundle.config("inference") or train
+    used = _used_for_predictions(plain_config(bundle.read(config)))
+    wrong = [each for each in differences if _still_says(used, each)]
+    others = [each for each in differences if each not in wrong]
+    notes = []
+    if others:
+        listed = ", ".join(
+            f"{each.id} {_shorten(each.run)} ({_shorten(each.file)} in the file)" for each in others[:SHOWN]
+        )
+        more = f", and {len(others) - SHOWN} more" if len(others) > SHOWN else ""
+        notes.append(Finding(train.name, f"the run of the weights had other values: {listed}{more}"))
+    return [_say(each, config.name) for each in wrong], notes
+
+
+def _say(each: _Difference, name: str) -> Finding:
+    problem = f"the weights were trained with {_shorten(each.run)}, and {name} has {_shorten(each.file)}"
+    hint = (
+        "Write it into the configs, where training and inference share it, or train again. Are the weights of another run, name "
+        "them: --weights models/model.pt."
+    )
+    return Finding(each.id, problem, hint)
+
+
+def _read_run(checkpoint: Path) -> dict | None:
+    """The config of a run: macros expanded, overridden, merged."""
+    config: Any
+    saved = checkpoint.parent.parent / "config.yaml"
+    if saved.is_file():
+        config = ConfigParser.load_config_file(str(saved))
+    else:
+        try:
+            content = read_checkpoint(checkpoint)
+        except SharingError:  # of other things than tensors, which staging says
+            return None
+        config = content.get("hyper_parameters") if isinstance(content, dict) else None
+    return config if is_native(config) else None
+
+
+def _differ(run: Any, file: Any, id: str = "") -> Iterator[_Difference]:
+    """Items with other values, the innermost of nested sections; lists as a whole."""
+    if isinstance(run, dict) and isinstance(file, dict) and run.get("_target_") == file.get("_target_"):
+        for key in dict.fromkeys([*run, *file]):
+            if id or key not in PLACES:
+                yield from _differ(run.get(key, ABSENT), file.get(key, ABSENT), f"{id}{ID_SEP_KEY if id else ''}{key}")
+    elif run != file:
+        yield _Difference(id, run, file)
+
+
+def _used_for_predictions(config: dict) -> dict[str, Any]:
+    return {id: value for root in ROOTS for id, value in reached(config, root)}
+
+
+def _still_says(used: dict[str, Any], each: _Difference) -> bool:
+    """Whether a config has, for predictions, the value of the file: under its id, or as the same section anywhere."""
+    if each.id in used and used[each.id] == each.file:
+        return True
+    is_section = any("_target_" in value for _, value in items(each.file) if isinstance(value, dict))
+    return is_section and any(value == each.file for value in used.values())
+
+
+def _shorten(value: Any) -> str:
+    if isinstance(value, dict) and "_target_" in value:
+        return f"a {value['_target_']}"
+    text = value if value == ABSENT else repr(value)
+    return text if len(text) <= 60 else f"{text[:59]}…"
