@@ -26,6 +26,7 @@ _HOME = {
     "MetricsAdapter": "system.adapters",
     "ModelWeights": "system.weights",
     "NonFiniteError": "errors",
+    "ProgressBar": "callbacks.progress_bar",
     "SupervisedEvaluator": "engines.engine",
     "SupervisedTrainer": "engines.engine",
     "System": "system.system",
@@ -41,6 +42,7 @@ __all__ = sorted(_HOME)  # noqa: PLE0605
 if TYPE_CHECKING:
     from monai_lighter.callbacks.case_metrics import CaseMetrics
     from monai_lighter.callbacks.freezer import Freezer
+    from monai_lighter.callbacks.progress_bar import ProgressBar
     from monai_lighter.callbacks.tables import TableWriter
     from monai_lighter.callbacks.writers import FileWriter
     from monai_lighter.engines.engine import EnsembleEvaluator, SupervisedEvaluator, SupervisedTrainer

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer, callbacks
 from monai.bundle import ConfigParser
 from monai.bundle.utils import ID_SEP_KEY
 
+from monai_lighter.callbacks.progress_bar import ProgressBar
 from monai_lighter.config.stages import find_datasets
 from monai_lighter.errors import ConfigError, Finding
 from monai_lighter.errors.cases import name_cases
@@ -44,6 +45,7 @@ class Parts:
         self.sources: dict[str, Any] = dict(before.sources) if before else {}
         self._datasets = find_datasets(parser.get(), stage)
         self._old_caches: set[str] = set()
+        self._bars: list[Any] = []
 
     def take(self, id: str, value: Any) -> None:
         """Takes an item that has been resolved, before anything uses it.
@@ -59,13 +61,20 @@ class Parts:
         if old is not None and old not in self._old_caches:  # which references hand on
             self._old_caches.add(old)
             logger.warning(f"{id}: {old}")
+        listed = value if isinstance(value, list) else [value]
+        self._bars += [each for each in listed if isinstance(each, callbacks.ProgressBar)]
         if id == "system":
             self._take_system(value)
         elif id == "trainer":
             self.built[id] = value
             if isinstance(value, Trainer):
-                value.callbacks.append(SaveConfig(self.saved))  # type: ignore[attr-defined]
-                PassThroughProfiler.into(value)
+                self._take_trainer(value)
+
+    def _take_trainer(self, trainer: Trainer) -> None:
+        trainer.callbacks.append(SaveConfig(self.saved))  # type: ignore[attr-defined]
+        PassThroughProfiler.into(trainer)
+        if isinstance(self.parser.get("trainer"), dict):  # of an expression nobody knows what bars it has made
+            ProgressBar.into(trainer, self._bars)
 
     def _take_system(self, system: Any) -> None:
         self.built["system"] = system
