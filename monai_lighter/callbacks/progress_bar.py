@@ -66,8 +66,8 @@ class ProgressBar(callbacks.ProgressBar):
         self.interval, self.report_every = interval, report_every
         self.is_enabled = True
         self._line: _Line | None = None
-        self._stage, self._within, self._epoch = "fit", "", -1
-        self._done, self._total = 0, 0.0
+        self._stage, self._within = "fit", ""
+        self._epoch, self._done, self._total = 0, 0, 0.0
         self._began, self._first, self._due = 0.0, 0.0, 0.0
         self._epoch_began, self._waited, self._paused, self._validation_began = 0.0, 0.0, 0.0, 0.0
 
@@ -99,7 +99,7 @@ class ProgressBar(callbacks.ProgressBar):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         super().setup(trainer, pl_module, stage)
-        self._stage, self._within, self._epoch = stage, "", -1
+        self._stage, self._within = stage, ""
         on_terminal = self.is_enabled and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
         self._line = _Line() if on_terminal else None
 
@@ -117,10 +117,10 @@ class ProgressBar(callbacks.ProgressBar):
     # A fit
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._begin(math.inf)
+        self._begin(math.inf, trainer.current_epoch)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._tell_epoch()  # what Lightning logs of an epoch of training is there after the hooks of its end
+        self._tell_epoch()  # what is logged of an epoch of training is there after the hooks of its end
         self._epoch, self._done = trainer.current_epoch, 0
         self._epoch_began, self._waited, self._paused = time.perf_counter(), self._count_waited(), 0.0
 
@@ -179,8 +179,9 @@ class ProgressBar(callbacks.ProgressBar):
 
     # How far, how long
 
-    def _begin(self, total: float) -> None:
-        """A stage begins, of so many batches."""
+    def _begin(self, total: float, epoch: int = 0) -> None:
+        """A stage begins, of so many batches; a fit, in this epoch."""
+        self._epoch = epoch
         self._began = self._epoch_began = time.perf_counter()
         self._done, self._total, self._waited, self._paused = 0, total, self._count_waited(), 0.0
         self._first = self._find_fraction() or 0.0
@@ -212,14 +213,14 @@ class ProgressBar(callbacks.ProgressBar):
         trainer, batches = self.trainer, self.trainer.num_training_batches
         limits = []
         if 0 < (trainer.max_epochs or 0) < ENDLESS and 0 < batches < math.inf:
-            limits.append((trainer.current_epoch + self._done / batches) / trainer.max_epochs)  # type: ignore[operator]
+            limits.append((self._epoch + self._done / batches) / trainer.max_epochs)  # type: ignore[operator]
         if trainer.max_steps > 0:
             limits.append(trainer.global_step / trainer.max_steps)
         return min(max(limits), 1.0) if limits else None
 
     def _tell_time_left(self) -> str:
         fraction = self._find_fraction()
-        if fraction is None or fraction <= self._first:
+        if fraction is None or not self._first < fraction < 1:
             return ""
         seconds = (time.perf_counter() - self._began) * (1 - fraction) / (fraction - self._first)
         return f"{tqdm.format_interval(seconds)} left"
@@ -241,11 +242,7 @@ class ProgressBar(callbacks.ProgressBar):
 
     def _draw(self, line: _Line) -> None:
         trainer, fraction = self.trainer, self._find_fraction()
-        name = (
-            f"epoch {trainer.current_epoch + 1}{_of(trainer.max_epochs)}"
-            if self._stage == "fit"
-            else STAGES[self._stage][0]
-        )
+        name = f"epoch {self._epoch + 1}{_of(trainer.max_epochs)}" if self._stage == "fit" else STAGES[self._stage][0]
         if fraction is None:
             name = f"{name}, batch {self._done}"
         line.draw(f"{name}{self._within}", fraction, list(self._list_texts()))
@@ -270,7 +267,7 @@ class ProgressBar(callbacks.ProgressBar):
 
     def _tell_epoch(self) -> None:
         """A line for the epoch that has ended, where there is no terminal."""
-        if self._line is not None or self._epoch < 0:
+        if self._line is not None or not self._done:
             return
         numbers = _list_numbers(self.trainer, by_step=False)
         key, best = _find_key_metric(self.trainer)
@@ -282,7 +279,7 @@ class ProgressBar(callbacks.ProgressBar):
             texts.append(f"{_shorten(name)} {value:.4g}{known}")
         seconds, waiting = time.perf_counter() - self._epoch_began, self._measure_waiting()
         texts += [f"{seconds:.1f} s"] + ([] if math.isnan(waiting) else [f"data {waiting:.0%}"])
-        left = self._tell_time_left() if self._find_fraction() != 1 else ""
+        left = self._tell_time_left()
         self._write(
             ", ".join([*texts, left] if left else texts), f"epoch {self._epoch + 1}{_of(self.trainer.max_epochs)}"
         )
@@ -322,7 +319,7 @@ def _list_numbers(trainer: Trainer, by_step: bool) -> dict[str, float]:
     shown, logged = dict(trainer.progress_bar_metrics), trainer.callback_metrics
     unwanted, wanted = ("/epoch", "/step") if by_step else ("/step", "/epoch")
     numbers: dict[str, float] = {}
-    for name, value in shown.items():
+    for name, value in sorted(shown.items(), key=lambda item: not item[0].startswith("train/")):
         twin = name.removesuffix(unwanted) + wanted
         if not name.endswith(unwanted) or twin not in logged:
             numbers[name] = value
@@ -377,15 +374,12 @@ class _Line:
             for handler in self._handlers:
                 handler.addFilter(self)
         columns = _count_columns() - 1  # a character in the last column would begin a new line on some terminals
-        room = columns - len(name) - (2 if fraction is None else len(" 100%|| ") + self.SHORTEST)
-        chosen: dict[int, str] = {}
-        for place, text in texts:
-            if place not in chosen and len(text) + 2 * bool(chosen) <= room:
-                room -= len(text) + 2 * bool(chosen)
-                chosen[place] = text
-        said = ", ".join(chosen[place] for place in sorted(chosen)).replace("{", "{{").replace("}", "}}")
-        meter = "{desc}  " if fraction is None else "{desc} {percentage:3.0f}%|{bar}| "
-        self._bar.bar_format, self._bar.ncols = f"{meter}{said}", columns
+        room = columns - len(name) - 2
+        said, meter = _join_fitting(texts, room - len(" 100%||") - self.SHORTEST), "{desc} {percentage:3.0f}%|{bar}| "
+        if fraction is None or not said:
+            said, meter = _join_fitting(texts, room), "{desc}  "
+        self._bar.bar_format = meter + said.replace("{", "{{").replace("}", "}}")
+        self._bar.ncols = columns
         self._bar.n = fraction or 0.0
         self._bar.set_description_str(name)
 
@@ -401,6 +395,16 @@ class _Line:
         if self._bar is not None:
             self._bar.close()
         self._bar, self._handlers = None, []
+
+
+def _join_fitting(texts: list[tuple[int, str]], room: int) -> str:
+    """Texts by their places, as far as there is room for them; the first of them or none."""
+    chosen: dict[int, str] = {}
+    for place, text in texts:
+        needed = len(text) + (2 if chosen else 0)
+        if place not in chosen and needed <= room:
+            chosen[place], room = text, room - needed
+    return ", ".join(chosen[place] for place in sorted(chosen)) if texts and texts[0][0] in chosen else ""
 
 
 def _list_handlers() -> Iterator[logging.Handler]:

@@ -146,7 +146,7 @@ class TestEachStep:
         assert len(ours) == len(reference) > 20
         for mine, theirs in zip(ours, reference, strict=True):
             for kept, expected in zip(mine, theirs, strict=True):
-                assert _by_step(kept) == _by_step(expected)
+                assert _by_step(kept) == pytest.approx(_by_step(expected), rel=1e-6)
         assert {key for metrics in our_log for key in metrics} == {key for metrics in log for key in metrics}
         for key in {key for metrics in log for key in metrics} - {"epoch"}:
             values = [metrics[key] for metrics in our_log if key in metrics]
@@ -243,5 +243,5 @@ class TestEachStep:
 
 
 def _by_step(metrics):
-    """Without the means of an epoch of training: a module that logs in its step has them sooner by one hook."""
-    return pytest.approx({name: value for name, value in metrics.items() if not name.endswith("/epoch")}, rel=1e-6)
+    """Without what is of an epoch: a module that logs that in its step has it sooner, by a hook."""
+    return {name: value for name, value in metrics.items() if name.endswith("/step")}
