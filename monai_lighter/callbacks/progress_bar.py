@@ -24,13 +24,9 @@ BEST = ((ModelWeights, "best"), (Checkpoint, "best_model_score"), (EarlyStopping
 """Callbacks that know the key metric of a fit, as their ``monitor``, and the attribute for its best value; the first counts."""
 ENDLESS = 2**30
 """Epochs that are no number to divide by: an engine that goes on until it is stopped has 2**31."""
-STAGES = {
-    "fit": ("training", "train"),
-    "validate": ("validation", "val"),
-    "test": ("test",) * 2,
-    "predict": ("prediction", "predict"),
-}
-"""A stage of the Trainer to what it is called, and to how Lightning calls its batches."""
+NAMES = {"fit": "training", "validate": "validation", "test": "test", "predict": "prediction"}
+MODES = {"fit": "train", "validate": "val", "test": "test", "predict": "predict"}
+"""A stage of the Trainer to the mode of its batches."""
 
 
 class ProgressBar(callbacks.ProgressBar):
@@ -59,9 +55,7 @@ class ProgressBar(callbacks.ProgressBar):
 
     def __init__(self, interval: float = 0.1, report_every: float = 60.0) -> None:
         if interval <= 0 or report_every <= 0:
-            raise ValueError(
-                f"interval and report_every must be positive, in seconds, got {interval} and {report_every}."
-            )
+            raise ValueError(f"interval, report_every must be positive, in seconds, got {interval}, {report_every}.")
         super().__init__()
         self.interval, self.report_every = interval, report_every
         self.is_enabled = True
@@ -128,8 +122,7 @@ class ProgressBar(callbacks.ProgressBar):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         self._done = batch_idx + 1
-        if self._line is not None and time.perf_counter() >= self._due:
-            self._draw(self._line)
+        self._draw_if_due()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._tell_epoch()
@@ -150,8 +143,7 @@ class ProgressBar(callbacks.ProgressBar):
             return
         doing = "sanity check" if trainer.sanity_checking else "val"
         self._within = f", {doing} {_count_batches(batches, *args[2:])}{_of(sum(batches))}"
-        if self._line is not None and time.perf_counter() >= self._due:
-            self._draw(self._line)
+        self._draw_if_due()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._within = ""
@@ -204,7 +196,7 @@ class ProgressBar(callbacks.ProgressBar):
         if self._line is not None:
             self._draw(self._line)
         else:
-            self._write(f"{self._done} batches in {self._tell_elapsed()}, data {self._measure_waiting():.0%}")
+            self._write(", ".join([f"{self._done} batches in {self._tell_elapsed()}", *self._tell_waiting()]))
 
     def _find_fraction(self) -> float | None:
         """How much of the stage is done, from 0 to 1; None where nobody knows."""
@@ -231,18 +223,23 @@ class ProgressBar(callbacks.ProgressBar):
     def _count_waited(self) -> float:
         """Seconds that the stage has waited for its batches, as Lightning tells its profiler."""
         profiler = self.trainer.profiler  # type: ignore[attr-defined]
-        return profiler.count_waited(STAGES[self._stage][1]) if isinstance(profiler, PassThroughProfiler) else math.nan
+        return profiler.count_waited(MODES[self._stage]) if isinstance(profiler, PassThroughProfiler) else math.nan
 
-    def _measure_waiting(self) -> float:
-        """Share of the time of the epoch's steps that was spent waiting for data, from 0 to 1; NaN where it is not known."""
+    def _tell_waiting(self) -> list[str]:
+        """Share of the time of the epoch's steps that was spent waiting for data; none where it is not known."""
         taken = time.perf_counter() - self._epoch_began - (self._paused if self._stage == "fit" else 0.0)
-        return (self._count_waited() - self._waited) / taken if taken > 0 else math.nan
+        share = (self._count_waited() - self._waited) / taken
+        return [] if math.isnan(share) else [f"data {share:.0%}"]
 
     # What is said
 
+    def _draw_if_due(self) -> None:
+        if self._line is not None and time.perf_counter() >= self._due:
+            self._draw(self._line)
+
     def _draw(self, line: _Line) -> None:
         trainer, fraction = self.trainer, self._find_fraction()
-        name = f"epoch {self._epoch + 1}{_of(trainer.max_epochs)}" if self._stage == "fit" else STAGES[self._stage][0]
+        name = f"epoch {self._epoch + 1}{_of(trainer.max_epochs)}" if self._stage == "fit" else NAMES[self._stage]
         if fraction is None:
             name = f"{name}, batch {self._done}"
         line.draw(f"{name}{self._within}", fraction, list(self._list_texts()))
@@ -258,10 +255,10 @@ class ProgressBar(callbacks.ProgressBar):
             text = f"{_shorten(key)} {float(metrics[key]):.3g}"
             yield from [(2, f"{text} (best {best:.3g})")] if best is not None else []
             yield 2, text
-        left, waiting = self._tell_time_left(), self._measure_waiting()
+        left = self._tell_time_left()
         yield from [(0, left)] if left else []
         yield from [(1, f"{_shorten(loss)} {numbers[loss]:.3g}")] if loss else []
-        yield from [] if math.isnan(waiting) else [(3, f"data {waiting:.0%}")]
+        yield from ((3, text) for text in self._tell_waiting())
         others = [name for name in numbers if name not in (key, loss)]
         yield from ((4 + i, f"{_shorten(name)} {numbers[name]:.3g}") for i, name in enumerate(others))
 
@@ -277,16 +274,13 @@ class ProgressBar(callbacks.ProgressBar):
         for name, value in numbers.items():
             known = f" (best {best:.4g})" if name == key and best is not None else ""
             texts.append(f"{_shorten(name)} {value:.4g}{known}")
-        seconds, waiting = time.perf_counter() - self._epoch_began, self._measure_waiting()
-        texts += [f"{seconds:.1f} s"] + ([] if math.isnan(waiting) else [f"data {waiting:.0%}"])
-        left = self._tell_time_left()
-        self._write(
-            ", ".join([*texts, left] if left else texts), f"epoch {self._epoch + 1}{_of(self.trainer.max_epochs)}"
-        )
+        texts += [f"{time.perf_counter() - self._epoch_began:.1f} s", *self._tell_waiting()]
+        texts += [left] if (left := self._tell_time_left()) else []
+        self._write(", ".join(texts), f"epoch {self._epoch + 1}{_of(self.trainer.max_epochs)}")
 
     def _write(self, text: str, name: str = "") -> None:
         if self.is_enabled:
-            print(f"{name or STAGES[self._stage][0]}: {text}", file=sys.stderr, flush=True)
+            print(f"{name or NAMES[self._stage]}: {text}", file=sys.stderr, flush=True)
 
 
 def _count_batches(batches: list, batch_idx: int, dataloader_idx: int = 0) -> int:

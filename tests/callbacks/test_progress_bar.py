@@ -179,6 +179,12 @@ class TestElsewhere:
             assert len(lines) == count
             assert re.fullmatch(rf"{name}: 4 batches in \d\d:\d\d, data \d+%", lines[-1])
 
+    def test_with_a_profiler_of_lightning_nobody_knows_of_the_waiting(self, tmp_path, capsys):
+        fit(tmp_path, ProgressBar(), profiler="simple", max_epochs=1)
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("epoch 1/1: loss")
+        assert "data" not in line
+
     def test_of_several_processes_the_first_writes(self, tmp_path, capsys, monkeypatch):
         monkeypatch.setattr(Trainer, "is_global_zero", False)
         fit(tmp_path, ProgressBar(), enable_checkpointing=False)
