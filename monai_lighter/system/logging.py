@@ -34,26 +34,27 @@ class StepValues:
     """
 
     def __init__(self) -> None:
-        self._results: dict[str, Any] = {}
+        self._results: dict[tuple[str, int], Any] = {}
 
     def __reduce__(self) -> tuple:
         return type(self), ()
 
-    def log(self, module: LightningModule, name: str, value: Tensor | float, **how: Any) -> None:
+    def log(self, module: LightningModule, name: str, value: Tensor | float, loader: int = 0, **how: Any) -> None:
         """Logs a value by step alone, of this process alone.
 
         Args:
             module: whose hook is at work.
             name: under which it is logged.
             value: one number.
+            loader: index of the batch's dataloader: each has values of its own, which Lightning numbers.
             how: of ``LightningModule.log``, the same in every step.
         """
-        result = self._results.get(name)
+        result = self._results.get((name, loader))
         if result is not None and not result.has_reset:
             set_result(result, _copy_number(value, module.device))
         else:
             module.log(name, value, on_step=True, on_epoch=False, **how)
-            self._results[name] = find_result(module, name)
+            self._results[name, loader] = find_result(module, name)
 
     def forget(self) -> None:
         """The next value of each name is logged by Lightning again: an epoch begins."""
@@ -127,10 +128,10 @@ class Record(nn.Module):
             key = f"{self.mode}/loss" if len(losses) == 1 else f"{self.mode}/loss/{name}"
             means.update(key, loss, count)
             bar = self.mode == "train"
-            self.steps.log(module, f"{key}/step{suffix}", loss, prog_bar=bar, **how)
+            self.steps.log(module, f"{key}/step{suffix}", loss, dataloader_idx, prog_bar=bar, **how)
         for name, value in values.items():
             if isinstance(metrics[name], Metric) and isinstance(value, Tensor) and value.numel() == 1:
-                self.steps.log(module, f"{self.mode}/metrics/{name}/step{suffix}", value, **how)
+                self.steps.log(module, f"{self.mode}/metrics/{name}/step{suffix}", value, dataloader_idx, **how)
 
     def log_loader(self, module: LightningModule, dataloader_idx: int, loader: str = "") -> None:
         """Logs a loader's epoch while Lightning is still at that loader, which puts it into its column of what is printed."""

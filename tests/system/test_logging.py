@@ -153,6 +153,16 @@ class TestEachStep:
             assert values == pytest.approx([metrics[key] for metrics in log if key in metrics], rel=1e-6), key
         assert ours[-1][0] == pytest.approx(reference[-1][0], rel=1e-6)
 
+    def test_each_loader_keeps_its_own(self, tmp_path):
+        log = Memory()
+        trainer(tmp_path, logger=log).validate(classification(dataloaders={"val": LOADERS}), verbose=False)
+        for i, data in enumerate(LOADERS):
+            alone = Memory()
+            trainer(tmp_path, logger=alone).validate(classification(dataloaders={"val": data}), verbose=False)
+            losses = alone.values("val/loss/step")
+            assert len({*losses}) == len(data)
+            assert log.values(f"val/loss/step/dataloader_idx_{i}") == pytest.approx(losses)
+
     def test_most_steps_do_without_it(self, tmp_path, monkeypatch):
         names = []
         monkeypatch.setattr(
