@@ -30,6 +30,7 @@ _HOME = {
     "ModelWeights": "system.weights",
     "NonFiniteError": "errors",
     "OutputWriter": "callbacks.output_writers",
+    "ProgressBar": "callbacks.progress_bar",
     "SupervisedEvaluator": "engines.engine",
     "SupervisedTrainer": "engines.engine",
     "System": "system.system",
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from monai_lighter.callbacks.case_metrics import CaseMetrics
     from monai_lighter.callbacks.freezer import Freezer
     from monai_lighter.callbacks.output_writers import CsvWriter, OutputWriter
+    from monai_lighter.callbacks.progress_bar import ProgressBar
     from monai_lighter.callbacks.tables import TableWriter
     from monai_lighter.callbacks.writers import FileWriter
     from monai_lighter.engines.engine import EnsembleEvaluator, SupervisedEvaluator, SupervisedTrainer

@@ -21,7 +21,9 @@ from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from ignite.engine import Engine
+    from lightning.pytorch import LightningModule
     from lightning.pytorch.loops.evaluation_loop import _EvaluationLoop
+    from lightning.pytorch.trainer.connectors.logger_connector.result import _ResultMetric
 
 INHERITED = {
     "ignite.engine.Engine": {
@@ -167,6 +169,34 @@ def logged_at_last_step(trainer: Trainer) -> Iterator[None]:
         yield
     finally:
         loop._batches_that_stepped += 1
+
+
+# What Lightning keeps of a value that is logged. ``LightningModule.log`` copies, checks and registers each value anew, in every
+# step; its own place for a value that is there already can be written to in a hundredth of that.
+
+
+CURRENT_HOOK = "_current_fx_name"
+"""The attribute of a LightningModule that Lightning sets before and after each hook: about 45 times a step."""
+
+
+def find_result(module: LightningModule, name: str) -> _ResultMetric | None:
+    """Where ``module.log`` has just put a value by step; None where it has not, or has put it elsewhere."""
+    results, hook = module.trainer._results, module._current_fx_name
+    if results is None:
+        return None
+    return results.get(f"{hook}.{name}.{results.dataloader_idx}", results.get(f"{hook}.{name}"))
+
+
+def set_result(result: _ResultMetric, value: Tensor) -> None:
+    """The value of this step: what ``module.log`` comes to for one that is logged by step alone and not shared by processes.
+
+    Callbacks, progress bars and loggers read it as they read what was logged.
+
+    Args:
+        result: as `find_result` gave it, logged in this epoch.
+        value: scalar, of a type of floating-point numbers that Lightning keeps (float32, float64).
+    """
+    result.value = result._forward_cache = value
 
 
 # MONAI

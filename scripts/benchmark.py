@@ -93,7 +93,7 @@ def report(turns: dict[str, list[dict]]) -> str:
     goals = [
         (
             "native bundle / plain LightningModule, tiny network",
-            1.05,
+            0.65,
             ratios(turns["tiny"], "native", "lightning", "step"),
         ),
         ("native bundle / hand-written loop, 3D UNet", 1.02, ratios(turns["unet"], "native", "raw", "step")),
@@ -102,7 +102,7 @@ def report(turns: dict[str, list[dict]]) -> str:
             1.3,
             ratios(everything, "native", "ignite", "first"),
         ),
-        ("native bundle / stock MONAI bundle, tiny network", None, ratios(turns["tiny"], "native", "ignite", "step")),
+        ("native bundle / stock MONAI bundle, tiny network", 1.0, ratios(turns["tiny"], "native", "ignite", "step")),
         (
             "native bundle / hand-written loop, peak memory on the 3D UNet",
             None,

@@ -3,7 +3,7 @@
 import logging
 
 import torch
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import Logger
 from monai.data import DataLoader
 from torch import nn
@@ -91,6 +91,54 @@ class Memory(Logger):
 
     def values(self, key):
         return [metrics[key] for metrics in self.logged if key in metrics]
+
+
+class Steps(Callback):
+    """Keeps what callbacks, progress bars and loggers find after each step."""
+
+    def __init__(self):
+        self.found = []
+
+    def note(self, trainer, *_):
+        metrics = (trainer.callback_metrics, trainer.progress_bar_metrics, trainer.logged_metrics)
+        self.found.append([{name: float(value) for name, value in each.items()} for each in metrics])
+
+    on_train_batch_end = on_train_epoch_end = on_train_end = note
+    on_validation_batch_end = on_validation_end = on_test_batch_end = on_test_end = note
+
+
+class Logged(LightningModule):
+    """What `classification` logs, by ``self.log``: with two batches of validation, and a metric of the step in all modes."""
+
+    def __init__(self, loaders):
+        super().__init__()
+        self.model, self.loaders = classifier(), loaders
+        for mode in ("train", "val"):
+            setattr(self, f"{mode}_dataloader", lambda mode=mode: loaders[mode])
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.model.parameters(), lr=0.1, momentum=0.9)
+
+    def log_step(self, mode, batch, batch_idx):
+        input, target = batch
+        pred = self.model(input)
+        loss = nn.functional.cross_entropy(pred, target)
+        how = {"on_step": True, "on_epoch": False}
+        self.log(f"{mode}/loss/step", loss, prog_bar=mode == "train", **how)
+        self.log(f"{mode}/metrics/right/step", (pred.argmax(1) == target).float().mean(), **how)
+        count = {"batch_size": len(target), "on_step": False, "on_epoch": True, "sync_dist": True}
+        self.log(f"{mode}/loss/epoch", loss, prog_bar=True, **count)
+        self.log(f"{mode}/metrics/right/epoch", (pred.argmax(1) == target).float().mean(), prog_bar=True, **count)
+        if mode == "train" and batch_idx == 0:
+            self.log("train/optimizer/SGD/lr", 0.1, on_step=False, on_epoch=True)
+            self.log("train/optimizer/SGD/momentum", 0.9, on_step=False, on_epoch=True)
+        return loss
+
+    def training_step(self, batch, batch_idx):
+        return self.log_step("train", batch, batch_idx)
+
+    def validation_step(self, batch, batch_idx):
+        self.log_step("val", batch, batch_idx)
 
 
 class Outputs(Callback):

@@ -14,6 +14,7 @@ import torch
 from ignite.engine import Engine, Events
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
+from lightning.pytorch.trainer.connectors.logger_connector.result import _Metadata, _ResultMetric
 from monai.bundle.config_item import ComponentLocator
 from monai.bundle.reference_resolver import ReferenceResolver
 from monai.engines import SupervisedTrainer
@@ -122,6 +123,8 @@ def holders():
         "tensor": torch.zeros(1),
         "compiled network": torch.compile(torch.nn.Identity()),
         "weight averaging": WeightAveraging(),
+        "module": LightningModule(),
+        "result": _ResultMetric(_Metadata("training_step", "loss", on_step=True, on_epoch=False), is_tensor=True),
     }
 
 
@@ -131,7 +134,9 @@ USED = {
         "_process_function", "_setup_dataloader_iter",
     ),
     "handler": ("_parent",),
-    "trainer": ("_logger_connector",),
+    "trainer": ("_logger_connector", "_results"),
+    "module": ("_current_fx_name",),
+    "result": ("_forward_cache",),
     "logger connector": ("_first_loop_iter",),
     "fit loop": ("_combined_loader", "_data_fetcher"),
     "epoch loop": ("_batches_that_stepped",),

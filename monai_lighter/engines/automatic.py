@@ -95,7 +95,7 @@ class AutomaticModule(EngineModule):
 
     def _log_loss(self, loss: Tensor) -> None:
         if self._listened_to:
-            self.log("train/loss/step", loss.detach(), prog_bar=True, batch_size=1)
+            self._steps.log(self, "train/loss/step", loss.detach(), prog_bar=True, batch_size=1)
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         self._guard(super().backward, loss, *args, **kwargs)

@@ -22,6 +22,7 @@ from monai_lighter.internals import (
     reload_train_batches,
     validation_on,
 )
+from monai_lighter.system.logging import QuickHooks, StepValues
 
 __all__ = ["EndIteration", "EngineModule", "find_held", "pick_numbers"]
 
@@ -64,7 +65,7 @@ ENGINE = "engine"
 """Key of Lightning's checkpoints for the state of an engine."""
 
 
-class EngineModule(LightningModule):
+class EngineModule(QuickHooks):
     """A LightningModule whose step is an engine's own iteration, under manual optimization.
 
     Its hooks take turns with the engine's `Run`: an epoch, a batch or a step of Lightning's loop begins and ends where the
@@ -92,6 +93,8 @@ class EngineModule(LightningModule):
         self._checkpoint: dict[str, Any] | None = None
         self.runs = [run]
         self._epoch_length = engine.state.epoch_length
+        self._steps = StepValues()
+        self._validated: Any = None
 
     @property
     def engine(self) -> Any:
@@ -156,6 +159,7 @@ class EngineModule(LightningModule):
             run.advance()
         self._follow_engine()
         self._stop_with_engine()
+        self._steps.forget()
 
     def _follow_engine(self) -> None:
         """Lightning counts the engine's epochs, which go on where a checkpoint or an earlier run left them."""
@@ -243,6 +247,7 @@ class EngineModule(LightningModule):
         while not run.over and not run.interrupted:
             run.advance()
         self._log_metrics("val", run.engine)
+        self._validated = run.engine
 
     def on_validation_model_eval(self) -> None:
         """Engines set the mode of their networks themselves."""
@@ -287,10 +292,18 @@ class EngineModule(LightningModule):
         trainer: Any = self.trainer
         return bool(trainer.loggers or any(not isinstance(each, EndIteration) for each in trainer.callbacks))
 
+    def find_key_metric(self) -> tuple[str, float | None] | tuple[()]:
+        """Logged name of the key metric of the engine that has been run as validation, and its best value; empty without."""
+        state: Any = getattr(self._validated, "state", None)
+        name = getattr(state, "key_metric_name", None)
+        if name is None:
+            return ()
+        return f"val/metrics/{name}/epoch", state.best_metric if state.best_metric_epoch != -1 else None
+
     def _log_output(self, output: Any) -> None:
         if self._listened_to and isinstance(output, Mapping):
             for name, value in pick_numbers(output):
-                self.log(f"train/{name}/step", value, prog_bar=True, batch_size=1)
+                self._steps.log(self, f"train/{name}/step", value, prog_bar=True, batch_size=1)
 
     def _log_metrics(self, mode: str, engine: Engine) -> None:
         if self._listened_to:

@@ -25,6 +25,7 @@ from monai.bundle.config_item import ConfigComponent
 from monai.bundle.reference_resolver import ReferenceResolver
 from monai.bundle.utils import ID_SEP_KEY
 
+from monai_lighter.callbacks.progress_bar import ProgressBar
 from monai_lighter.errors import ComponentError, ConfigError, Finding, did_you_mean, in_short
 from monai_lighter.system.profiler import PassThroughProfiler
 from monai_lighter.system.tensors import as_list
@@ -138,7 +139,7 @@ def decide_epochs(engine: Engine, keywords: Mapping[str, Any], own: int | None) 
 def make_trainer(engine: Engine, automatic: bool, keywords: Mapping[str, Any]) -> Trainer:
     """Makes a Trainer that runs an engine as Ignite would, but for the keywords given.
 
-    One device, the engine's; precision from its ``amp``; no sanity validation, logger or checkpoint of its own; a progress bar
+    One device, the engine's; precision from its ``amp``; no sanity validation, logger or checkpoint of its own; a `ProgressBar`
     where standard error is a terminal.
 
     Args:
@@ -179,6 +180,7 @@ def make_trainer(engine: Engine, automatic: bool, keywords: Mapping[str, Any]) -
     except (MisconfigurationException, TypeError, ValueError) as error:
         raise ComponentError("lightning", f"lightning: no Trainer can be made of {given}: {in_short(error)}") from error
     PassThroughProfiler.into(trainer)
+    ProgressBar.into(trainer, given.get("callbacks"))
     return trainer
 
 

@@ -13,12 +13,64 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from torch import Tensor, nn
 from torchmetrics import Metric
 
+from monai_lighter.internals import CURRENT_HOOK, find_result, set_result
 from monai_lighter.system.metrics import EpochMean, Metrics
 from monai_lighter.system.tensors import as_list
 
-__all__ = ["Record", "Recorded"]
+__all__ = ["QuickHooks", "Record", "Recorded", "StepValues"]
 
 logger = logging.getLogger(__name__)
+
+KEPT = (torch.float32, torch.float64)
+"""Types that Lightning keeps logged numbers in."""
+
+
+class StepValues:
+    """Scalars that are logged in every step, each at a small part of the cost of ``self.log``.
+
+    The first of an epoch is logged by ``LightningModule.log``, which checks and registers it; those of the steps after it are put
+    where that has put the first. Callbacks (``trainer.callback_metrics``), progress bars and loggers find them as ever. A copy
+    of a module begins with none of them.
+    """
+
+    def __init__(self) -> None:
+        self._results: dict[tuple[str, int], Any] = {}
+
+    def __reduce__(self) -> tuple:
+        return type(self), ()
+
+    def log(self, module: LightningModule, name: str, value: Tensor | float, loader: int = 0, **how: Any) -> None:
+        """Logs a value by step alone, of this process alone.
+
+        Args:
+            module: whose hook is at work.
+            name: under which it is logged.
+            value: one number.
+            loader: index of the batch's dataloader: each has values of its own, which Lightning numbers.
+            how: of ``LightningModule.log``, the same in every step.
+        """
+        result = self._results.get((name, loader))
+        if result is not None and not result.has_reset:
+            set_result(result, _copy_number(value, module.device))
+        else:
+            module.log(name, value, on_step=True, on_epoch=False, **how)
+            self._results[name, loader] = find_result(module, name)
+
+    def forget(self) -> None:
+        """The next value of each name is logged by Lightning again: an epoch begins."""
+        self._results.clear()
+
+
+def _copy_number(value: Tensor | float, device: torch.device) -> Tensor:
+    """A scalar of its own, in at least 32 bits, as Lightning keeps it: the next step may write to the place of this one."""
+    if isinstance(value, Tensor) and value.dtype in KEPT:
+        value = value.detach().clone()
+        return value.squeeze() if value.ndim else value
+    default = torch.get_default_dtype()
+    dtype = default if default in KEPT else torch.float32
+    if isinstance(value, Tensor):
+        return value.detach().to(dtype).squeeze()
+    return torch.tensor(value, device=device, dtype=dtype)
 
 
 class Record(nn.Module):
@@ -37,6 +89,7 @@ class Record(nn.Module):
         self.mode = mode
         self.loaders: list[tuple[Metrics, EpochMean]] = []
         self.logged: set[int] = set()
+        self.steps = StepValues()
         self._add(metrics)
 
     def _add(self, metrics: Metrics) -> None:
@@ -75,10 +128,10 @@ class Record(nn.Module):
             key = f"{self.mode}/loss" if len(losses) == 1 else f"{self.mode}/loss/{name}"
             means.update(key, loss, count)
             bar = self.mode == "train"
-            module.log(f"{key}/step{suffix}", loss, prog_bar=bar, on_step=True, on_epoch=False, **how)
+            self.steps.log(module, f"{key}/step{suffix}", loss, dataloader_idx, prog_bar=bar, **how)
         for name, value in values.items():
             if isinstance(metrics[name], Metric) and isinstance(value, Tensor) and value.numel() == 1:
-                module.log(f"{self.mode}/metrics/{name}/step{suffix}", value, on_step=True, on_epoch=False, **how)
+                self.steps.log(module, f"{self.mode}/metrics/{name}/step{suffix}", value, dataloader_idx, **how)
 
     def log_loader(self, module: LightningModule, dataloader_idx: int, loader: str = "") -> None:
         """Logs a loader's epoch while Lightning is still at that loader, which puts it into its column of what is printed."""
@@ -112,6 +165,7 @@ class Record(nn.Module):
     def reset(self) -> None:
         """Forgets the epoch, also one that was broken off."""
         self.logged.clear()
+        self.steps.forget()
         for metrics, means in self.loaders:
             metrics.reset()
             means.reset()
@@ -142,7 +196,17 @@ def _warn_who_monitors(module: LightningModule, name: str) -> None:
             )
 
 
-class Recorded(LightningModule):
+class QuickHooks(LightningModule):
+    """A LightningModule whose hooks cost less: in all that is set, ``torch.nn.Module`` looks for parameters and modules."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == CURRENT_HOOK:
+            self.__dict__[name] = value
+        else:
+            super().__setattr__(name, value)
+
+
+class Recorded(QuickHooks):
     """A LightningModule whose `Record` of each mode begins and is logged with the epochs of Lightning's loops."""
 
     records: dict[str, Record]

@@ -134,6 +134,16 @@ class Optimized(LightningModule):
         self.step_schedulers("step")
         return {**output, "loss": output["loss"].detach()}
 
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: int | float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Lightning's, which takes a while in every step to find out that it clips nothing."""
+        if gradient_clip_val is not None or gradient_clip_algorithm is not None:
+            super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         try:
             super().backward(loss, *args, **kwargs)

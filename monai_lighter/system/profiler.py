@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from time import perf_counter
 
 from lightning.pytorch import Trainer, profilers
 
@@ -12,13 +13,32 @@ NOTHING: AbstractContextManager[None] = nullcontext()
 
 
 class PassThroughProfiler(profilers.PassThroughProfiler):
-    """``lightning.pytorch.profilers.PassThroughProfiler`` with one empty context for all actions.
+    """``lightning.pytorch.profilers.PassThroughProfiler`` with one empty context for all actions, and a watch.
 
-    Lightning's makes a new one, with a generator, for each of the about 50 actions of a step.
+    Lightning's makes a new context, with a generator, for each of the about 50 actions of a step. The two that it does not put
+    into a context, but begins and ends, are those of waiting for a batch: their seconds are summed up.
     """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._began: dict[str, float] = {}
+        self._waited: dict[str, float] = {}
 
     def profile(self, action_name: str) -> AbstractContextManager[None]:  # type: ignore[override]
         return NOTHING
+
+    def start(self, action_name: str) -> None:
+        self._began[action_name] = perf_counter()
+
+    def stop(self, action_name: str) -> None:
+        began = self._began.get(action_name)
+        if began is not None:
+            self._waited[action_name] = self._waited.get(action_name, 0.0) + perf_counter() - began
+
+    def count_waited(self, mode: str) -> float:
+        """Seconds that have been spent waiting for batches of a mode (``train``, ``val``, ``test``, ``predict``)."""
+        ends = (f".{mode}_dataloader_next", f".{mode}_next")
+        return sum(seconds for action, seconds in self._waited.items() if action.endswith(ends))
 
     @classmethod
     def into(cls, trainer: Trainer) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -149,6 +150,8 @@ class System(Recorded, Optimized, FiniteLoss, Resumable):
 
     def training_step(self, batch: Any, batch_idx: int) -> Any:
         return self.optimize(self._run_step(batch, batch_idx))
+
+    training_step.__signature__ = inspect.signature(training_step)  # type: ignore[attr-defined]  # Lightning asks in every step
 
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any] | None:
         batch = self._take_own_items(batch, batch_idx, dataloader_idx)

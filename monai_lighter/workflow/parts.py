@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer, callbacks
 from monai.bundle import ConfigParser
 from monai.bundle.utils import ID_REF_KEY, ID_SEP_KEY
 
+from monai_lighter.callbacks.progress_bar import ProgressBar
 from monai_lighter.config.stages import MODEL, find_datasets, find_stages
 from monai_lighter.errors import ConfigError, Finding
 from monai_lighter.errors.cases import name_cases
@@ -52,6 +53,7 @@ class Parts:
         self.sources: dict[str, Any] = dict(before.sources) if before else {}
         self._datasets = {id: at for each in self.stages for id, at in find_datasets(parser.get(), each).items()}
         self._old_caches: set[str] = set()
+        self._bars: list[Any] = []
 
     def take(self, id: str, value: Any) -> None:
         """Takes an item that has been resolved, before anything uses it.
@@ -70,13 +72,20 @@ class Parts:
             logger.warning(f"{id}: {old}")
         if id == MODEL and self.parser.get("system") == f"{ID_REF_KEY}{MODEL}":
             self.built[id] = value
+        listed = value if isinstance(value, list) else [value]
+        self._bars += [each for each in listed if isinstance(each, callbacks.ProgressBar)]
         if id == "system":
             self._take_system(value)
         elif id == "trainer":
             self.built[id] = value
             if isinstance(value, Trainer):
-                value.callbacks.append(SaveConfig(self.saved))  # type: ignore[attr-defined]
-                PassThroughProfiler.into(value)
+                self._take_trainer(value)
+
+    def _take_trainer(self, trainer: Trainer) -> None:
+        trainer.callbacks.append(SaveConfig(self.saved))  # type: ignore[attr-defined]
+        PassThroughProfiler.into(trainer)
+        if isinstance(self.parser.get("trainer"), dict):  # of an expression nobody knows what bars it has made
+            ProgressBar.into(trainer, self._bars)
 
     def _take_system(self, system: Any) -> None:
         self.built["system"] = system

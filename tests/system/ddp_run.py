@@ -8,9 +8,10 @@ import torch
 from monai.data import list_data_collate
 from monai.metrics import DiceMetric, HausdorffDistanceMetric, ROCAUCMetric
 from monai.transforms import AsDiscreted
-from parts import items, loader, pairs, trainer
+from parts import Logged, Steps, items, loader, pairs, trainer
+from parts import classification as classify_pairs
 from torch import nn
-from torchmetrics.classification import BinaryAccuracy, MulticlassAUROC, MulticlassF1Score
+from torchmetrics.classification import BinaryAccuracy, MulticlassAccuracy, MulticlassAUROC, MulticlassF1Score
 
 from monai_lighter import BatchAdapter, CaseMetrics, FileWriter, Freezer, System, TableWriter
 from monai_lighter.errors import NonFiniteError
@@ -95,7 +96,21 @@ def main(folder, devices):
     results["fit"] = sorted(run.callback_metrics)
     if run.is_global_zero:
         (folder / "results.json").write_text(json.dumps(results))
+    log_by_step(folder, **arguments)
     stop_at_nan(folder, **arguments)
+
+
+def log_by_step(folder, **arguments):
+    """What callbacks find after each step of a `System` and of a LightningModule that logs the same by ``self.log``."""
+    metrics = {mode: {"right": MulticlassAccuracy(3, average="micro")} for mode in ("train", "val")}
+    loaders = {"train": loader(pairs(8)), "val": loader(pairs(4, seed=1))}
+    found = []
+    for module in (classify_pairs(metrics=metrics, dataloaders=loaders), Logged(loaders)):
+        steps = Steps()
+        run = trainer(folder / "logged", callbacks=[steps], max_epochs=2, use_distributed_sampler=True, **arguments)
+        run.fit(module)
+        found.append(steps.found)
+    (folder / f"logged_{run.global_rank}.json").write_text(json.dumps(found))
 
 
 def stop_at_nan(folder, **arguments):

@@ -63,6 +63,23 @@ class TestTwoProcesses:
         assert tables[0] == tables[1]
         assert len(tables[0]) > 1
 
+    def test_steps_and_epochs_are_logged_as_a_lightning_module_logs_them(self, runs):
+        (_, _), (folder, _) = runs
+        ranks = [json.loads((folder / f"logged_{rank}.json").read_text()) for rank in range(2)]
+        for ours, theirs in ranks:
+            assert len(ours) == len(theirs) > 10
+            for mine, expected in zip(ours, theirs, strict=True):
+                for kept, logged in zip(mine, expected, strict=True):
+                    steps = {name: value for name, value in logged.items() if name.endswith("/step")}
+                    assert {name: value for name, value in kept.items() if name.endswith("/step")} == pytest.approx(
+                        steps
+                    )
+            metrics, expected = ours[-1][0], theirs[-1][0]
+            assert metrics["train/loss/epoch"] == pytest.approx(expected["train/loss/epoch"])
+            assert metrics["val/metrics/right/epoch"] == pytest.approx(expected["val/metrics/right/epoch"])
+        first, second = (ours[0][0]["train/loss/step"] for ours, _ in ranks)
+        assert first != second
+
     def test_a_loss_that_is_not_finite_ends_them_all(self, runs):
         for (folder, _), batch_case in zip(runs, (1, 0), strict=True):
             told = [path.read_text() for path in sorted(folder.glob("stopped_*.txt"))]
