@@ -37,7 +37,10 @@ STAGES = ("fit", "validate", "test", "predict")
 MODES_OF_STAGE = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ("predict",)}
 MODES = ("train", "val", "test", "predict")
 BY_MODE = ("dataloaders", "metrics", "adapters", "postprocessing")
-TOP_LEVEL = ("args", "bundle_root", "lightning", "project", "seed", "system", "trainer", "vars")
+TOP_LEVEL = (
+    *("args", "bundle_root", "lightning", "project", "quiet", "run_summary"),
+    *("seed", "system", "trainer", "vars", "verbose"),
+)
 RUN_IDS = ("run", "initialize", "finalize", "imports")
 """Items of MONAI's configs that run something with nothing in the config referring to them."""
 SYSTEM_KEYS = frozenset((*BY_MODE, "model", "criterion", "optimizer", "scheduler", "inferer"))

@@ -27,14 +27,16 @@ from monai_lighter.errors import ConfigError, Finding, is_command, print_errors_
 from monai_lighter.errors.cases import name_cases
 from monai_lighter.errors.context import explained, large_file_hints
 from monai_lighter.system.datasets import count_items, describe_old_cache
-from monai_lighter.system.profiler import PassThroughProfiler
 from monai_lighter.system.tensors import as_list
 from monai_lighter.trust.digest import log_digest
 from monai_lighter.trust.enforce import Trust, refuse_trust_of_file
+from monai_lighter.workflow.furnishing import furnish, shows_summary
 from monai_lighter.workflow.logging_conf import applied_for_monai
+from monai_lighter.workflow.next_commands import list_next_commands
 from monai_lighter.workflow.prepare import Asked, Prepared
 from monai_lighter.workflow.properties import PropertiesWorkflow, native_properties
-from monai_lighter.workflow.tracking import SETTINGS, SaveConfig, add_tracking, save_executed, tracking_settings
+from monai_lighter.workflow.screen import Screen
+from monai_lighter.workflow.tracking import SETTINGS, add_tracking, save_executed, tracking_settings
 
 __all__ = ["Workflow"]
 
@@ -84,6 +86,8 @@ class Workflow(PropertiesWorkflow):
         trust: what the run may do: ``all``, as under MONAI; ``declarative``, the listed parts that the config names and no code;
             ``sha256:NUMBER``, code too, of the bundle with this digest (``docs/security.md``). Default: the environment's
             ``MONAI_LIGHTER_TRUST``, else ``all``.
+        quiet: print errors and the result alone. Default: ``quiet`` of a native config, else false.
+        verbose: print what MONAI, Lightning and other libraries say, too. Default: ``verbose`` of a native config, else false.
         override: id (``trainer::max_epochs``) to the value that takes the place of the config's.
 
     Raises:
@@ -102,6 +106,8 @@ class Workflow(PropertiesWorkflow):
         workflow_type: str | None = "train",
         properties_path: PathLike | None = None,
         trust: str | None = None,
+        quiet: bool | None = None,
+        verbose: bool | None = None,
         **override: Any,
     ) -> None:
         if is_command():
@@ -110,7 +116,7 @@ class Workflow(PropertiesWorkflow):
         files = config_files(config_file)
         granted = Trust(trust, bundle_folder(files), files_of_run(files, meta_file, logging_file))
         try:
-            with applied_for_monai(config_root(files), logging_file) as no_file:
+            with applied_for_monai(config_root(files), logging_file, meta_file) as no_file:
                 super().__init__(
                     files, meta_file, no_file, init_id, run_id, final_id, None, workflow_type, properties_path
                 )
@@ -119,6 +125,12 @@ class Workflow(PropertiesWorkflow):
         self.bundle_path = bundle_folder(files)
         self.parser.locator = LOCATOR
         self.native = is_native(self.parser.get())
+        self._screen = Screen.of_run(self.parser.get(), self.native, quiet, verbose)
+        if is_command():
+            self._screen.keep()
+            if not self._screen.verbose:  # else MONAI has
+                granted.tell()
+        self._files, self._given = files, {**override}
         override.update(_recover_lost(override, self.native))
         self._overridden = apply_overrides(self.parser, override)
         self._trust, self._positions = granted, Positions(ensure_tuple(files), override)
@@ -177,6 +189,7 @@ class Workflow(PropertiesWorkflow):
         if self.native:
             self.config = prepared.saved
             self.parser.set(prepared.needed[self.stage or self.run_id])
+            self._screen.hide_caching(self.parser.get(), LOCATOR)
             self._datasets = _find_datasets(self.parser.get(), self.stage)
         elif not self._trust.is_all:
             self.parser.set(prepared.config)  # what was judged, so that no macro is read again
@@ -211,8 +224,8 @@ class Workflow(PropertiesWorkflow):
                 value.save_hyperparameters(self.config)
             self._sources.update(name_cases(value))
         elif id == "trainer" and isinstance(value, Trainer):
-            value.callbacks.append(SaveConfig(self.config))  # type: ignore[attr-defined]
-            PassThroughProfiler.into(value)
+            commands = list_next_commands(self._files, self._given, self.config)
+            furnish(value, self.config, self._screen, commands)
 
     def run(self) -> list[Any]:
         """Runs the stage, or the expressions of the run id, and gives their results.
@@ -230,7 +243,7 @@ class Workflow(PropertiesWorkflow):
         log_digest(self.bundle_path)
         if self._checks_data():
             require_sound_cases(self.parser.get(), MODES_OF_STAGE["fit"])
-        with explained(self._parts, self._sources):
+        with self._screen.show(), explained(self._parts, self._sources):
             if self.stage is None:
                 return self._run_expr(id=self.run_id)
             with large_file_hints(self.bundle_path):
@@ -250,6 +263,8 @@ class Workflow(PropertiesWorkflow):
             logger.warning(str(self._untrained))
         trainer = self.parser.get_parsed_content("trainer")
         arguments = self._stage_arguments(stage)
+        if stage in ("validate", "test") and shows_summary(self.config):
+            arguments = {"verbose": False, **arguments}  # which has the table
         if self._tracked:
             save_executed(self.parser, self.config)
         try:
