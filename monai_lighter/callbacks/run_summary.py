@@ -6,7 +6,7 @@ import shlex
 import textwrap
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,11 @@ from monai_lighter.system.outputs import Outputs
 from monai_lighter.system.processes import gather
 from monai_lighter.system.weights import ModelWeights
 
-__all__ = ["RunSummary", "format_duration"]
+__all__ = ["RunSummary", "align", "describe_end", "find_newest_checkpoint", "format_duration", "show_path"]
 
 VERBS = {"fit": "fitted", "validate": "validated", "test": "tested", "predict": "predicted"}
 MODES = {"validate": "val", "test": "test"}
+CHECKPOINT = "--args::fit::ckpt_path"
 LABEL = 14
 """Width of the names before paths."""
 
@@ -42,10 +43,10 @@ class RunSummary(Callback):
     kept while an evaluation lasts, four bytes each, and not in the validations of a fit.
 
     Args:
-        commands: stage (``fit``, ``test``, ``predict``) to the command that runs it, for what comes next.
+        commands: stage (``fit``, ``test``, ``predict``) to the words of the command that runs it, for what comes next.
     """
 
-    def __init__(self, commands: Mapping[str, str] | None = None) -> None:
+    def __init__(self, commands: Mapping[str, Sequence[str]] | None = None) -> None:
         self.commands = dict(commands or {})
         self._started = self._began = 0.0
         self._cases: CaseValues | None = None
@@ -120,14 +121,14 @@ class RunSummary(Callback):
         yield f"{VERBS['fit']} {epochs} in {format_duration(time.monotonic() - self._started)}"
         yield from _wrap("ended by", describe_end(trainer, error))
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
-            yield _align("weights", "none: nothing is written with fast_dev_run")
+            yield align("weights", "none: nothing is written with fast_dev_run")
             return
         yield from self._describe_weights(trainer)
         checkpoint = find_newest_checkpoint(trainer)
         if checkpoint is not None:
-            yield _align("checkpoint", _show(checkpoint))
+            yield align("checkpoint", show_path(checkpoint))
         if trainer.loggers and trainer.log_dir:
-            yield _align("logs", _show(Path(trainer.log_dir)))
+            yield align("logs", show_path(Path(trainer.log_dir)))
         yield from self._describe_next(checkpoint, error)
 
     def _describe_weights(self, trainer: Trainer) -> Iterator[str]:
@@ -136,29 +137,30 @@ class RunSummary(Callback):
                 if callback.best is not None and callback.best_epoch is not None:
                     better = "lower" if callback.mode == "min" else "higher"
                     at = f"{format_number(callback.best)} in epoch {callback.best_epoch} ({better} is better)"
-                    yield _align("best", f"{callback.monitor} = {at}")
+                    yield align("best", f"{callback.monitor} = {at}")
                 for label, path in (("best weights", callback.path), ("last weights", callback.last_path)):
                     if path is not None and path.is_file() and path.stat().st_mtime >= self._began - 2:
-                        yield _align(label if callback.best is not None else "weights", _show(path))
+                        yield align(label if callback.best is not None else "weights", show_path(path))
             elif isinstance(callback, ModelCheckpoint) and callback.monitor and callback.best_model_score is not None:
                 score = format_number(float(callback.best_model_score))
-                yield _align("best", f"{callback.monitor} = {score}")
-                yield _align("", _show(Path(callback.best_model_path)))
+                yield align("best", f"{callback.monitor} = {score}")
+                yield align("", show_path(Path(callback.best_model_path)))
 
     def _describe_next(self, checkpoint: Path | None, error: BaseException | None) -> Iterator[str]:
         if error is not None:
             command = self.commands.get("fit")
             if command and checkpoint is not None:
                 yield "go on with:"
-                yield f"  {command} --args::fit::ckpt_path {shlex.quote(_show(checkpoint))}"
+                yield from _fold([*_drop_option(command, CHECKPOINT), CHECKPOINT, show_path(checkpoint)])
             elif command:
                 yield "no checkpoint has been written yet; begin again with:"
-                yield f"  {command}"
+                yield from _fold(command)
             return
         following = [self.commands[stage] for stage in ("test", "predict") if stage in self.commands]
         if following:
             yield "next:"
-            yield from (f"  {command}" for command in following)
+            for command in following:
+                yield from _fold(command)
 
 
 def describe_end(trainer: Trainer, error: BaseException | None) -> str:
@@ -216,22 +218,40 @@ def _describe_files(files: list[Path], none: bool) -> Iterator[str]:
         yield "no files: the config names no writer (FileWriter, TableWriter, SaveImaged), or one of its own"
     for folder, count in list(folders.items())[: WIDTH // 16]:
         first = next(path for path in files if path.parent == folder)
-        yield _align("1 file" if count == 1 else f"{count} files", _show(first if count == 1 else folder))
+        yield align("1 file" if count == 1 else f"{count} files", show_path(first if count == 1 else folder))
     if len(folders) > WIDTH // 16:
         yield f"and {len(files) - sum([*folders.values()][: WIDTH // 16])} files in {len(folders) - WIDTH // 16} other folders"
 
 
-def _show(path: Path) -> str:
+def show_path(path: Path) -> str:
     """A path as short as it can be used where the command was run."""
     absolute = path.absolute()
     return str(absolute.relative_to(Path.cwd())) if absolute.is_relative_to(Path.cwd()) else str(absolute)
 
 
-def _align(label: str, text: str) -> str:
+def align(label: str, text: str) -> str:
+    """A line of a summary: what it is, and a path or a text."""
     return f"  {label:<{LABEL}}{text}"
+
+
+def _drop_option(words: Sequence[str], option: str) -> list[str]:
+    """A command without an option and its value."""
+    place = list(words).index(option) if option in words else len(words)
+    return [*words[:place], *words[place + 2 :]]
+
+
+def _fold(words: Sequence[str]) -> Iterator[str]:
+    """A command as a shell reads it, over as many lines as it needs."""
+    line = " "
+    for i, word in enumerate(map(shlex.quote, words)):
+        if i and len(line) + len(word) > WIDTH - 3:
+            yield f"{line} \\"
+            line = "   "
+        line = f"{line} {word}"
+    yield line
 
 
 def _wrap(label: str, text: str) -> list[str]:
     """A text over as many lines as it needs."""
     lines = textwrap.wrap(text, WIDTH - LABEL - 2)
-    return [_align(label if i == 0 else "", line) for i, line in enumerate(lines)]
+    return [align(label if i == 0 else "", line) for i, line in enumerate(lines)]

@@ -36,7 +36,7 @@ def format_scores(scores: Sequence[Scores], logged: Mapping[str, float], mode: s
     by case has a mean alone.
 
     Args:
-        scores: values by case.
+        scores: values by case; of those without names of cases none is told as the worst.
         logged: values of the epoch by logged name.
         mode: ``val`` or ``test``.
     """
@@ -99,7 +99,7 @@ def _describe_worst(scores: Iterable[Scores]) -> Iterator[str]:
     for each in scores:
         values = each.values.nanmean(1)
         known = [i for i in range(len(values)) if not bool(values[i].isnan())]
-        if len(known) > 1:
+        if len(known) > 1 and len(each.cases) == len(values):
             known.sort(key=lambda i: float(values[i]), reverse=each.lower_is_better)
             names = _shorten_names(each.cases)
             worst = ", ".join(f"{names[i]} {format_number(float(values[i]))}" for i in known[:WORST])

@@ -22,6 +22,7 @@ from monai_lighter.internals import (
     reload_train_batches,
     validation_on,
 )
+from monai_lighter.system.batches import count_cases
 
 __all__ = ["EndIteration", "EngineModule", "find_held", "pick_numbers"]
 
@@ -70,9 +71,9 @@ class EngineModule(LightningModule):
     Its hooks take turns with the engine's `Run`: an epoch, a batch or a step of Lightning's loop begins and ends where the
     engine's does. Networks stay where the engine's config put them, in the mode that the engine sets.
 
-    Where a logger or a callback wants to know, ``train/NAME/step`` is logged for each number in the output of an iteration
-    (``train/loss/step`` under `AutomaticModule`) and, at the end of an epoch, ``MODE/metrics/NAME/epoch`` for each number in
-    the metrics of the engine, with ``MODE`` train or val.
+    Where a logger or a callback wants to know, ``train/NAME/step`` and ``train/NAME/epoch`` are logged for each number in the
+    output of an iteration (``train/loss/…`` under `AutomaticModule`) and, at the end of an epoch, ``MODE/metrics/NAME/epoch``
+    for each number in the metrics of the engine, with ``MODE`` train or val.
 
     Args:
         run: the run of the engine that the Trainer is called for.
@@ -290,7 +291,13 @@ class EngineModule(LightningModule):
     def _log_output(self, output: Any) -> None:
         if self._listened_to and isinstance(output, Mapping):
             for name, value in pick_numbers(output):
-                self.log(f"train/{name}/step", value, prog_bar=True, batch_size=1)
+                self.log_by_step_and_epoch(name, value, self.engine.state.batch)
+
+    def log_by_step_and_epoch(self, name: str, value: Any, batch: Any) -> None:
+        """Logs a value of an iteration, and over the epoch its mean, in which it counts as often as the batch has cases."""
+        cases = count_cases(batch) if batch is not None else 1
+        self.log(f"train/{name}/step", value, prog_bar=True, batch_size=1)
+        self.log(f"train/{name}/epoch", value, on_step=False, on_epoch=True, batch_size=max(cases, 1))
 
     def _log_metrics(self, mode: str, engine: Engine) -> None:
         if self._listened_to:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lightning.pytorch import Callback, Trainer
@@ -27,7 +27,7 @@ def shows_summary(config: Mapping[str, Any]) -> bool:
     return config.get("run_summary") is not False
 
 
-def furnish(trainer: Trainer, config: dict, screen: Screen, commands: Mapping[str, str]) -> None:
+def furnish(trainer: Trainer, config: dict, screen: Screen, commands: Mapping[str, Sequence[str]]) -> None:
     """Adds to the Trainer of a native config what every run of one has.
 
     ``config.yaml`` in the log directory (`SaveConfig`); `CurvesLogger` beside Lightning's default logger, or in its place where

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,8 +22,8 @@ FILE_OF_STAGE = {"test": "evaluate", "predict": "inference"}
 SUFFIXES = (".yaml", ".yml", ".json")
 
 
-def list_next_commands(files: Any, override: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, str]:
-    """Stage to the command that runs it: ``fit`` with this config again, ``test`` and ``predict`` with one that has their data.
+def list_next_commands(files: Any, override: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Stage to the words of the command that runs it: ``fit`` with this config again, ``test`` and ``predict`` with one for them.
 
     That is the config itself, or the one beside it that MONAI's bundles have for it (``evaluate``, ``inference``). Overrides are
     repeated where that config has the item.
@@ -62,19 +61,19 @@ def _read(files: Sequence[str]) -> dict[str, Any]:
         return {}
 
 
-def _write_command(stage: str, files: Sequence[str], override: Mapping[str, Any]) -> str:
-    words = [PROGRAM, stage, *map(shlex.quote, files)]
+def _write_command(stage: str, files: Sequence[str], override: Mapping[str, Any]) -> list[str]:
+    words = [PROGRAM, stage, *files]
     for id, value in override.items():
         words += [f"--{id}", _write_value(value)]
-    return " ".join(words)
+    return words
 
 
 def _write_value(value: Any) -> str:
     """A value as Fire reads it again: what would be read as a number or a list, and is a text, has quotes of its own."""
     if not isinstance(value, str):
-        return shlex.quote(repr(value))
+        return repr(value)
     try:
         ast.literal_eval(value)
     except (SyntaxError, ValueError):
-        return shlex.quote(value)
-    return shlex.quote(repr(value))
+        return value
+    return repr(value)

@@ -6,7 +6,7 @@ import inspect
 import logging
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -43,6 +43,7 @@ __all__ = ["Workflow"]
 _, has_engines = optional_import("ignite.engine")
 if has_engines:  # an error of our own must be seen, else Ignite would run
     from monai_lighter.engines import adopt as engines
+    from monai_lighter.engines import summary as engines_summary
 
 logger = logging.getLogger(__name__)
 
@@ -245,7 +246,8 @@ class Workflow(PropertiesWorkflow):
             require_sound_cases(self.parser.get(), MODES_OF_STAGE["fit"])
         with self._screen.show(), explained(self._parts, self._sources):
             if self.stage is None:
-                return self._run_expr(id=self.run_id)
+                with self._summary():
+                    return self._run_expr(id=self.run_id)
             with large_file_hints(self.bundle_path):
                 return [self._run_stage(self.stage)]
 
@@ -253,6 +255,11 @@ class Workflow(PropertiesWorkflow):
         """Whether the config has its cases checked before the fit that this run is."""
         fits = self.stage == "fit" or (self.stage is None and ".fit(" in str(self.parser.get(self.run_id)))
         return self.native and fits and checks_data(self.parser.get())
+
+    def _summary(self) -> AbstractContextManager[None]:
+        """Within it, engines run, and it ends with what they came to; Lightning's own stages have a callback for that."""
+        told = not self.native and has_engines and shows_summary(self.parser.get())
+        return engines_summary.print_summary() if told else nullcontext()
 
     def _run_stage(self, stage: str) -> Any:
         untouched = (
