@@ -179,7 +179,8 @@ def describe_end(trainer: Trainer, error: BaseException | None) -> str:
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, EarlyStopping) and callback.stopping_reason_message:
             return f"early stopping: {callback.stopping_reason_message}"
-        if isinstance(callback, Timer) and (callback.time_remaining() or 1.0) <= 0:
+        left = callback.time_remaining() if isinstance(callback, Timer) else None
+        if left is not None and left <= 0:
             return "max_time"
     if 0 <= trainer.max_steps <= trainer.global_step:
         return f"max_steps = {trainer.max_steps}"
@@ -208,7 +209,7 @@ def format_duration(seconds: float) -> str:
 def _list_written(trainer: Trainer) -> list[Path]:
     """Files of cases and tables that this process has written."""
     outputs = [each for each in trainer.callbacks if isinstance(each, Outputs)]  # type: ignore[attr-defined]
-    return [path for each in outputs for path in (*each.written, *each.tables) if path.is_file()]
+    return [path.absolute() for each in outputs for path in (*each.written, *each.tables) if path.is_file()]
 
 
 def _describe_files(files: list[Path], none: bool) -> Iterator[str]:

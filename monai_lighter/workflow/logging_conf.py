@@ -170,8 +170,8 @@ class _WithStreams(ast.NodeTransformer):
 def applied_for_monai(root: Path, logging_file: str | Path | bool | None, meta_file: Any = None) -> Iterator[bool]:
     """Applies the logging file that a ``ConfigWorkflow`` would, and gives what to hand MONAI instead of it: False.
 
-    Within it MONAI does not say that it skips the file. Nor does it call missing metadata an error for a config that is in no
-    bundle (its folder is not called ``configs``) and was given none.
+    Within it MONAI does not say that it skips the file, nor call it an error that there are no metadata where none were given:
+    a config runs without.
 
     Args:
         root: directory of the bundle's configs.
@@ -185,10 +185,7 @@ def applied_for_monai(root: Path, logging_file: str | Path | bool | None, meta_f
     if logging_file is not False and (logging_file is not None or path.is_file()):
         apply_logging_conf(path)
     monai = logging.getLogger("monai.bundle.workflows")
-    unsaid = (
-        "skipping logging",
-        *(("Cannot find the metadata",) if meta_file is None and root.name != "configs" else ()),
-    )
+    unsaid = ("skipping logging", *(("Cannot find the metadata",) if meta_file is None else ()))
 
     def is_said(record: logging.LogRecord) -> bool:
         return not any(text in record.getMessage() for text in unsaid)

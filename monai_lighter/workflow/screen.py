@@ -39,10 +39,8 @@ deprecated there stands in the config."""
 class Screen:
     """How much a run prints.
 
-    Nothing is lost to log files: of a handler that writes to a file nothing is held back but advertisements.
-
     Args:
-        quiet: errors and the result alone: no progress, warnings or messages.
+        quiet: errors and the result alone: no progress, warnings or messages, nor in log files.
         verbose: all that MONAI, Lightning and other libraries say too.
 
     Raises:
@@ -99,16 +97,17 @@ class Screen:
             warnings.filterwarnings("ignore", category=category, module=LIBRARIES)
         warnings.filterwarnings("ignore", message=".*`tensorboardX` has been removed")
         warnings.filterwarnings("ignore", message=".*Skipping val loop")
-        filters: list[tuple[logging.Filterer, Callable[[logging.LogRecord], bool]]] = [
-            (logging.getLogger(name), _leave_out(beginnings)) for name, beginnings in UNSAID.items()
-        ]
+        for name, beginnings in UNSAID.items():
+            said, source = _leave_out(beginnings), logging.getLogger(name)
+            source.addFilter(said)
+            if stack is not None:
+                stack.callback(source.removeFilter, said)
         if self.quiet:
             warnings.simplefilter("ignore")
-            filters += [(handler, _is_error) for handler in _list_terminal_handlers()]
-        for filterer, each in filters:
-            filterer.addFilter(each)
+            before = logging.root.manager.disable
+            logging.disable(logging.WARNING)
             if stack is not None:
-                stack.callback(filterer.removeFilter, each)
+                stack.callback(logging.disable, before)
 
     def clear_trainer(self, trainer: Trainer) -> None:
         """Takes the progress bar of a quiet run out of its Trainer."""
@@ -134,17 +133,3 @@ class Screen:
 
 def _leave_out(beginnings: tuple[str, ...]) -> Callable[[logging.LogRecord], bool]:
     return lambda record: not record.getMessage().lstrip().startswith(beginnings)
-
-
-def _is_error(record: logging.LogRecord) -> bool:
-    return record.levelno >= logging.ERROR
-
-
-def _list_terminal_handlers() -> Iterator[logging.Handler]:
-    """Handlers that write to standard output or error, of whichever logger."""
-    found = [logging.getLogger(name) for name in (None, *list(logging.root.manager.loggerDict))]
-    handlers = {handler for each in found for handler in each.handlers}
-    handlers |= {logging.lastResort} if logging.lastResort is not None else set()
-    for handler in handlers:
-        if isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler):
-            yield handler
