@@ -19,6 +19,7 @@ _HOME = {
     "ComponentError": "errors",
     "ConfigError": "errors",
     "CriterionAdapter": "system.adapters",
+    "CurvesLogger": "callbacks.curves",
     "EnsembleEvaluator": "engines.engine",
     "FileWriter": "callbacks.writers",
     "Freezer": "callbacks.freezer",
@@ -26,6 +27,7 @@ _HOME = {
     "MetricsAdapter": "system.adapters",
     "ModelWeights": "system.weights",
     "NonFiniteError": "errors",
+    "RunSummary": "callbacks.run_summary",
     "SupervisedEvaluator": "engines.engine",
     "SupervisedTrainer": "engines.engine",
     "System": "system.system",
@@ -40,7 +42,9 @@ __all__ = sorted(_HOME)  # noqa: PLE0605
 
 if TYPE_CHECKING:
     from monai_lighter.callbacks.case_metrics import CaseMetrics
+    from monai_lighter.callbacks.curves import CurvesLogger
     from monai_lighter.callbacks.freezer import Freezer
+    from monai_lighter.callbacks.run_summary import RunSummary
     from monai_lighter.callbacks.tables import TableWriter
     from monai_lighter.callbacks.writers import FileWriter
     from monai_lighter.engines.engine import EnsembleEvaluator, SupervisedEvaluator, SupervisedTrainer

@@ -35,7 +35,7 @@ LABEL = 14
 class RunSummary(Callback):
     """Prints, when a run ends, what it came to: plain text of at most 80 columns, but for paths and commands that are longer.
 
-    Of a fit: why it ended, the key metric at its best and its epoch, where the weights, the newest checkpoint and the logs are,
+    Of a fit: why it ended, the key metric at its best and its epoch (from 1), where the weights, the newest checkpoint and the logs are,
     and the commands that come next; of one that was interrupted or failed, how it goes on. Of validation and test: a table by
     metric and class (mean, standard deviation, number of cases) and the worst cases. Of prediction: how many files, and where.
 
@@ -136,7 +136,7 @@ class RunSummary(Callback):
             if isinstance(callback, ModelWeights):
                 if callback.best is not None and callback.best_epoch is not None:
                     better = "lower" if callback.mode == "min" else "higher"
-                    at = f"{format_number(callback.best)} in epoch {callback.best_epoch} ({better} is better)"
+                    at = f"{format_number(callback.best)} in epoch {callback.best_epoch + 1} ({better} is better)"
                     yield align("best", f"{callback.monitor} = {at}")
                 for label, path in (("best weights", callback.path), ("last weights", callback.last_path)):
                     if path is not None and path.is_file() and path.stat().st_mtime >= self._began - 2:

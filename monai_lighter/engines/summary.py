@@ -20,6 +20,7 @@ from torch import Tensor
 from monai_lighter.callbacks.case_values import Scores
 from monai_lighter.callbacks.run_summary import align, format_duration, show_path
 from monai_lighter.callbacks.score_table import format_number, format_scores
+from monai_lighter.engines.trainer import QUIET
 from monai_lighter.internals import get_event_handlers, get_saved_count
 
 __all__ = ["noted", "print_summary"]
@@ -72,18 +73,20 @@ def noted(engine: Engine) -> Iterator[None]:
 
 
 @contextmanager
-def print_summary(shown: bool = True) -> Iterator[None]:
+def print_summary(shown: bool = True, quiet: bool = False) -> Iterator[None]:
     """Within it, engines run; at its end, also by an error, what they came to is printed: at most 80 columns, but for paths.
 
     Args:
         shown: whether it is.
+        quiet: whether Trainers have no progress bar.
     """
-    token = RUNS.set([] if shown else None)
+    token, before = RUNS.set([] if shown else None), QUIET.set(quiet)
     try:
         yield
     finally:
         runs = RUNS.get() or []
         RUNS.reset(token)
+        QUIET.reset(before)
         _print(runs)
 
 
@@ -109,7 +112,7 @@ def _describe(run: _Ran, evaluators: list[Any]) -> Iterator[str]:
         best, key = getattr(each.state, "best_metric", None), getattr(each.state, "key_metric_name", None)
         epoch = getattr(each.state, "best_metric_epoch", -1)
         if key is not None and epoch > 0 and isinstance(best, (int, float, Tensor)):
-            yield align("best", f"{key} = {format_number(float(best))} in epoch {epoch} (from 1)")
+            yield align("best", f"{key} = {format_number(float(best))} in epoch {epoch}")
     yield from _describe_files(run, evaluators)
 
 

@@ -345,7 +345,7 @@ class Workflow(PropertiesWorkflow):
         """Within it, no more is printed than was asked for, engines end with what they came to, and errors name their part."""
         built, sources = (self._parts.built, self._parts.sources) if self._parts else ({}, {})
         shown = has_engines and not self.native and shows_summary(self.parser.get())
-        summary = engines_summary.print_summary() if shown else nullcontext()
+        summary = engines_summary.print_summary(shown, self._screen.quiet) if has_engines else nullcontext()
         with self._screen.show(), explained(built, sources), summary:
             yield
 

@@ -67,7 +67,7 @@ class TestFit:
         assert told["ended by"] == "max_epochs = 3"
         assert (
             told["best"]
-            == f"val/metrics/acc/epoch = {weights.best:.4f} in epoch {weights.best_epoch} (higher is better)"
+            == f"val/metrics/acc/epoch = {weights.best:.4f} in epoch {weights.best_epoch + 1} (higher is better)"
         )
         assert told["best weights"] == "models/model.pt"
         assert told["last weights"] == "models/model_last.pt"
