@@ -35,9 +35,9 @@ LABEL = 14
 class RunSummary(Callback):
     """Prints, when a run ends, what it came to: plain text of at most 80 columns, but for paths and commands that are longer.
 
-    Of a fit: why it ended, the key metric at its best and its epoch (from 1), where the weights, the newest checkpoint and the logs are,
-    and the commands that come next; of one that was interrupted or failed, how it goes on. Of validation and test: a table by
-    metric and class (mean, standard deviation, number of cases) and the worst cases. Of prediction: how many files, and where.
+    Of a fit: why it ended, the key metric at its best and its epoch (from 1), where weights, newest checkpoint and logs are, and
+    the commands that come next; of one that was interrupted or failed, how it goes on. Of validation and test: a table by metric
+    and class (mean, standard deviation, number of cases) and the worst cases. Of prediction: how many files, and where.
 
     It is for standard output, of the first process alone. `Workflow` adds it to every run of a native config; values by case are
     kept while an evaluation lasts, four bytes each, and not in the validations of a fit.
