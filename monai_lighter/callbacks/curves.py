@@ -58,6 +58,11 @@ class CurvesLogger(CSVLogger):
         self._open = False
 
     @property
+    def version(self) -> int | str:
+        """That of the TensorBoard logger beside it, where there is one: a progress bar shows those of all loggers."""
+        return super().version if self._beside is None else self._beside.version
+
+    @property
     def log_dir(self) -> str:
         return super().log_dir if self._beside is None else self._beside.log_dir
 

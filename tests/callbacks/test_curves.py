@@ -89,6 +89,7 @@ class TestTables:
         (folder,) = (tmp_path / "lightning_logs").iterdir()
         names = {path.name.partition(".")[0] for path in folder.iterdir()}
         assert names >= {"metrics", "train_steps", "curves", "events", "hparams"}
+        assert log.version == board.version == 0
 
 
 def test_a_table_that_is_there_is_added_to_and_gets_new_columns(tmp_path):

@@ -183,3 +183,12 @@ class TestRuns:
         quiet = monai_bundle(*arguments, "--quiet", cwd=bundle, fresh=True, PYTHONWARNINGS="")
         assert not quiet.stderr
         assert quiet.stdout.strip().startswith("validated 2 cases")
+
+    def test_two_processes_make_one_table_of_all_cases(self, bundle, monai_bundle):
+        arguments = ("run", "validate", "--workflow", "monai_lighter.Workflow", "--config_file", "configs/train.yaml")
+        alone = monai_bundle(*arguments, "--quiet", cwd=bundle)
+        both = monai_bundle(*arguments, "--quiet", "--trainer::devices", 2, cwd=bundle, fresh=True)
+        assert both.returncode == 0, both.stderr
+        told = [line for line in alone.stdout.splitlines() if not line.startswith("validated")]
+        assert [line for line in both.stdout.splitlines() if not line.startswith("validated")] == told
+        assert both.stdout.count("validated 2 cases") == 1
