@@ -16,6 +16,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from monai_lighter.callbacks.case_values import CaseValues, Scores
+from monai_lighter.callbacks.predictions import Predictions
 from monai_lighter.callbacks.score_table import WIDTH, format_number, format_scores
 from monai_lighter.system.batches import count_cases
 from monai_lighter.system.logging import Recorded
@@ -113,7 +114,8 @@ class RunSummary(Callback):
         if stage in MODES:
             logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
             yield from format_scores(self._scores, logged, MODES[stage])
-        yield from _describe_files(self._files, none=stage == "predict")
+        kept = any(isinstance(each, Predictions) for each in trainer.callbacks)  # type: ignore[attr-defined]
+        yield from _describe_files(self._files, none=stage == "predict" and not kept)
 
     def _describe_fit(self, trainer: Trainer, error: BaseException | None) -> Iterator[str]:
         done = trainer.current_epoch
