@@ -95,7 +95,8 @@ class AutomaticModule(EngineModule):
 
     def _log_loss(self, loss: Tensor) -> None:
         if self._listened_to:
-            self.log_by_step_and_epoch("loss", loss.detach(), self._sources[0])
+            self.log("train/loss/step", loss.detach(), prog_bar=True, batch_size=1)
+            self.count_in_epoch("loss", loss.detach().float(), self._sources[0])
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         self._guard(super().backward, loss, *args, **kwargs)

@@ -23,6 +23,7 @@ from monai_lighter.internals import (
     validation_on,
 )
 from monai_lighter.system.batches import count_cases
+from monai_lighter.system.metrics import EpochMean
 
 __all__ = ["EndIteration", "EngineModule", "find_held", "pick_numbers"]
 
@@ -93,6 +94,7 @@ class EngineModule(LightningModule):
         self._checkpoint: dict[str, Any] | None = None
         self.runs = [run]
         self._epoch_length = engine.state.epoch_length
+        self._means = EpochMean()
 
     @property
     def engine(self) -> Any:
@@ -189,6 +191,7 @@ class EngineModule(LightningModule):
     def on_train_epoch_end(self) -> None:
         with logged_at_last_step(self.trainer):  # what is validated here was trained by that step
             self._end_epoch()
+        self._log_means()
         self._log_metrics("train", self.engine)
         self._stop_with_engine()
 
@@ -291,13 +294,17 @@ class EngineModule(LightningModule):
     def _log_output(self, output: Any) -> None:
         if self._listened_to and isinstance(output, Mapping):
             for name, value in pick_numbers(output):
-                self.log_by_step_and_epoch(name, value, self.engine.state.batch)
+                self.log(f"train/{name}/step", value, prog_bar=True, batch_size=1)
+                self.count_in_epoch(name, torch.tensor(value), self.engine.state.batch)
 
-    def log_by_step_and_epoch(self, name: str, value: Any, batch: Any) -> None:
-        """Logs a value of an iteration, and over the epoch its mean, in which it counts as often as the batch has cases."""
-        cases = count_cases(batch) if batch is not None else 1
-        self.log(f"train/{name}/step", value, prog_bar=True, batch_size=1)
-        self.log(f"train/{name}/epoch", value, on_step=False, on_epoch=True, batch_size=max(cases, 1))
+    def count_in_epoch(self, name: str, value: Tensor, batch: Any) -> None:
+        """Adds a value of an iteration to the mean of its epoch, in which it counts as often as the batch has cases."""
+        self._means.update(f"train/{name}/epoch", value, count_cases(batch) if batch is not None else 1)
+
+    def _log_means(self) -> None:
+        for name, (total, count) in self._means.sums.items():
+            self.log(name, total / count, batch_size=count, sync_dist=self.trainer.world_size > 1)
+        self._means.reset()
 
     def _log_metrics(self, mode: str, engine: Engine) -> None:
         if self._listened_to:
