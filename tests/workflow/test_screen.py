@@ -186,8 +186,9 @@ class TestRuns:
 
     def test_two_processes_make_one_table_of_all_cases(self, bundle, monai_bundle):
         arguments = ("run", "validate", "--workflow", "monai_lighter.Workflow", "--config_file", "configs/train.yaml")
-        alone = monai_bundle(*arguments, "--quiet", cwd=bundle)
-        both = monai_bundle(*arguments, "--quiet", "--trainer::devices", 2, cwd=bundle, fresh=True)
+        arguments += ("--quiet", "--seed", 0)
+        alone = monai_bundle(*arguments, cwd=bundle)
+        both = monai_bundle(*arguments, "--trainer::devices", 2, cwd=bundle, fresh=True)
         assert both.returncode == 0, both.stderr
         told = [line for line in alone.stdout.splitlines() if not line.startswith("validated")]
         assert [line for line in both.stdout.splitlines() if not line.startswith("validated")] == told
