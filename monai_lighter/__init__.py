@@ -20,6 +20,7 @@ _HOME = {
     "ConfigError": "errors",
     "CriterionAdapter": "system.adapters",
     "CsvWriter": "callbacks.output_writers",
+    "CurvesLogger": "callbacks.curves",
     "EnsembleEvaluator": "engines.engine",
     "FileWriter": "callbacks.writers",
     "Freezer": "callbacks.freezer",
@@ -31,6 +32,7 @@ _HOME = {
     "NonFiniteError": "errors",
     "OutputWriter": "callbacks.output_writers",
     "ProgressBar": "callbacks.progress_bar",
+    "RunSummary": "callbacks.run_summary",
     "SupervisedEvaluator": "engines.engine",
     "SupervisedTrainer": "engines.engine",
     "System": "system.system",
@@ -45,9 +47,11 @@ __all__ = sorted(_HOME)  # noqa: PLE0605
 
 if TYPE_CHECKING:
     from monai_lighter.callbacks.case_metrics import CaseMetrics
+    from monai_lighter.callbacks.curves import CurvesLogger
     from monai_lighter.callbacks.freezer import Freezer
     from monai_lighter.callbacks.output_writers import CsvWriter, OutputWriter
     from monai_lighter.callbacks.progress_bar import ProgressBar
+    from monai_lighter.callbacks.run_summary import RunSummary
     from monai_lighter.callbacks.tables import TableWriter
     from monai_lighter.callbacks.writers import FileWriter
     from monai_lighter.engines.engine import EnsembleEvaluator, SupervisedEvaluator, SupervisedTrainer

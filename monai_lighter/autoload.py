@@ -3,12 +3,13 @@
 MONAI names that option ``--workflow_name`` and takes ``--workflow`` for an override of a config item, so that Ignite would
 run without a word. ``torch`` calls the entry points of the group ``torch.backends`` when it is imported, which is before
 MONAI reads its arguments. It does so in every program of the environment: this module imports nothing but ``os``, ``sys`` and
-``importlib``, never raises, and changes nothing unless the process is ``-m monai.bundle``. That one it ends where MONAI would
-read the line another way than it is meant (`monai_lighter.long_command`).
+``importlib`` and ``warnings``, never raises, and changes nothing unless the process is ``-m monai.bundle``. That one it ends
+where MONAI would read the line another way than it is meant (`monai_lighter.long_command`).
 """
 
 import os
 import sys
+import warnings
 from importlib import import_module
 
 TRUST_FLAG, TRUST_VARIABLE = "--trust", "MONAI_LIGHTER_TRUST"
@@ -43,6 +44,14 @@ def rename_flag(arguments: list) -> None:
             arguments[i] = MONAI_FLAG + argument[len(FLAG) :]
 
 
+def replace_warning(arguments: list) -> None:
+    """For a workflow of this package, leaves out what MONAI warns of at every config: `Workflow` says it in a line."""
+    words = " ".join(map(str, arguments)).replace("=", " ").split()
+    named = words[words.index(MONAI_FLAG) + 1 :][:1] if MONAI_FLAG in words else []
+    if named and named[0].startswith(PACKAGE) and "--verbose" not in words:
+        warnings.filterwarnings("ignore", message="parsing config_file ", category=UserWarning)
+
+
 def leave_directory(arguments: list, path: list) -> None:
     """In place: for a declarative run nothing is imported from the working directory, where ``python -m`` looks first.
 
@@ -65,6 +74,7 @@ def autoload() -> None:
         if is_monai_bundle(sys.orig_argv, sys.argv):
             leave_directory(sys.argv, sys.path)
             rename_flag(sys.argv)
+            replace_warning(sys.argv)
             traps = import_module("monai_lighter.long_command").find_traps(sys.argv[1:])
     except Exception:  # it runs at every `import torch`: whatever is odd about this process is not ours to report
         return

@@ -8,12 +8,10 @@ from typing import Any
 
 from lightning.pytorch import Callback, Trainer
 from torch import Tensor
-from torchmetrics import Metric
 
+from monai_lighter.callbacks.case_values import CaseNames, list_case_values
 from monai_lighter.callbacks.tables import Table
 from monai_lighter.errors import did_you_mean
-from monai_lighter.system.aggregates import name_classes
-from monai_lighter.system.batches import count_cases
 from monai_lighter.system.spacing import is_distance
 
 __all__ = ["CaseMetrics"]
@@ -62,7 +60,7 @@ class CaseMetrics(Callback):
         self._has_unit = any(is_distance(metrics[name]) for name in self.metrics or present)
         loader, unit = ["loader"] if self._loaders else [], ["unit"] if self._has_unit else []
         self._table = Table(path, ("case", *loader, "metric", "class", "value", *unit), trainer, self)
-        self._counts = [trainer.global_rank] * max(1, len(names))
+        self._counts = CaseNames(trainer, len(names))
 
     def on_validation_batch_end(
         self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
@@ -70,18 +68,11 @@ class CaseMetrics(Callback):
         if outputs is None or self._table is None:
             return
         metrics, _ = pl_module.records[pl_module.mode].select_loader(dataloader_idx)
-        names, count = outputs["identifier"], count_cases(outputs["input"])
-        if names is None:
-            first = self._counts[dataloader_idx]
-            names = range(first, first + count * trainer.world_size, trainer.world_size)
-        self._counts[dataloader_idx] += count * trainer.world_size
+        names = self._counts.name_batch(outputs, dataloader_idx)
         loader = self._loaders[dataloader_idx : dataloader_idx + 1]
-        for name, values in outputs["metrics"].items():
-            if isinstance(metrics[name], Metric) or (self.metrics is not None and name not in self.metrics):
-                continue
-            if isinstance(values, Tensor) and values.ndim == 2:
+        for name, classes, values in list_case_values(metrics, outputs["metrics"]):
+            if self.metrics is None or name in self.metrics:
                 unit = [metrics.find_unit(name)] if self._has_unit else []
-                classes = name_classes(metrics[name], values.shape[1], metrics.labels)
                 notes = [[note] if note else [] for note in outputs.get("notes") or [""] * len(values)]
                 for (case, row), note in zip(_rows(name, names, values), notes, strict=True):
                     self._table.add(
@@ -99,7 +90,6 @@ class CaseMetrics(Callback):
 
 def _rows(metric: str, names: Any, values: Tensor) -> Iterator[tuple[Any, list[float]]]:
     """Each case with its values ``(C,)``."""
-    names = names.tolist() if isinstance(names, Tensor) else names
     if len(names) != len(values):
         raise ValueError(
             f"CaseMetrics: metric {metric!r} has values of {len(values)} cases for a batch of {len(names)}, which its adapter "

@@ -46,7 +46,10 @@ __all__ = [
 
 MODES_OF_STAGE = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ("predict",)}
 MODES = ("train", "val", "test", "predict")
-TOP_LEVEL = ("args", "bundle_root", "lightning", "project", "seed", "system", "trainer", "vars")
+TOP_LEVEL = (
+    *("args", "bundle_root", "lightning", "project", "quiet", "run_summary"),
+    *("seed", "system", "trainer", "vars", "verbose"),
+)
 RUN_IDS = ("run", "initialize", "finalize", "imports")
 """Items of MONAI's configs that run something with nothing in the config referring to them."""
 ADAPTERS = ("batch", "criterion", "metrics", "logging")

@@ -16,6 +16,7 @@ from monai_lighter.engines.engine import LightningEngine
 from monai_lighter.engines.trainer import has_section, lightning_section
 from monai_lighter.errors import ConfigError, Finding
 from monai_lighter.system.outputs import warn_of_lost_files
+from monai_lighter.system.saving import find_savers
 
 __all__ = ["adopt", "adopt_engines", "on_lightning"]
 
@@ -58,6 +59,7 @@ def adopt_engines(parser: ConfigParser, id: str, value: Any) -> None:
         if not hasattr(engine, "config_id"):  # else this item is a reference to the one that it is
             engine.config_id, engine.lightning_section = id, partial(_read_section, parser)
             transform = parser.ref_resolver.resolved_content.get(f"{id}{ID_SEP_KEY}postprocessing")
+            engine.savers = list(find_savers(transform))
             warn_of_lost_files(getattr(engine, "data_loader", None), transform, id)
     elif isinstance(value, (list, tuple)):
         for i, item in enumerate(value):

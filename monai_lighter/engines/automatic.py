@@ -46,7 +46,7 @@ class AutomaticModule(EngineModule):
 
     What ``SupervisedTrainer._iteration`` (MONAI 1.6.1) does between the batch and the loss is done here with the same parts and
     events; the backward pass, the optimizer step, scaling, accumulation and clipping are Lightning's. The loss is logged as
-    ``train/loss/step``. A test holds a hash of MONAI's source, so that the two cannot part unseen.
+    ``train/loss/step`` and ``train/loss/epoch``. A test holds a hash of MONAI's source, so that the two cannot part unseen.
 
     Args:
         run: the run of the trainer.
@@ -96,6 +96,7 @@ class AutomaticModule(EngineModule):
     def _log_loss(self, loss: Tensor) -> None:
         if self._listened_to:
             self._steps.log(self, "train/loss/step", loss.detach(), prog_bar=True, batch_size=1)
+            self.count_in_epoch("loss", loss.detach().float(), self._sources[0])
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         self._guard(super().backward, loss, *args, **kwargs)

@@ -20,6 +20,7 @@ from monai_lighter.engines.module import EngineModule
 from monai_lighter.engines.replicas import refuse_processes
 from monai_lighter.engines.run import Batches, Run
 from monai_lighter.engines.state import collect_random_state
+from monai_lighter.engines.summary import noted
 from monai_lighter.engines.trainer import CHECKPOINT, check_keywords, collect_keywords, decide_epochs, make_trainer
 from monai_lighter.internals import drop_run_generator, get_data_iterator, get_run_generator, is_done, set_first_batch
 
@@ -70,7 +71,8 @@ class LightningEngine(Engine):
             self.lightning_run = Run(self)
         self.lightning_run.interrupted = False
         try:
-            _drive(self.lightning_run, keywords)
+            with noted(self):
+                _drive(self.lightning_run, keywords)
         finally:
             if not self.lightning_run.interrupted:
                 self.lightning_run = None

@@ -22,7 +22,9 @@ from monai_lighter.internals import (
     reload_train_batches,
     validation_on,
 )
+from monai_lighter.system.batches import count_cases
 from monai_lighter.system.logging import QuickHooks, StepValues
+from monai_lighter.system.metrics import EpochMean
 
 __all__ = ["EndIteration", "EngineModule", "find_held", "pick_numbers"]
 
@@ -71,9 +73,9 @@ class EngineModule(QuickHooks):
     Its hooks take turns with the engine's `Run`: an epoch, a batch or a step of Lightning's loop begins and ends where the
     engine's does. Networks stay where the engine's config put them, in the mode that the engine sets.
 
-    Where a logger or a callback wants to know, ``train/NAME/step`` is logged for each number in the output of an iteration
-    (``train/loss/step`` under `AutomaticModule`) and, at the end of an epoch, ``MODE/metrics/NAME/epoch`` for each number in
-    the metrics of the engine, with ``MODE`` train or val.
+    Where a logger or a callback wants to know, ``train/NAME/step`` and ``train/NAME/epoch`` are logged for each number in the
+    output of an iteration (``train/loss/…`` under `AutomaticModule`) and, at the end of an epoch, ``MODE/metrics/NAME/epoch``
+    for each number in the metrics of the engine, with ``MODE`` train or val.
 
     Args:
         run: the run of the engine that the Trainer is called for.
@@ -95,6 +97,7 @@ class EngineModule(QuickHooks):
         self._epoch_length = engine.state.epoch_length
         self._steps = StepValues()
         self._validated: Any = None
+        self._means = EpochMean()
 
     @property
     def engine(self) -> Any:
@@ -192,6 +195,7 @@ class EngineModule(QuickHooks):
     def on_train_epoch_end(self) -> None:
         with logged_at_last_step(self.trainer):  # what is validated here was trained by that step
             self._end_epoch()
+        self._log_means()
         self._log_metrics("train", self.engine)
         self._stop_with_engine()
 
@@ -304,6 +308,16 @@ class EngineModule(QuickHooks):
         if self._listened_to and isinstance(output, Mapping):
             for name, value in pick_numbers(output):
                 self._steps.log(self, f"train/{name}/step", value, prog_bar=True, batch_size=1)
+                self.count_in_epoch(name, torch.tensor(value), self.engine.state.batch)
+
+    def count_in_epoch(self, name: str, value: Tensor, batch: Any) -> None:
+        """Adds a value of an iteration to the mean of its epoch, in which it counts as often as the batch has cases."""
+        self._means.update(f"train/{name}/epoch", value, count_cases(batch) if batch is not None else 1)
+
+    def _log_means(self) -> None:
+        for name, (total, count) in self._means.sums.items():
+            self.log(name, total / count, batch_size=count, sync_dist=self.trainer.world_size > 1)
+        self._means.reset()
 
     def _log_metrics(self, mode: str, engine: Engine) -> None:
         if self._listened_to:

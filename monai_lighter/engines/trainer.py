@@ -32,6 +32,7 @@ from monai_lighter.system.tensors import as_list
 
 __all__ = [
     "CHECKPOINT",
+    "QUIET",
     "EnginePrecision",
     "InPlaceStrategy",
     "check_keywords",
@@ -53,6 +54,10 @@ PLACEMENT = ("accelerator", "devices", "num_nodes", "strategy")
 Section = Callable[[], Mapping[str, Any]]
 SECTION: ContextVar[Section | None] = ContextVar("lightning_section", default=None)
 """The section for engines that no config item is. A variable of the context: each thread has its own."""
+
+
+QUIET: ContextVar[bool] = ContextVar("quiet", default=False)
+"""Whether a Trainer shows no progress of its own accord."""
 
 
 @contextmanager
@@ -161,7 +166,9 @@ def make_trainer(engine: Engine, automatic: bool, keywords: Mapping[str, Any]) -
         "logger": False,
         "enable_checkpointing": any(isinstance(callback, Checkpoint) for callback in as_list(given.get("callbacks"))),
         "enable_model_summary": False,
-        "enable_progress_bar": sys.stderr.isatty() and not (dist.is_initialized() and dist.get_rank()),
+        "enable_progress_bar": sys.stderr.isatty()
+        and not QUIET.get()
+        and not (dist.is_initialized() and dist.get_rank()),
         "num_sanity_val_steps": 0,
         "detect_anomaly": torch.is_anomaly_enabled(),
         "inference_mode": False,

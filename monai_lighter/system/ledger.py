@@ -102,6 +102,10 @@ class Ledger:
                 if file.is_file():
                     self._place(file, output._replace(path=folder / file.relative_to(temporary)))
 
+    def list_written(self) -> list[Path]:
+        """Files that this process has written since the last `reset`, in order."""
+        return [output.path for output in self._written.values()]
+
     def _place(self, file: Path, output: Output) -> None:
         owner = self._claim(output)
         refusal = _describe_clash(owner, output) if owner is not None else self._refuse(output)

@@ -49,11 +49,13 @@ class Outputs(Callback):
 
     Attributes:
         ledger: of the files of cases.
+        written: files of cases that this process wrote in the evaluation or prediction that ended last.
         tables: files of tables, and the callback that each is of.
     """
 
     def __init__(self) -> None:
         self.ledger = Ledger()
+        self.written: list[Path] = []
         self.tables: dict[Path, Callback] = {}
         self._writers: list[Planning] = []
         self._checked: list[SaveImaged] = []
@@ -76,7 +78,7 @@ class Outputs(Callback):
             self._writers.append(writer)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        self.ledger = Ledger()
+        self.ledger, self.written = Ledger(), []
         self._planned, self._told = set(), set()
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -166,6 +168,7 @@ class Outputs(Callback):
         for saved in self._checked:
             saved.saver = _get_saver(saved)
         self._checked = []
+        self.written = self.ledger.list_written()
         self.ledger.reset()
 
 

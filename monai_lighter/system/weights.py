@@ -155,7 +155,7 @@ class ModelWeights(Callback):
                 )
             self._write(state, self.path)
         if self.save_last:
-            self._write(state, self._last)
+            self._write(state, self.last_path)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Keeps the last weights of a fit that ends on a loss that is not finite."""
@@ -169,15 +169,15 @@ class ModelWeights(Callback):
         if bad:
             logger.warning(f"weights not finite, not saved: {', '.join(sorted(bad)[:3])}")
             return
-        self._write(state, self._last)
-        logger.info(f"the last finite weights, of step {trainer.global_step}, to {self._last}")
+        self._write(state, self.last_path)
+        logger.info(f"the last finite weights, of step {trainer.global_step}, to {self.last_path}")
         if spoilt:
             logger.info(f"as at the beginning of epoch {trainer.current_epoch}: {', '.join(sorted(spoilt))}")
 
     @property
-    def _last(self) -> Path:
-        assert self.path is not None
-        return self.path.with_name(f"{self.path.stem}_last{self.path.suffix}")
+    def last_path(self) -> Path | None:
+        """File for the weights of the last epoch; None before the first run, which the default depends on."""
+        return self.path and self.path.with_name(f"{self.path.stem}_last{self.path.suffix}")
 
     def _take_weights(self, trainer: Trainer, pl_module: LightningModule) -> tuple[dict[str, Tensor], str]:
         """State dict of the network, and the names of what in it is not finite, as a subject; empty where all is.

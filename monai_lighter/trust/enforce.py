@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import re
 import shlex
@@ -12,6 +13,7 @@ from importlib.machinery import SOURCE_SUFFIXES, FileFinder, SourceFileLoader
 from pathlib import Path
 from typing import Any
 
+from lightning.pytorch.utilities import rank_zero_only
 from monai.bundle import ConfigParser
 from monai.bundle.utils import MACRO_KEY
 
@@ -22,6 +24,8 @@ from monai_lighter.trust.configs import judge, texts
 from monai_lighter.trust.contents import own_modules
 from monai_lighter.trust.digest import RUN_FOLDERS, file_digest, run_digest, walk_files
 from monai_lighter.trust.logging_files import logging_code
+
+logger = logging.getLogger(__name__)
 
 __all__ = ["ALL", "DECLARATIVE", "VARIABLE", "Trust", "default_trust", "refuse_trust_of_file"]
 
@@ -83,6 +87,13 @@ class Trust:
     def imports_bundle(self) -> bool:
         """Whether modules of the bundle may be imported."""
         return self.level != DECLARATIVE
+
+    @rank_zero_only
+    def tell(self) -> None:
+        """Says in a line what MONAI says at length of every config: that it may run any code, where it may."""
+        if self.is_all:
+            names = ", ".join(str(file) for file in self.files if file.suffix != ".conf" and file.stem != "metadata")
+            logger.warning(f"{names} may run any code (trust: all); if it is not yours, inspect it first")
 
     def require(self, parser: ConfigParser, place: Callable[[str], Any] = lambda id: "") -> None:
         """Refuses a config that is not covered, before anything of it is imported, evaluated or loaded.

@@ -167,12 +167,16 @@ class _WithStreams(ast.NodeTransformer):
 
 
 @contextmanager
-def applied_for_monai(root: Path, logging_file: str | Path | bool | None) -> Iterator[bool]:
+def applied_for_monai(root: Path, logging_file: str | Path | bool | None, meta_file: Any = None) -> Iterator[bool]:
     """Applies the logging file that a ``ConfigWorkflow`` would, and gives what to hand MONAI instead of it: False.
+
+    Within it MONAI does not say that it skips the file, nor call it an error that there are no metadata where none were given:
+    a config runs without.
 
     Args:
         root: directory of the bundle's configs.
         logging_file: its ``logging_file``: a path, False for none, None for ``logging.conf`` in ``root`` where there is one.
+        meta_file: its ``meta_file``; None for ``metadata.json`` in ``root``.
 
     Raises:
         FileNotFoundError: a path at which there is no file.
@@ -181,12 +185,13 @@ def applied_for_monai(root: Path, logging_file: str | Path | bool | None) -> Ite
     if logging_file is not False and (logging_file is not None or path.is_file()):
         apply_logging_conf(path)
     monai = logging.getLogger("monai.bundle.workflows")
-    monai.addFilter(_is_not_about_skipping)
+    unsaid = ("skipping logging", *(("Cannot find the metadata",) if meta_file is None else ()))
+
+    def is_said(record: logging.LogRecord) -> bool:
+        return not any(text in record.getMessage() for text in unsaid)
+
+    monai.addFilter(is_said)
     try:
         yield False
     finally:
-        monai.removeFilter(_is_not_about_skipping)
-
-
-def _is_not_about_skipping(record: logging.LogRecord) -> bool:
-    return "skipping logging" not in record.getMessage()
+        monai.removeFilter(is_said)

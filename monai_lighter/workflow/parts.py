@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer, callbacks
@@ -14,10 +15,8 @@ from monai_lighter.config.stages import MODEL, find_datasets, find_stages
 from monai_lighter.errors import ConfigError, Finding
 from monai_lighter.errors.cases import name_cases
 from monai_lighter.system.datasets import count_items, describe_old_cache, find_without_batches
-from monai_lighter.system.profiler import PassThroughProfiler
 from monai_lighter.system.resuming import Resumable
 from monai_lighter.system.system import System
-from monai_lighter.workflow.tracking import SaveConfig
 
 __all__ = ["Parts"]
 
@@ -31,6 +30,7 @@ class Parts:
         stage: that runs; None for an expression.
         parser: with the native config, pruned to the stage.
         saved: the whole config, of plain values, as it is saved with the run.
+        furnish: adds to the Trainer what every run has.
         before: the parts of a stage of the same workflow that came before; what it built is taken over.
         run_id: of the expressions that run, where no stage does.
 
@@ -44,10 +44,11 @@ class Parts:
         stage: str | None,
         parser: ConfigParser,
         saved: dict[str, Any],
+        furnish: Callable[[Trainer], None],
         before: Parts | None = None,
         run_id: str = "run",
     ) -> None:
-        self.parser, self.saved = parser, saved
+        self.parser, self.saved, self._furnish = parser, saved, furnish
         self.stages = [stage] if stage else find_stages(parser.get(), run_id)
         self.built: dict[str, Any] = dict(before.built) if before else {}
         self.sources: dict[str, Any] = dict(before.sources) if before else {}
@@ -82,8 +83,7 @@ class Parts:
                 self._take_trainer(value)
 
     def _take_trainer(self, trainer: Trainer) -> None:
-        trainer.callbacks.append(SaveConfig(self.saved))  # type: ignore[attr-defined]
-        PassThroughProfiler.into(trainer)
+        self._furnish(trainer)
         if isinstance(self.parser.get("trainer"), dict):  # of an expression nobody knows what bars it has made
             ProgressBar.into(trainer, self._bars)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import inspect
 import logging
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,10 +32,13 @@ from monai_lighter.errors.context import explained, large_file_hints
 from monai_lighter.trust.digest import log_digest
 from monai_lighter.trust.enforce import Trust, refuse_trust_of_file
 from monai_lighter.workflow.aliases import remove_aliases
+from monai_lighter.workflow.furnishing import furnish, shows_summary
 from monai_lighter.workflow.logging_conf import applied_for_monai
+from monai_lighter.workflow.next_commands import list_next_commands
 from monai_lighter.workflow.parts import Parts
 from monai_lighter.workflow.prepare import Asked, Prepared
 from monai_lighter.workflow.properties import PropertiesWorkflow, native_properties
+from monai_lighter.workflow.screen import Screen
 from monai_lighter.workflow.tracking import SETTINGS, add_tracking, save_executed, tracking_settings
 
 __all__ = ["Workflow"]
@@ -43,6 +46,7 @@ __all__ = ["Workflow"]
 _, has_engines = optional_import("ignite.engine")
 if has_engines:  # an error of our own must be seen, else Ignite would run
     from monai_lighter.engines import adopt as engines
+    from monai_lighter.engines import summary as engines_summary
 
 logger = logging.getLogger(__name__)
 
@@ -87,6 +91,8 @@ class Workflow(PropertiesWorkflow):
         trust: what the run may do: ``all``, as under MONAI; ``declarative``, the listed parts that the config names and no code;
             ``sha256:NUMBER``, code too, of the bundle with this digest (``docs/security.md``). Default: the environment's
             ``MONAI_LIGHTER_TRUST``, else ``all``.
+        quiet: print errors and the result alone. Default: ``quiet`` of a native config, else false.
+        verbose: print what MONAI, Lightning and other libraries say, too. Default: ``verbose`` of a native config, else false.
         override: id (``trainer::max_epochs``) to the value that takes the place of the config's.
 
     Raises:
@@ -105,6 +111,8 @@ class Workflow(PropertiesWorkflow):
         workflow_type: str | None = "train",
         properties_path: PathLike | None = None,
         trust: str | None = None,
+        quiet: bool | None = None,
+        verbose: bool | None = None,
         **override: Any,
     ) -> None:
         if is_command():
@@ -116,7 +124,7 @@ class Workflow(PropertiesWorkflow):
         read = composed.read if composed else []
         granted = Trust(trust, bundle_folder(files), [*files_of_run(files, meta_file, logging_file), *map(Path, read)])
         try:
-            with applied_for_monai(config_root(files), logging_file) as no_file:
+            with applied_for_monai(config_root(files), logging_file, meta_file) as no_file:
                 first = ensure_tuple(files)[:1] if composed else files
                 super().__init__(
                     first, meta_file, no_file, init_id, run_id, final_id, None, workflow_type, properties_path
@@ -128,6 +136,11 @@ class Workflow(PropertiesWorkflow):
         self.bundle_path = bundle_folder(files)
         self.parser.locator = LOCATOR
         self.native = is_native(self.parser.get())
+        self._screen = Screen.of_run(self.parser.get(), self.native, quiet, verbose)
+        if is_command():
+            self._screen.keep()
+            granted.tell()
+        self._files, self._overrides = files, {**override}
         override.update(_recover_lost(override, self.native))
         self._overridden = apply_overrides(self.parser, override, self.bundle_path)
         self._trust, self._positions = granted, Positions(ensure_tuple(files), override, composed is not None)
@@ -188,6 +201,7 @@ class Workflow(PropertiesWorkflow):
             if not self._given:
                 self.config, self._given = prepared.saved, copied(prepared.config)
             self.parser.set(prepared.needed[self.stage or self.run_id])
+            self._screen.hide_caching(self.parser.get(), LOCATOR)
             self._build_with(self._parts.find_shared() if self._parts else {})
         elif not self._trust.is_all:
             self.parser.set(prepared.config)  # what was judged, so that no macro is read again
@@ -280,7 +294,7 @@ class Workflow(PropertiesWorkflow):
     def _run_by_hand(self, stage: str, arguments: Mapping[str, Any]) -> None:
         self._select(stage)
         self._start()
-        with self._explained(), large_file_hints(self.bundle_path):
+        with self._told(), large_file_hints(self.bundle_path):
             self._run_stage(stage, arguments)
 
     def _select(self, stage: str) -> None:
@@ -308,7 +322,9 @@ class Workflow(PropertiesWorkflow):
 
     def _build_with(self, kept: dict[str, Any]) -> None:
         """Everything but what is kept is built anew."""
-        self._parts = Parts(self.stage, self.parser, self.config, self._parts, self.run_id)
+        commands = list_next_commands(self._files, self._overrides, self.config)
+        add = partial(furnish, config=self.config, screen=self._screen, commands=commands)
+        self._parts = Parts(self.stage, self.parser, self.config, add, self._parts, self.run_id)
         self.parser.ref_resolver = Resolver(built=self._parts.take, kept=kept)
 
     def _set_property(self, name: str, property: dict, value: Any) -> None:
@@ -329,14 +345,20 @@ class Workflow(PropertiesWorkflow):
             CaseError: what a case raised when it was read or transformed.
         """
         self._start()
-        with self._explained():
+        with self._told():
             if self.stage is None:
                 return self._run_expr(id=self.run_id)
             with large_file_hints(self.bundle_path):
                 return [self._run_stage(self.stage)]
 
-    def _explained(self) -> AbstractContextManager[None]:
-        return explained(self._parts.built, self._parts.sources) if self._parts else explained({}, {})
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Within it, no more is printed than was asked for, engines end with what they came to, and errors name their part."""
+        built, sources = (self._parts.built, self._parts.sources) if self._parts else ({}, {})
+        shown = has_engines and not self.native and shows_summary(self.parser.get())
+        summary = engines_summary.print_summary(shown, self._screen.quiet) if has_engines else nullcontext()
+        with self._screen.show(), explained(built, sources), summary:
+            yield
 
     def _start(self) -> None:
         """What comes before anything is run."""
@@ -375,6 +397,8 @@ class Workflow(PropertiesWorkflow):
             logger.warning(str(self._untrained))
         trainer = self.parser.get_parsed_content("trainer")
         arguments = {**self._stage_arguments(stage), **(given or {})}
+        if stage in ("validate", "test") and shows_summary(self.config):
+            arguments = {"verbose": False, **arguments}  # which has the table
         if stage == "fit" and self.by_hand:
             _tell_what_is_left(trainer)
         if self._tracked:

@@ -1,0 +1,76 @@
+"""What a run of a native config adds to its Trainer, unless the config has it: loggers, curves, a summary at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import LearningRateMonitor, ModelSummary
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from monai.bundle.utils import ID_SEP_KEY
+
+from monai_lighter.callbacks.curves import CurvesLogger
+from monai_lighter.callbacks.learning_rate import LearningRate
+from monai_lighter.callbacks.network_summary import NetworkSummary
+from monai_lighter.callbacks.run_summary import RunSummary
+from monai_lighter.config.items import at, items, locate
+from monai_lighter.system.profiler import PassThroughProfiler
+from monai_lighter.workflow.screen import Screen
+from monai_lighter.workflow.tracking import SaveConfig
+
+__all__ = ["furnish", "shows_summary"]
+
+
+def shows_summary(config: Mapping[str, Any]) -> bool:
+    """Whether a run ends with its summary: unless the config says ``run_summary: false``."""
+    return config.get("run_summary") is not False
+
+
+def furnish(trainer: Trainer, config: dict, screen: Screen, commands: Mapping[str, Sequence[str]]) -> None:
+    """Adds to the Trainer of a native config what every run of one has.
+
+    ``config.yaml`` in the log directory (`SaveConfig`); `CurvesLogger` beside Lightning's default logger, or in its place where
+    TensorBoard is not installed; `LearningRate`, unless there is a ``LearningRateMonitor``; `NetworkSummary` in the place of
+    Lightning's default summary; `RunSummary`, unless there is one or the config says ``run_summary: false``.
+
+    Args:
+        trainer: as the config has made it.
+        config: the config, of plain values.
+        screen: how much the run prints.
+        commands: as `RunSummary` takes them.
+    """
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    callbacks.append(SaveConfig(config))
+    PassThroughProfiler.into(trainer)
+    if _logs_by_default(config):
+        _add_curves(trainer)
+    if trainer.loggers and not any(isinstance(each, LearningRateMonitor) for each in callbacks):
+        callbacks.append(LearningRate())
+    if not any("ModelSummary" in str(value) for _, value in items(config) if isinstance(value, str)):
+        trainer.callbacks = [  # type: ignore[attr-defined]
+            NetworkSummary() if isinstance(each, ModelSummary) else each
+            for each in callbacks
+            if not (screen.quiet and isinstance(each, ModelSummary))
+        ]
+    if shows_summary(config) and not any(isinstance(each, RunSummary) for each in callbacks):
+        trainer.callbacks.append(RunSummary(commands))  # type: ignore[attr-defined]
+    screen.clear_trainer(trainer)
+
+
+def _logs_by_default(config: dict) -> bool:
+    """Whether the Trainer has the logger that Lightning takes where none is named; one made by an expression is left alone."""
+    trainer = locate(config, "trainer")
+    section = at(config, trainer) if trainer is not None else None
+    if section is not None and not isinstance(section, dict):
+        return False
+    where = locate(config, f"trainer{ID_SEP_KEY}logger")
+    return where is None or at(config, where) in (None, True)
+
+
+def _add_curves(trainer: Trainer) -> None:
+    loggers = trainer.loggers
+    if len(loggers) == 1 and type(loggers[0]) in (TensorBoardLogger, CSVLogger):
+        beside: Any = loggers[0] if isinstance(loggers[0], TensorBoardLogger) else None
+        curves = CurvesLogger(trainer.default_root_dir, beside=beside)
+        trainer.loggers = [beside, curves] if beside is not None else [curves]
