@@ -23,6 +23,7 @@ __all__ = [
     "imported",
     "is_import",
     "is_module",
+    "list_modules",
     "missing_attribute",
     "missing_package",
 ]
@@ -41,6 +42,15 @@ def is_module(path: str) -> bool:
             return ".".join(names) in sys.modules
         spec = importlib.machinery.PathFinder.find_spec(".".join(names[: i + 1]), list(folders))
     return spec is not None or path in sys.modules
+
+
+def list_modules(package: str) -> list[str]:
+    """Names of the modules of a package, without importing any; none where there is no such package."""
+    try:
+        spec = importlib.util.find_spec(package)
+    except (ValueError, ImportError):
+        return []
+    return [] if spec is None else [module.name for module in pkgutil.iter_modules(spec.submodule_search_locations)]
 
 
 def missing_package(path: str, id: str) -> Finding | None:

@@ -67,7 +67,7 @@ class Walk:
         self.visited: set[str] = set()
         self.read: dict[str, Any] = {}
         self.misread: list[Finding] = []
-        self.expressions = Expressions(full, GLOBALS, self._class_of)
+        self.expressions = Expressions(full, GLOBALS, self.class_of)
 
     def item(self, id: str, trail: tuple[str, ...] = (), config: Any = UNKNOWN) -> Iterator[Finding]:
         """Findings in an item and in all it leads to that was not met before.
@@ -126,11 +126,12 @@ class Walk:
         value = name if where is None else at(self.needed, where)
         return value if is_text(value) else name
 
-    def _class_of(self, id: str, steps: int = 0) -> type | None:
+    def class_of(self, id: str, steps: int = 0) -> type | None:
+        """The class of what an item will be; None where that is not known."""
         _, config = located(self.needed, id)
         if isinstance(config, str) and config.startswith("$") and steps < 20:
             origin = copied_from(config)
-            return None if origin is None else self._class_of(origin, steps + 1)
+            return None if origin is None else self.class_of(origin, steps + 1)
         if not ConfigComponent.is_instantiable(config) or config.get("_mode_", "default") != "default":
             return None
         name = self._target(config)

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+import re
+from collections.abc import Callable, Iterator
+from pydoc import locate
 from typing import Any
 
 from monai.bundle.config_item import ComponentLocator, ConfigComponent, ConfigExpression, ConfigItem
 from monai.bundle.reference_resolver import ReferenceResolver
+from monai.bundle.utils import ID_SEP_KEY
+from monai.utils.enums import CompInitMode
 
 from monai_lighter.errors import BundleError, ComponentError, in_short
 from monai_lighter.errors.cases import find_case
-from monai_lighter.errors.marks import walk_causes
+from monai_lighter.errors.marks import walk_causes, walk_frames
 
 __all__ = ["LOCATOR", "Resolver"]
 
 LOCATOR = ComponentLocator(excludes="monai_lighter")
 """MONAI's map from short class names to modules; short names are MONAI's alone."""
+MODE = "_mode_"
+MOST_OF_DOCSTRING = 300
 
 
 class Resolver(ReferenceResolver):
@@ -59,15 +66,55 @@ class Resolver(ReferenceResolver):
                     raise cause  # noqa: B904
             if not isinstance(item, (ConfigComponent, ConfigExpression)):
                 raise
-            raise ComponentError(id, _message(id, item, config, error)) from error
+            given = (
+                {}
+                if not isinstance(config, dict)
+                else {
+                    key: self.resolved_content.get(f"{id}{ID_SEP_KEY}{key}", value)
+                    for key, value in config.items()
+                    if key not in ConfigComponent.non_arg_keys
+                }
+            )
+            raise ComponentError(id, _message(id, item, config, given, error)) from error
 
 
-def _message(id: str, item: ConfigItem, config: Any, error: Exception) -> str:
+def _message(id: str, item: ConfigItem, config: Any, given: dict[str, Any], error: Exception) -> str:
     *_, cause = walk_causes(error)
+    hints: list[str] = []
     if isinstance(item, ConfigComponent):
         what = f"{config.get('_target_')} could not be built"
+        hints += _tell_arguments(item, config, given, cause)
     else:
         what = f"{str(config)[:200]!r} failed"
     case = find_case(error)
-    where = f" Case: {case}." if case else ""
-    return f"{id}: {what}: {in_short(cause)}{where}"
+    hints += [f"Case: {case}."] if case else []
+    return " ".join([f"{id}: {what}: {in_short(cause)}", *hints])
+
+
+def _tell_arguments(item: ConfigComponent, config: dict, given: dict[str, Any], cause: BaseException) -> Iterator[str]:
+    """Values of the arguments that an error speaks of, what the target says of a file that is not there, and whether the
+    function itself may be meant."""
+    message = str(cause)
+    spoken = [key for key in given if re.search(rf"\b{re.escape(key)}\b", message) and repr(config[key]) not in message]
+    if spoken:
+        yield f"Given: {', '.join(f'{key}: {config[key]!r:.80}' for key in spoken)}."
+    target = locate(str(item.resolve_module_name()))
+    if isinstance(cause, FileNotFoundError):
+        for key, value in given.items():
+            described = _describe_argument(target, key) if str(value) in message else ""
+            if described:
+                yield f"What it is, {key}: {described}"
+    *_, last = walk_frames(cause)
+    called = last.f_globals.get("__name__", "").startswith("monai.")  # and not begun
+    if isinstance(cause, TypeError) and called and callable(target) and not inspect.isclass(target):
+        yield f"If the function itself is meant, add {MODE}: {CompInitMode.CALLABLE.value}."
+
+
+def _describe_argument(target: Any, name: str) -> str:
+    """What the docstring of a class or function says of an argument under ``Args:``, in one line."""
+    documented = [inspect.getdoc(target) or "", inspect.getdoc(getattr(target, "__init__", None)) or ""]
+    entry = re.compile(
+        rf"^(?P<indent> +){re.escape(name)}(?: \([^)]*\))?:(?P<text>.*(?:\n(?P=indent) +.*)*)", re.MULTILINE
+    )
+    found = next((match for text in documented if (match := entry.search(text))), None)
+    return " ".join(found["text"].split())[:MOST_OF_DOCSTRING] if found else ""

@@ -9,6 +9,8 @@ from difflib import get_close_matches
 from types import TracebackType
 from typing import Any, NamedTuple
 
+from monai_lighter.errors.packages import install_hint_of
+
 __all__ = [
     "BundleError",
     "CaseError",
@@ -106,11 +108,14 @@ def did_you_mean(word: str, options: Iterable[Any]) -> str:
 
 
 def in_short(error: BaseException) -> str:
-    """Class and message of an error. Of the message the first paragraph: some (MONAI's for a missing package) go on with a
-    traceback. Of one from a DataLoader's worker, which is all traceback, the last line."""
+    """Class and message of an error, and how to install the package that it lacks.
+
+    Of the message the first paragraph: some (MONAI's for a missing package) go on with a traceback. Of one from a DataLoader's
+    worker, which is all traceback, the last line.
+    """
     message, worker, trace = str(error).strip().partition("\nOriginal Traceback (most recent call last):")
     message = f"{message} {trace.strip().splitlines()[-1]}" if worker else message.split("\n\n")[0]
-    return f"{type(error).__name__}: {message}"
+    return " ".join(filter(None, [f"{type(error).__name__}: {message}", install_hint_of(error)]))
 
 
 def explain(error: BaseException, message: str) -> None:

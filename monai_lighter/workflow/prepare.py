@@ -18,6 +18,7 @@ from monai.bundle import ConfigParser
 from monai.bundle.utils import ID_SEP_KEY
 from monai.utils import ensure_tuple
 
+from monai_lighter.check.devices import find_absent_devices
 from monai_lighter.check.modules import breaks_imports, is_import
 from monai_lighter.check.native import check_walk
 from monai_lighter.check.paths import missing_paths
@@ -25,7 +26,7 @@ from monai_lighter.check.untrained import find_untrained
 from monai_lighter.check.walk import Built, Walk
 from monai_lighter.check.zoo import engine_findings, missing_packages
 from monai_lighter.config.files import bundle_folder, config_files, config_root, files_of_run, unreadable
-from monai_lighter.config.items import at, copied, is_text, items, locate, mentions, plain_config
+from monai_lighter.config.items import at, copied, is_text, items, locate, mentions, normalize, plain_config
 from monai_lighter.config.lighter import translated
 from monai_lighter.config.overrides import Overridden, apply_overrides, expand_macros, find_unused_overrides
 from monai_lighter.config.positions import Place, Positions
@@ -44,7 +45,7 @@ from monai_lighter.config.stages import (
     pruned,
     with_defaults,
 )
-from monai_lighter.errors import ConfigError, Finding, Note
+from monai_lighter.errors import ConfigError, Finding, Note, did_you_mean
 from monai_lighter.trust.enforce import Trust
 from monai_lighter.workflow.project import import_project, make_importable
 from monai_lighter.workflow.properties import find_missing_properties
@@ -101,6 +102,7 @@ class Prepared:
         errors: what is wrong.
         left: those of the errors that a run of MONAI's engines leaves to MONAI, since code may yet mend them where it cannot be
             seen here (a class that a script adds, an item that is disabled then). All others end a run.
+        here: those of the notes that keep a run from starting on this machine: devices that it does not have.
         notes: what is worth knowing and need not be wrong.
         warnings: those of the notes that a run says too: overrides that nothing refers to, packages that are not installed.
     """
@@ -147,10 +149,12 @@ class Prepared:
             *missing_paths(plain_config(given), bundle),
             *self._properties(),
         ]
-        found = list(dict.fromkeys(found))
+        devices = list(find_absent_devices(self.config, "trainer" if self.native else "lightning"))
+        self.here = [one for one in devices if isinstance(one, Note)]
+        found = list(dict.fromkeys([*found, *devices, *self._absent_expressions()]))
         self.errors = [finding for finding in found if not isinstance(finding, Note)]
         self.notes = [finding for finding in found if isinstance(finding, Note)]
-        sure = {*overridden.findings, *broken, *self._sure}
+        sure = {*overridden.findings, *broken, *self._sure, *devices}
         self.left = [] if self.native else [error for error in self.errors if error not in sure]
 
     def _without_consequences(self, broken: list[Finding]) -> Iterator[Finding]:
@@ -249,6 +253,17 @@ class Prepared:
         unused = find_unused_overrides([given, self.config], self.overridden.added, known)
         return [Note(*finding) for finding in unused]
 
+    def _absent_expressions(self) -> Iterator[Finding]:
+        """Ids for before and after the run, other than MONAI's defaults, at which there is nothing: MONAI would go on silently."""
+        for name in ("init_id", "final_id"):
+            id = getattr(self.asked, name)
+            if id == Asked._field_defaults[name] or locate(self.config, normalize(str(id))) is not None:
+                continue
+            hint = did_you_mean(str(id), self.config)
+            if str(id).endswith(("]", ")", "}", ",")):
+                hint = 'It is the rest of a list or section on the command line, which needs quotes: --spacing "[1, 1, 2]".'
+            yield Finding(name, f"{id!r} doesn't exist in the config file", hint[:200])
+
     def _misnamed(self, given: dict) -> Iterator[Finding]:
         """Items that nothing refers to and whose name is nearly one that is looked for."""
         sections = ("system", "trainer", "args", "seed", "project") if self.native else ("lightning", "system")
@@ -324,7 +339,7 @@ class Check:
         try:
             parser = read_config(self.files, meta_file)
         except Exception as error:
-            found = [*self.positions.doubles(), *_why_unreadable(self.files, error)]
+            found = [*self.positions.doubles(), *_why_unreadable(self.files, error, meta_file)]
         else:
             try:
                 found = self._prepare(parser, override, asked or Asked(), granted)
@@ -367,8 +382,8 @@ def _set(config: Any, id: str, value: Any) -> None:
     section[int(key) if isinstance(section, list) else key] = value
 
 
-def _why_unreadable(files: Any, error: Exception) -> list[Finding]:
-    known = unreadable(files, error)
+def _why_unreadable(files: Any, error: Exception, meta_file: str | None) -> list[Finding]:
+    known = unreadable(files, error, meta_file)
     if isinstance(known, ConfigError):
         return known.findings
     hint = "A file that is merged over others is given after them: train.json,multi_gpu_train.json."

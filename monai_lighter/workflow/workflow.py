@@ -25,7 +25,7 @@ from monai_lighter.config.stages import MODES_OF_STAGE, STAGES, checks_data, is_
 from monai_lighter.data.integrity import require_sound_cases
 from monai_lighter.errors import ConfigError, Finding, is_command, print_errors_briefly
 from monai_lighter.errors.cases import name_cases
-from monai_lighter.errors.context import explained, large_file_hints
+from monai_lighter.errors.context import advised, explained, missing_file_hints
 from monai_lighter.system.datasets import count_items, describe_old_cache
 from monai_lighter.system.profiler import PassThroughProfiler
 from monai_lighter.system.tensors import as_list
@@ -115,7 +115,7 @@ class Workflow(PropertiesWorkflow):
                     files, meta_file, no_file, init_id, run_id, final_id, None, workflow_type, properties_path
                 )
         except Exception as error:
-            raise unreadable(files, error) from error
+            raise unreadable(files, error, meta_file) from error
         self.bundle_path = bundle_folder(files)
         self.parser.locator = LOCATOR
         self.native = is_native(self.parser.get())
@@ -125,6 +125,7 @@ class Workflow(PropertiesWorkflow):
         self._absent: Finding | None = None
         self._untrained: Finding | None = None
         self._prepared = False
+        self._advice: list[Finding] = []
         self._parts: dict[str, Any] = {}
         self._sources: dict[str, Any] = {}
         self._datasets: dict[str, str] = {}
@@ -169,8 +170,9 @@ class Workflow(PropertiesWorkflow):
         asked = Asked(self.run_id, self.init_id, self.final_id, stages, known)
         doubles, place = self._positions.doubles(), self._positions.place
         prepared = Prepared(self.parser, self._overridden, self.bundle_path, asked, doubles, self._trust, place)
-        if len(prepared.errors) > len(prepared.left):
-            raise ConfigError(prepared.errors)
+        if len(prepared.errors) > len(prepared.left) or prepared.here:
+            raise ConfigError([*prepared.errors, *prepared.here])
+        self._advice = [*prepared.left, *prepared.notes]
         for note in (*prepared.left, *prepared.warnings):
             logger.warning(str(note))
         self._absent, self._untrained = prepared.absent, prepared.untrained
@@ -183,7 +185,7 @@ class Workflow(PropertiesWorkflow):
 
     def _run_expr(self, id: str, **kwargs: Any) -> list[Any]:
         on_lightning = nullcontext() if self.native or not has_engines else engines.on_lightning(self.parser)
-        with large_file_hints(self.bundle_path), on_lightning:
+        with missing_file_hints(self.bundle_path), advised(self._advice), on_lightning:
             return super()._run_expr(id, **kwargs)
 
     def _built(self, id: str, value: Any) -> None:
@@ -233,7 +235,7 @@ class Workflow(PropertiesWorkflow):
         with explained(self._parts, self._sources):
             if self.stage is None:
                 return self._run_expr(id=self.run_id)
-            with large_file_hints(self.bundle_path):
+            with missing_file_hints(self.bundle_path):
                 return [self._run_stage(self.stage)]
 
     def _checks_data(self) -> bool:
