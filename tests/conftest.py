@@ -13,7 +13,7 @@ import pytest
 import torch
 import yaml
 
-pytest_plugins = ["tiers"]
+pytest_plugins = ["tiers", "mistake_report"]
 
 TRAIN = """
 bundle_root: .

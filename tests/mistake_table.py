@@ -228,23 +228,20 @@ BEFORE = [
     ),
     Mistake("a strategy that there is not", {"trainer::strategy": "ddpp"}, ("trainer", "strategy", "'ddpp'", "ddp")),
     Mistake(
-        "a Trainer of pytorch_lightning",
-        {"trainer::_target_": "pytorch_lightning.Trainer"},
-        ("trainer::_target_", "pytorch_lightning.Trainer", "lightning.pytorch.Trainer"),
+        "a callback of pytorch_lightning for the Trainer of lightning.pytorch",
+        {
+            "trainer::_target_": "lightning.pytorch.Trainer",
+            **_callbacks("pytorch_lightning.callbacks.EarlyStopping", monitor="val/loss/epoch"),
+        },
+        (f"{CALLBACK}::_target_", "pytorch_lightning.callbacks", "Write lightning.pytorch.callbacks.EarlyStopping"),
     ),
     Mistake(
-        "a callback of pytorch_lightning",
-        _callbacks("pytorch_lightning.callbacks.EarlyStopping", monitor="val/loss/epoch"),
-        (
-            f"{CALLBACK}::_target_",
-            "pytorch_lightning.callbacks.EarlyStopping",
-            "lightning.pytorch.callbacks.EarlyStopping",
-        ),
-    ),
-    Mistake(
-        "a logger of pytorch_lightning",
-        {"trainer::logger": {"_target_": "pytorch_lightning.loggers.CSVLogger", "save_dir": "."}},
-        ("trainer::logger::_target_", "lightning.pytorch.loggers.CSVLogger"),
+        "a Trainer of pytorch_lightning for a callback of lightning.pytorch",
+        {
+            "trainer::_target_": "pytorch_lightning.Trainer",
+            **_callbacks("lightning.pytorch.callbacks.EarlyStopping", monitor="val/loss/epoch"),
+        },
+        ("trainer::_target_", "pytorch_lightning.Trainer", "Write lightning.pytorch.Trainer"),
     ),
     Mistake(
         "a LightningModule of pytorch_lightning",
@@ -365,7 +362,7 @@ BEFORE = [
                 "data_list_file_path": "$@dataset_dir + '/dataset.json'",
             }
         },
-        ("data", "data/dataset.json", "training"),
+        ("data", "data/dataset.json", "does not exist"),
     ),
     Mistake(
         "a table of pandas that is not there",
@@ -373,17 +370,7 @@ BEFORE = [
             "imports": ["$import glob", "$import pandas"],
             "data": "$pandas.read_csv(@dataset_dir + '/train.csv').to_dict('records')",
         },
-        ("data", "data/train.csv", "not there"),
-    ),
-    Mistake(
-        "a column that the table does not have",
-        {"data": {"_target_": "scripts.dataset.cases", "table": "$@dataset_dir + '/train.csv'"}},
-        ("data", "'image'", "data/train.csv"),
-        files={
-            "scripts/__init__.py": "",
-            "scripts/dataset.py": "@template",
-            "data/train.csv": "img,label\na.nii.gz,b.nii.gz\n",
-        },
+        ("data", "data/train.csv", "No such file"),
     ),
     # sizes
     Mistake(
@@ -406,6 +393,38 @@ BEFORE = [
         {"patch_size": [16, 16]},
         ("init_id", "'64]'", "quotes"),
         arguments={"init_id": "64]", "patch_size": "[64,"},
+    ),
+    Mistake(
+        "a softmax over one output",
+        {"network_def::out_channels": 1, "system::criterion": {"_target_": "torch.nn.CrossEntropyLoss"}},
+        ("network_def::out_channels", "got 1", "sigmoid"),
+    ),
+    Mistake(
+        "a Dice loss with a softmax over one output",
+        {"network_def::out_channels": 1},
+        ("network_def::out_channels", "got 1", "sigmoid"),
+    ),
+    # the order of transforms
+    Mistake(
+        "spacing before channels",
+        {
+            "preprocessing": [
+                {"_target_": "LoadImaged", "keys": ["image", "label"]},
+                {"_target_": "Spacingd", "keys": ["image", "label"], "pixdim": [1.0, 1.0]},
+                {"_target_": "EnsureChannelFirstd", "keys": ["image", "label"]},
+            ]
+        },
+        ("preprocessing::1", "Spacingd", "EnsureChannelFirstd", "Move it behind"),
+    ),
+    Mistake(
+        "loading last",
+        {
+            "preprocessing": [
+                {"_target_": "ScaleIntensityd", "keys": "image"},
+                {"_target_": "LoadImaged", "keys": ["image", "label"], "ensure_channel_first": True},
+            ]
+        },
+        ("preprocessing::0", "ScaleIntensityd", "LoadImaged", "Move it behind"),
     ),
     # what is monitored
     Mistake(
@@ -470,7 +489,7 @@ BEFORE = [
     Mistake(
         "metadata that is a list",
         {},
-        ("meta_file", "metadata.json", "list"),
+        ("meta_file", "metadata.json", "[1]", "section"),
         files={"configs/metadata.json": "[1]"},
     ),
     Mistake(
@@ -584,32 +603,14 @@ BEFORE = [
 AT_WORK = [
     # order of transforms
     Mistake(
-        "spacing before channels",
-        {
-            "preprocessing::0::ensure_channel_first": False,
-            **_transform(1, "Spacingd", keys=["image", "label"], pixdim=[1.0, 1.0]),
-        },
-        (f"{TRAIN}", "Spacingd", "image_", "EnsureChannelFirstd"),
-    ),
-    Mistake(
         "channels forgotten",
         {"preprocessing::0::ensure_channel_first": False},
-        (TRAIN, "image_", "EnsureChannelFirstd"),
-    ),
-    Mistake(
-        "loading last",
-        {
-            "preprocessing": [
-                {"_target_": "ScaleIntensityd", "keys": "image"},
-                {"_target_": "LoadImaged", "keys": ["image", "label"], "ensure_channel_first": True},
-            ]
-        },
-        (TRAIN, "ScaleIntensityd", "image_", "LoadImaged"),
+        ("system::inferer", "image_4", "EnsureChannelFirstd after LoadImaged"),
     ),
     Mistake(
         "a key that the cases do not have",
         {"preprocessing::0::keys": ["image", "lable"]},
-        (TRAIN, "LoadImaged", "lable", "label"),
+        ("system::dataloaders::val", "LoadImaged", "lable", "label="),
     ),
     Mistake(
         "a file that is not there",
@@ -625,7 +626,7 @@ AT_WORK = [
     Mistake(
         "patches that the strides do not divide",
         {"network_def::channels": [4, 8, 16], "network_def::strides": [2, 2], "system::inferer::roi_size": [10, 10]},
-        ("system::inferer", "(10, 10)", "(12, 12)", "multiples of 4"),
+        ("system::model", "roi_size (10, 10)", "(12, 12)", "multiples of 4"),
     ),
     Mistake(
         "crops that the strides do not divide",
@@ -640,7 +641,7 @@ AT_WORK = [
             },
             VAL: REMOVED,
         },
-        ("system::model", "(10, 10)", "(12, 12)"),
+        ("system::model", "input (10, 10)", "(12, 12)", "multiples of 4"),
     ),
     Mistake(
         "a network for volumes",
@@ -648,16 +649,6 @@ AT_WORK = [
         ("system::model", "(B, C, H, W, D)"),
     ),
     Mistake("channels that images do not have", {"network_def::in_channels": 3}, ("system", "(1, 1, 16, 16)", "3")),
-    Mistake(
-        "classes that labels do not have",
-        {"network_def::out_channels": 1, "system::criterion": {"_target_": "torch.nn.CrossEntropyLoss"}},
-        ("system::criterion", "label_"),
-    ),
-    Mistake(
-        "one output for two classes",
-        {"network_def::out_channels": 1},
-        ("system",),
-    ),
     Mistake(
         "a learning rate that is far too high",
         {f"{OPTIMIZER}::lr": 1e30, "max_epochs": 3},
@@ -726,11 +717,6 @@ AT_WORK = [
         ("system::metrics::val::dice",),
     ),
     Mistake(
-        "classes for Dice",
-        {"system::postprocessing::val": {"_target_": "AsDiscreted", "keys": "pred", "argmax": True}},
-        ("system::metrics::val::dice", "image_4"),
-    ),
-    Mistake(
         "postprocessing of another key",
         {"system::postprocessing::val::keys": ["prediction", "label"]},
         ("system::postprocessing::val", "prediction", "image_4"),
@@ -742,7 +728,7 @@ AT_WORK = [
             "system": {"_target_": "scripts.module.Module"},
             **_callbacks("lightning.pytorch.callbacks.EarlyStopping", monitor="val_los"),
         },
-        (CALLBACK, "val_los", "val_loss"),
+        ("trainer::callbacks (EarlyStopping)", "`val_los`", "`val_loss`"),
         files={
             "scripts/__init__.py": "",
             "scripts/module.py": """
@@ -763,17 +749,34 @@ class Module(pl.LightningModule):
 """,
         },
     ),
+    Mistake(
+        "classes of one channel for Dice",
+        {
+            "system::postprocessing::val": {
+                "_target_": "Compose",
+                "transforms": [
+                    {"_target_": "AsDiscreted", "keys": "pred", "argmax": True},
+                    {"_target_": "MapLabelValued", "keys": "pred", "orig_labels": [0, 1], "target_labels": [3, 2]},
+                ],
+            }
+        },
+        ("system::metrics::val::dice", "of classes below 2", "to_onehot", "image_4"),
+    ),
+    Mistake(
+        "labels of 255 for a distance",
+        {
+            "system::metrics::val::dice": {"_target_": "HausdorffDistanceMetric"},
+            "system::postprocessing::val": {
+                "_target_": "Compose",
+                "transforms": [
+                    {"_target_": "AsDiscreted", "keys": ["pred", "label"], "argmax": [True, False], "to_onehot": 2},
+                    {"_target_": "ScaleIntensityd", "keys": "label", "maxv": 255},
+                ],
+            },
+        },
+        ("system::metrics::val::dice", "255", "'label'", "image_4"),
+    ),
     # the Trainer and sizes
-    Mistake(
-        "steps between validations that are more than there are",
-        {"trainer::val_check_interval": 100},
-        ("trainer", "val_check_interval", "100"),
-    ),
-    Mistake(
-        "as many strides as channels",
-        {"network_def::strides": [2, 2, 2]},
-        ("network_def", "strides", "[2, 2, 2]"),
-    ),
     Mistake(
         "a cropped size of three numbers in 2D",
         {
@@ -784,7 +787,27 @@ class Module(pl.LightningModule):
                 "random_size": False,
             }
         },
-        ("augmentation::0::roi_size", "[8, 8, 8]", "2"),
+        (TRAIN, "image_", "length 2, got 3"),
+    ),
+    Mistake("more strides than there are levels", {"network_def::strides": [2, 2, 2]}, ("strides", "not be used")),
+    Mistake(
+        "a column that the table does not have",
+        {
+            "data": {"_target_": "scripts.dataset.cases", "table": "$@dataset_dir + '/train.csv'"},
+            f"{TRAIN}::dataset::data": "@data",
+            f"{VAL}::dataset::data": "@data",
+        },
+        ("system::dataloaders::val", "image", "img="),
+        files={
+            "scripts/__init__.py": "",
+            "scripts/dataset.py": "@template",
+            "data/train.csv": "img,label\nimage_0.nii.gz,label_0.nii.gz\n",
+        },
+    ),
+    Mistake(
+        "steps between validations that are more than there are",
+        {"trainer::val_check_interval": 100},
+        ("trainer", "val_check_interval", "100"),
     ),
     # files
     Mistake(
@@ -817,21 +840,14 @@ class Module(pl.LightningModule):
     Mistake(
         "engines: channels forgotten",
         {"train::preprocessing::transforms::1": {"_target_": "Identityd", "keys": "image"}},
-        ("train::", "image_"),
-        "engines",
-        "run",
-    ),
-    Mistake(
-        "engines: a loss that does not fit",
-        {"network_def::out_channels": 1, "loss": {"_target_": "torch.nn.CrossEntropyLoss"}},
-        ("train::trainer",),
+        ("train::trainer", "iteration 1", "image_"),
         "engines",
         "run",
     ),
     Mistake(
         "engines: outputs for Dice",
         {"validate::postprocessing": REMOVED, "validate::evaluator::postprocessing": REMOVED},
-        ("validate::", "AsDiscreted"),
+        ("validate::key_metric::dice", "AsDiscreted", "image_4"),
         "engines",
         "run",
     ),

@@ -59,29 +59,42 @@ def run(mistake, file):
     return None
 
 
-def said(bundle, mistake, caplog, record_property, monkeypatch):
-    monkeypatch.chdir(bundle)
-    file = make(bundle, mistake)
-    begin = time.perf_counter()
-    with warnings.catch_warnings(record=True) as caught, caplog.at_level(logging.WARNING):
-        warnings.simplefilter("always")
-        message = run(mistake, file)
-    seconds = time.perf_counter() - begin
-    if message is None:
-        message = "\n".join([r.getMessage() for r in caplog.records] + [str(w.message) for w in caught])
-        message = f"told and went on: {message}"
-    record_property("mistake", {"what": mistake.what, "seconds": f"{seconds:.2f}", "message": message})
-    return message
+@pytest.fixture
+def said(bundle, caplog, record_property, monkeypatch):
+    """Makes a mistake in the bundle and gives what the command says of it: its error, else what it logs and warns of."""
+
+    def say(mistake):
+        monkeypatch.chdir(bundle)
+        file = make(bundle, mistake)
+        begin = time.perf_counter()
+        with warnings.catch_warnings(record=True) as caught, caplog.at_level(logging.WARNING):
+            warnings.simplefilter("always")
+            message = run(mistake, file)
+        seconds = f"{time.perf_counter() - begin:.2f}"
+        if message is None:
+            told = [*(record.getMessage() for record in caplog.records), *(str(warning.message) for warning in caught)]
+            message = "\n".join(["it goes on, with a warning:", *told])
+        row = {"what": mistake.what, "seconds": seconds, "message": message, "folder": str(bundle)}
+        record_property("mistake", row)
+        return message
+
+    return say
 
 
 @pytest.mark.parametrize("mistake", BEFORE, ids=lambda mistake: mistake.what)
-def test_before_anything_is_run(mistake, bundle, caplog, record_property, monkeypatch):
-    message = said(bundle, mistake, caplog, record_property, monkeypatch)
+def test_before_anything_is_run(mistake, said):
+    message = said(mistake)
     assert [word for word in mistake.says if word not in message] == [], message
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mistake", AT_WORK, ids=lambda mistake: mistake.what)
-def test_in_a_step(mistake, bundle, caplog, record_property, monkeypatch):
-    message = said(bundle, mistake, caplog, record_property, monkeypatch)
+def test_in_a_step(mistake, said):
+    message = said(mistake)
     assert [word for word in mistake.says if word not in message] == [], message
+
+
+def test_the_table_is_long_enough_and_has_each_mistake_once():
+    names = [mistake.what for mistake in (*BEFORE, *AT_WORK)]
+    assert len(names) >= 80
+    assert len(names) == len(set(names))

@@ -52,4 +52,4 @@ def suggest_former(target: Any, key: str, value: Any) -> str | None:
         return None
     if key == GPUS:
         return "Write accelerator: cpu." if value in (0, None, "0") else f"Write accelerator: gpu, devices: {value}."
-    return FORMER[key].format(value=value) + "." if key in FORMER else None
+    return FORMER[key].replace("{value}", str(value)) + "." if key in FORMER else None

@@ -37,15 +37,8 @@ def find_misuses(walk: Walk) -> Iterator[Finding]:
 
 
 def _sections(walk: Walk, id: str) -> Iterator[tuple[str, dict]]:
-    """A component, or those of a list or section of several, each where it stands."""
-    where, value = located(walk.needed, id)
-    if isinstance(value, dict) and "_target_" in value:
-        yield where, value
-    elif isinstance(value, (dict, list)):
-        for key in range(len(value)) if isinstance(value, list) else value:
-            where_, item = located(walk.needed, f"{where}{ID_SEP_KEY}{key}")
-            if isinstance(item, dict):
-                yield where_, item
+    """The sections among the parts at an id."""
+    return ((where, part) for where, part in walk.parts(id) if isinstance(part, dict))
 
 
 def _is_a(walk: Walk, section: Any, wanted: type) -> bool:

@@ -22,6 +22,8 @@ PACKAGES = ("lightning", "monai_lighter")
 """Packages whose callbacks log nothing that can be monitored."""
 SCALAR = ("monai", "torch")
 """Packages whose losses are one number."""
+COMMON = {"train", "val", "test", "metrics", "epoch", "step"}
+"""Words of logged names that do not tell them apart."""
 COUNTERS = ("epoch", "step")
 """What a ``ModelCheckpoint`` may also monitor."""
 PLATEAU = "ReduceLROnPlateau needs the name of a logged value, got none"
@@ -49,11 +51,11 @@ def find_unlogged(walk: Walk) -> Iterator[Finding]:
     _, arguments = located(walk.needed, f"args{ID_SEP_KEY}fit")
     if walk.stage != "fit" or not own or arguments:
         return
-    callbacks = list(_components(walk, f"trainer{ID_SEP_KEY}callbacks"))
+    callbacks = list(walk.parts(f"trainer{ID_SEP_KEY}callbacks"))
     if any(_package(walk, callback) not in PACKAGES for _, callback in callbacks):
         return
     logged = _list_logged(walk)
-    for id, callback in callbacks:
+    for id, _ in callbacks:
         where, monitor = located(walk.needed, f"{id}{ID_SEP_KEY}monitor")
         kind = walk.class_of(id)
         if not (monitor in COUNTERS and kind is not None and issubclass(kind, ModelCheckpoint)):
@@ -70,20 +72,19 @@ def find_unlogged(walk: Walk) -> Iterator[Finding]:
 def _judge(walk: Walk, id: str, monitor: Any, logged: Logged) -> Iterator[Finding]:
     if not is_text(monitor) or logged.has(monitor):
         return
-    hint = did_you_mean(monitor, logged.names)
+    hint = _suggest(monitor, [name for name in logged.names if "/step" not in name])
     if monitor.startswith("val") and not _loaders(walk, "val"):
         hint = f"There is no validation: give system{ID_SEP_KEY}dataloaders{ID_SEP_KEY}val, or monitor a value of training."
     yield Finding(id, f"must be the name of a logged value, got {monitor!r}", hint)
 
 
-def _components(walk: Walk, id: str) -> Iterator[tuple[str, Any]]:
-    """What stands at an id, or the items of the list or section there, each where it is."""
-    where, value = located(walk.needed, id)
-    if isinstance(value, (dict, list)) and "_target_" not in value:
-        for key in range(len(value)) if isinstance(value, list) else value:
-            yield located(walk.needed, f"{where}{ID_SEP_KEY}{key}")
-    elif value is not None:
-        yield where, value
+def _suggest(monitor: str, names: list[str]) -> str:
+    """The name that shares a word with it (``val_dice``, ``val/metrics/dice/epoch``), else the one that is nearly the same."""
+    words = {*re.split(r"[/_]", monitor)} - COMMON
+    shared = [name for name in names if words & {*name.split("/")}]
+    alike = [name for name in shared if name.partition("/")[0] == re.split(r"[/_]", monitor)[0]]
+    hint = did_you_mean(monitor, alike or shared or names)
+    return hint if hint.startswith("Did") or not shared else f"Did you mean {(alike or shared)[0]!r}?"
 
 
 def _schedulers(walk: Walk) -> Iterator[tuple[str, dict]]:
@@ -91,7 +92,7 @@ def _schedulers(walk: Walk) -> Iterator[tuple[str, dict]]:
     if isinstance(value, dict) and ("scheduler" in value or "_target_" in value):
         yield where, value
         return
-    for id, item in _components(walk, where):
+    for id, item in walk.parts(where):
         if isinstance(item, dict) and ("scheduler" in item or "_target_" in item):
             yield id, item
 
@@ -131,13 +132,12 @@ def _add_metrics(walk: Walk, mode: str, suffix: str, logged: Logged) -> None:
     id = ID_SEP_KEY.join(("system", "metrics", mode))
     where, section = located(walk.needed, id)
     kind = walk.class_of(id)
-    if isinstance(section, str) or (kind is None and isinstance(section, dict) and "_target_" in section):
-        logged.more.append(rf"{mode}/metrics/.+")
-    elif kind is not None and issubclass(kind, MetricCollection):
+    of_class = isinstance(section, dict) and "_target_" in section
+    if isinstance(section, str) or (of_class and (kind is None or issubclass(kind, MetricCollection))):
         logged.more.append(rf"{mode}/metrics/.+")
     elif section:
-        listed = list(_components(walk, where))
-        named = isinstance(section, dict) and "_target_" not in section
+        listed = list(walk.parts(where))
+        named = isinstance(section, dict) and not of_class
         names = list(section) if named else [getattr(walk.class_of(one), "__name__", ".+") for one, _ in listed]
         for name in names:
             logged.names.append(f"{mode}/metrics/{name}/epoch{suffix}")

@@ -138,6 +138,15 @@ class Walk:
         target = target_of(name, self.locator) if is_text(name) else None
         return target if inspect.isclass(target) else None
 
+    def parts(self, id: str) -> Iterator[tuple[str, Any]]:
+        """A component, an expression or a value, or those of a list or section of several, each where it stands."""
+        where, value = located(self.needed, id)
+        if isinstance(value, (dict, list)) and "_target_" not in value:
+            for key in range(len(value)) if isinstance(value, list) else value:
+                yield located(self.needed, f"{where}{ID_SEP_KEY}{key}")
+        elif value is not None:
+            yield where, value
+
     def _read(self, id: str, parameter: Parameter) -> None:
         """Reads the text, or the texts in the list, that an argument is, for it alone: another may want a text."""
         where, value = located(self.needed, id)

@@ -14,8 +14,8 @@ from monai.bundle.utils import ID_SEP_KEY
 from monai.utils.enums import CompInitMode
 
 from monai_lighter.errors import BundleError, ComponentError, in_short
-from monai_lighter.errors.cases import find_case
-from monai_lighter.errors.marks import walk_causes, walk_frames
+from monai_lighter.errors.cases import describe_batch, find_case, join_names
+from monai_lighter.errors.marks import find_mark, walk_causes, walk_frames
 
 __all__ = ["LOCATOR", "Resolver"]
 
@@ -87,7 +87,11 @@ def _message(id: str, item: ConfigItem, config: Any, given: dict[str, Any], erro
     else:
         what = f"{str(config)[:200]!r} failed"
     case = find_case(error)
-    hints += [f"Case: {case}."] if case else []
+    known = find_mark(error)
+    if case:
+        hints.append(f"Case: {case}.")
+    elif known is not None and known.place:
+        hints.append(f"In {known.place}: {join_names(describe_batch(known.batch), '; ')}.")
     return " ".join([f"{id}: {what}: {in_short(cause)}", *hints])
 
 

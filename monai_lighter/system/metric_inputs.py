@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -20,7 +21,11 @@ from monai.metrics import (
 from torch import Tensor
 from torchmetrics import segmentation
 
-__all__ = ["Checked", "StandIn", "find_wrong_input"]
+from monai_lighter.errors.cases import describe
+
+__all__ = ["Checked", "StandIn", "Watched", "find_wrong_input"]
+
+logger = logging.getLogger(__name__)
 
 BINARIZED = (
     AbsoluteVolumeDifferenceMetric,
@@ -42,7 +47,7 @@ ONE_HOT = (
 """Metrics of torchmetrics that take the largest channel of what is of floating-point numbers, with ``input_format`` one-hot."""
 ARGUMENTS = ({"y_pred", "preds"}, {"y", "target"})
 """Names of the prediction and of the target."""
-POSTPROCESS = "AsDiscreted in system::postprocessing (argmax: true, to_onehot: CLASSES; threshold: 0.5 for one output after a sigmoid)"
+POSTPROCESS = "argmax: true, to_onehot: CLASSES; threshold: 0.5 for one output after a sigmoid"
 
 
 class StandIn:
@@ -61,6 +66,8 @@ class StandIn:
         return self._metric.__class__
 
     def __getattr__(self, name: str) -> Any:
+        if name == "_metric":  # of a copy that is not complete
+            raise AttributeError(name)
         return getattr(self._metric, name)
 
 
@@ -68,11 +75,36 @@ class Checked(StandIn):
     """A metric that refuses what `find_wrong_input` finds in the arguments of its call."""
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
-        pred, target = (_pick(i, names, arguments, keywords) for i, names in enumerate(ARGUMENTS))
-        wrong = find_wrong_input(self._metric, pred, target)
+        wrong = find_wrong_input(self._metric, *_pick_both(arguments, keywords))
         if wrong:
             raise ValueError(wrong)
         return self._metric(*arguments, **keywords)
+
+
+class Watched(StandIn):
+    """A metric that logs what `find_wrong_input` finds in the arguments of its first call, and goes on.
+
+    Args:
+        metric: that is called.
+        id: config id that the message begins with.
+    """
+
+    def __init__(self, metric: Any, id: str) -> None:
+        super().__init__(metric)
+        self._id, self._is_fresh = id, True
+
+    def __call__(self, *arguments: Any, **keywords: Any) -> Any:
+        if self._is_fresh:
+            self._is_fresh = False
+            wrong = find_wrong_input(self._metric, *_pick_both(arguments, keywords))
+            if wrong:
+                logger.warning(f"{self._id}: {wrong}")
+        return self._metric(*arguments, **keywords)
+
+
+def _pick_both(arguments: Sequence[Any], keywords: Mapping[str, Any]) -> list[Any]:
+    """The prediction and the target of a call."""
+    return [_pick(i, names, arguments, keywords) for i, names in enumerate(ARGUMENTS)]
 
 
 def _pick(i: int, names: set[str], arguments: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
@@ -99,7 +131,8 @@ def find_wrong_input(metric: Any, pred: Any, target: Any) -> str | None:
         for name, value, limit in zip(("prediction", "target"), (pred, target), limits, strict=True):
             wrong = _find_no_class(value, limit) or (_find_not_binary(value) if name == "prediction" else None)
             if wrong:
-                return f"{kind} takes one channel a class, of 0 and 1, or one of classes below {limit}, the {name} {wrong}. {_hint(name)}"
+                takes = f"{kind} takes one channel a class, of 0 and 1, or one channel of classes below {limit}"
+                return f"{takes}, the {name} {wrong}. {_hint(name)}"
     elif isinstance(metric, BINARIZED):
         for name, value in (("prediction", pred), ("target", target)):
             wrong = _find_not_binary(value, single=True)
@@ -110,7 +143,8 @@ def find_wrong_input(metric: Any, pred: Any, target: Any) -> str | None:
 
 def _hint(name: str) -> str:
     whole = "; one channel of classes needs to_onehot, or num_classes of a DiceMetric"
-    return f"Write {POSTPROCESS} for the key {'pred' if name == 'prediction' else 'label'}{whole}."
+    key = "pred" if name == "prediction" else "label"
+    return f"Write AsDiscreted for the key {key!r} in the postprocessing ({POSTPROCESS}){whole}."
 
 
 def _cases(value: Any) -> Iterator[Tensor]:
@@ -144,4 +178,6 @@ def _find_no_class(value: Any, count: int) -> str | None:
 
 def _describe(case: Tensor, wrong: Tensor) -> str:
     first = torch.masked_select(case, wrong)[0].item()
-    return f"has {first:.4g} (values from {case.min().item():.4g} to {case.max().item():.4g}, {case.shape[0]} channels)"
+    name = describe(case)
+    span = f"values from {case.min().item():.4g} to {case.max().item():.4g}, {case.shape[0]} channels"
+    return f"{f'of {name} ' if name else ''}has {first:.4g} ({span})"

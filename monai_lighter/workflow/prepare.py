@@ -254,7 +254,7 @@ class Prepared:
         return [Note(*finding) for finding in unused]
 
     def _absent_expressions(self) -> Iterator[Finding]:
-        """Ids for before and after the run, other than MONAI's defaults, at which there is nothing: MONAI would go on silently."""
+        """Ids for before and after the run, other than the defaults, at which there is nothing: MONAI goes on silently."""
         for name in ("init_id", "final_id"):
             id = getattr(self.asked, name)
             if id == Asked._field_defaults[name] or locate(self.config, normalize(str(id))) is not None:

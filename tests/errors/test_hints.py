@@ -48,3 +48,19 @@ def test_an_error_is_raised_with_the_hint_or_as_it_is(tmp_path):
     ):
         raise MISSING
     assert raised.value.__cause__ is MISSING
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "command"),
+    [("train.yaml", "system: {}", "run fit --workflow monai_lighter.Workflow"), ("train.json", "{}", "run --workflow")],
+)
+def test_weights_that_a_training_makes_come_with_its_command(tmp_path, name, text, command):
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / name).write_text(text)
+    missing = FileNotFoundError(2, "No such file or directory", str(tmp_path / "models" / "model.pt"))
+    hint = str(missing_file_hint(missing, tmp_path))
+    assert f"{command} " in hint
+    assert hint.endswith(str(tmp_path / "configs" / name))
+    assert missing_file_hint(FileNotFoundError(2, "No such file", str(tmp_path / "data" / "x.nii")), tmp_path) is None
+    (tmp_path / "configs" / name).unlink()
+    assert missing_file_hint(missing, tmp_path) is None
