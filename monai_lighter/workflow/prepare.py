@@ -22,6 +22,7 @@ from monai_lighter.check.devices import find_absent_devices
 from monai_lighter.check.modules import breaks_imports, is_import
 from monai_lighter.check.native import check_walk
 from monai_lighter.check.paths import missing_paths
+from monai_lighter.check.transforms import find_misplaced
 from monai_lighter.check.untrained import find_untrained
 from monai_lighter.check.walk import Built, Walk
 from monai_lighter.check.zoo import engine_findings, missing_packages
@@ -236,6 +237,7 @@ class Prepared:
             walk = Walk(config, config, None, LOCATOR, _written_for(config))
             for root in (each, *others, "lightning"):
                 found = [*found, *(walk.item(root) if root in config else ())]
+            found += find_misplaced(walk)
             found += [Note(*finding) for finding in walk.misread]  # Ignite would hand the text on
             for id, value in walk.read.items():
                 problem = f"the text {at(config, id)!r} is handed on where {value!r} may be meant"
