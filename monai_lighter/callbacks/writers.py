@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from monai.data import MetaTensor
 from monai.data.image_writer import resolve_writer
 from monai.data.utils import create_file_basename, to_affine_nd
@@ -18,8 +17,8 @@ from monai.transforms import DivisiblePad
 from monai.utils import ImageMetaKey, MetaKeys, get_equivalent_dtype, optional_import
 from torch import Tensor
 
+from monai_lighter.callbacks.predictions import CasewiseCallback
 from monai_lighter.errors import CaseError, did_you_mean
-from monai_lighter.system.batches import read_case_names, split_outputs
 from monai_lighter.system.images import cast_exactly, find_smallest_dtype, keep_header_geometry
 from monai_lighter.system.ledger import Output
 from monai_lighter.system.outputs import Outputs
@@ -28,7 +27,7 @@ from monai_lighter.system.tensors import plain
 __all__ = ["BaseWriter", "FileWriter"]
 
 
-class BaseWriter(Callback, ABC):
+class BaseWriter(CasewiseCallback):
     """Writes each prediction of a predict run as it comes and keeps none of them.
 
     Follows ``lighter.callbacks.writer.base.BaseWriter``. Items are named by the step's ``identifier``; without one they are
@@ -38,9 +37,6 @@ class BaseWriter(Callback, ABC):
     Args:
         path: where to write.
         writer: name of one of ``writers``, or a function.
-
-    Attributes:
-        note: on the case that is being written, such as that its input is not finite; empty where there is nothing to say.
 
     Raises:
         ValueError: a name that is not in ``writers``; in a run, another number of identifiers than of predictions.
@@ -55,29 +51,16 @@ class BaseWriter(Callback, ABC):
             )
         self.path = Path(path)
         self.writer = self.writers[writer] if isinstance(writer, str) else writer
-        self._count = 0
-        self._named = True
-        self._source: str | None = None
-        self.note = ""
 
     @property
     def directory(self) -> Path:
         """Made before the run."""
         return self.path
 
-    @abstractmethod
-    def write(self, tensor: Any, identifier: Any) -> None:
-        """Writes one prediction ``(C, H, W[, D])`` or of any other shape, without batch dimension.
-
-        Args:
-            tensor: of one case; where the network has several heads, a tuple, list or dict with the case's part of each.
-            identifier: what names the case.
-        """
-
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if stage != "predict":
             return
-        self._count = trainer.global_rank
+        super().setup(trainer, pl_module, stage)
         self.path = Path(trainer.strategy.broadcast(str(self.path)))
         directory = self.directory
         if trainer.is_global_zero:
@@ -87,36 +70,6 @@ class BaseWriter(Callback, ABC):
             raise RuntimeError(
                 f"{directory} must be reachable from every process, process {trainer.global_rank} cannot."
             )
-
-    def on_predict_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        predictions = split_outputs(outputs, batch)
-        identifiers = outputs.get("identifier") if isinstance(outputs, Mapping) else None
-        if isinstance(identifiers, Tensor):
-            identifiers = identifiers.tolist()
-        self._named = identifiers is not None
-        if identifiers is None:
-            identifiers = range(self._count, self._count + len(predictions) * trainer.world_size, trainer.world_size)
-            self._count += len(predictions) * trainer.world_size
-        if len(identifiers) != len(predictions):
-            raise ValueError(f"{len(predictions)} predictions must have as many identifiers, got {len(identifiers)}.")
-        notes = (outputs.get("notes") if isinstance(outputs, Mapping) else None) or [""] * len(predictions)
-        sources: list[Any] = (
-            read_case_names(outputs.get("input") if isinstance(outputs, Mapping) else None, batch) or []
-        )
-        if len(sources) != len(predictions):
-            sources = [None] * len(predictions)
-        for prediction, identifier, self.note, self._source in zip(
-            predictions, identifiers, notes, sources, strict=True
-        ):
-            self.write(prediction, identifier)
 
 
 # fmt: off

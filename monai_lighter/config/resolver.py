@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pydoc import locate
 from typing import Any
 
@@ -31,16 +31,27 @@ class Resolver(ReferenceResolver):
     Args:
         exchange: called with every ``ConfigItem`` of the config; the item it gives takes its place.
         built: called with the id and the value of every item when it has been resolved, before anything uses it.
+        kept: id to the value of items that another resolver has built and this one takes over.
     """
 
     def __init__(
         self,
         exchange: Callable[[ConfigItem], ConfigItem] | None = None,
         built: Callable[[str, Any], None] | None = None,
+        kept: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.exchange = exchange
         self.built = built
+        self.kept = dict(kept or {})
+        self.resolved_content.update(self.kept)
+
+    def reset(self) -> None:
+        super().reset()
+        self.resolved_content.update(self.kept)
+
+    def is_resolved(self) -> bool:
+        return bool(self.items) and super().is_resolved()
 
     def add_item(self, item: ConfigItem) -> None:
         super().add_item(item if self.exchange is None else self.exchange(item))

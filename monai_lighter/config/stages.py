@@ -26,6 +26,8 @@ __all__ = [
     "TRAINER_TARGET",
     "checks_data",
     "find_absent_run",
+    "find_datasets",
+    "find_loaders",
     "find_unknown_type",
     "is_native",
     "other_run_ids",
@@ -144,6 +146,29 @@ def pruned(config: dict, stage: str) -> dict:
     if isinstance(config.get("args"), dict):
         config["args"] = {stage: config["args"].get(stage) or {}}
     return config
+
+
+def find_datasets(config: dict, stage: str | None) -> dict[str, str]:
+    """Where the datasets of a stage's loaders stand, to the ids by which the system has them."""
+    found = {}
+    for id in find_loaders(config, stage):
+        where = locate(config, id)
+        section = at(config, where) if where is not None else None
+        names = [] if not isinstance(section, dict) or "_target_" in section else section
+        for each in (id, *(f"{id}{ID_SEP_KEY}{name}" for name in names)):  # of one loader, or of several
+            each = f"{each}{ID_SEP_KEY}dataset"
+            where = locate(config, each)
+            if where is not None:
+                found[where] = each
+    return found
+
+
+def find_loaders(config: dict, stage: str | None) -> list[str]:
+    """Ids of the loaders of which a stage takes batches."""
+    modes = MODES_OF_STAGE[stage] if stage else ()
+    limits = {mode: locate(config, f"trainer{ID_SEP_KEY}limit_{mode}_batches") for mode in modes}
+    used = [mode for mode, limit in limits.items() if limit is None or at(config, limit) != 0]
+    return [f"system{ID_SEP_KEY}dataloaders{ID_SEP_KEY}{mode}" for mode in used]
 
 
 RUNS = re.compile(r"\$\s*@[\w#:]+\.run\(")

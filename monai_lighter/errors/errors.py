@@ -119,7 +119,10 @@ def in_short(error: BaseException) -> str:
 
 
 def explain(error: BaseException, message: str) -> None:
-    """Gives an error that keeps its class, for those who catch it, a message in terms of the config for the command line."""
+    """Gives an error that keeps its class, for those who catch it, a message in terms of the config: for the command line, and as
+    a note, which tracebacks of Python and of notebooks show from Python 3.11 on."""
+    if getattr(error, "in_terms_of_config", None) is None:
+        error.__notes__ = [*getattr(error, "__notes__", ()), message]  # type: ignore[attr-defined]
     error.in_terms_of_config = message  # type: ignore[attr-defined]
 
 

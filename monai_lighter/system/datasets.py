@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from monai.bundle.utils import ID_SEP_KEY
 from monai.data import LMDBDataset, PersistentDataset, SmartCacheDataset
 
-__all__ = ["SmartCache", "count_items", "describe_old_cache"]
+from monai_lighter.config.stages import find_loaders
+from monai_lighter.errors import Finding
+from monai_lighter.system.tensors import as_list
+
+__all__ = ["SmartCache", "count_items", "describe_old_cache", "find_without_batches"]
 
 
 def count_items(data: Any) -> int | None:
@@ -32,6 +38,30 @@ def describe_old_cache(data: Any) -> str | None:
         f"items of earlier runs are taken from cache_dir {str(data.cache_dir)!r}, whatever the transform was then. Write "
         "hash_transform: {_target_: monai.data.utils.pickle_hashing, _mode_: callable}, or empty it when a transform changes."
     )
+
+
+def find_without_batches(system: Any, config: dict, stage: str) -> Iterator[Finding]:
+    """Loaders of a stage that give no batch, and why.
+
+    Args:
+        system: of the run.
+        config: native config, pruned to the stage.
+        stage: whose loaders are looked at, but for those that the Trainer takes no batch of.
+    """
+    loaders = getattr(system, "dataloaders", None)
+    if not isinstance(loaders, dict):
+        return
+    for id in find_loaders(config, stage):
+        for loader in as_list(loaders.get(id.rpartition(ID_SEP_KEY)[2])):
+            if count_items(loader) == 0:
+                items = count_items(getattr(loader, "dataset", None))
+                problem = f"has no batches, which stage {stage!r} needs, got {items} items of data"
+                if items:
+                    yield Finding(id, problem, "Lower batch_size, or leave drop_last out.")
+                else:
+                    yield Finding(
+                        f"{id}{ID_SEP_KEY}dataset", problem, "Mend its list of cases, or leave the loader out."
+                    )
 
 
 class SmartCache(Callback):

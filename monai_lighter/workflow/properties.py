@@ -173,12 +173,15 @@ class PropertiesWorkflow(ConfigWorkflow):
     Attributes:
         native: whether the config is one; False until a subclass that has read it says otherwise.
         config: the whole of a native config, of plain values, as it is saved with the run; empty until it is known.
+        by_hand: whether Python calls the stages by their names, and so gets Lightning's Trainer rather than an engine.
     """
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
         self.native = False
         self.config: dict[str, Any] = {}
+        self.by_hand = False
+        self._given: dict[str, Any] = {}
         self._stage_of_type = "predict"
 
     def _get_prop_id(self, name: str, property: dict) -> Any:
@@ -194,7 +197,8 @@ class PropertiesWorkflow(ConfigWorkflow):
             if value is not None:
                 return value
         value = super()._get_property(name, property)
-        return self._stage_engine(name, value) if self.native and name in ENGINES and has_engines else value
+        engine = self.native and name in ENGINES and has_engines and not self.by_hand
+        return self._stage_engine(name, value) if engine else value
 
     def _stage_engine(self, name: str, trainer: Any) -> Any:
         """To MONAI, a trainer and an evaluator are engines: one of each for the Trainer of the config."""
@@ -220,9 +224,10 @@ class PropertiesWorkflow(ConfigWorkflow):
         id = property[BundlePropertyConfig.ID]
         _set_property(self.parser, name, id, value)
         if self.config:
-            saved = ConfigParser(self.config)
+            saved, given = ConfigParser(self.config), ConfigParser(self._given)
             _set_property(saved, name, id, value)
-            self.config = plain_config(saved.get())
+            _set_property(given, name, id, value)
+            self.config, self._given = plain_config(saved.get()), given.get()
         self._is_initialized = False
         self.parser.ref_resolver.reset()
         return None

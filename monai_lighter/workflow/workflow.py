@@ -5,36 +5,35 @@ from __future__ import annotations
 import inspect
 import logging
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import monai.bundle
-from lightning.pytorch import LightningModule, Trainer, seed_everything
+from lightning.pytorch import LightningModule, seed_everything
+from monai.bundle.reference_resolver import ReferenceResolver
 from monai.bundle.utils import ID_SEP_KEY
 from monai.config import PathLike
 from monai.utils import BundlePropertyConfig, ensure_tuple, optional_import, set_determinism
 
+from monai_lighter.callbacks.predictions import Predictions
 from monai_lighter.config.files import bundle_folder, config_files, config_root, files_of_run, unreadable
-from monai_lighter.config.items import at, locate
+from monai_lighter.config.items import copied, locate
 from monai_lighter.config.overrides import apply_overrides, find_lost
 from monai_lighter.config.positions import Positions
 from monai_lighter.config.resolver import LOCATOR, Resolver
 from monai_lighter.config.stages import MODES_OF_STAGE, STAGES, checks_data, is_native
 from monai_lighter.data.integrity import require_sound_cases
 from monai_lighter.errors import ConfigError, Finding, is_command, print_errors_briefly
-from monai_lighter.errors.cases import name_cases
 from monai_lighter.errors.context import advised, explained, missing_file_hints
-from monai_lighter.system.datasets import count_items, describe_old_cache
-from monai_lighter.system.profiler import PassThroughProfiler
-from monai_lighter.system.tensors import as_list
 from monai_lighter.trust.digest import log_digest
 from monai_lighter.trust.enforce import Trust, refuse_trust_of_file
 from monai_lighter.workflow.logging_conf import applied_for_monai
+from monai_lighter.workflow.parts import Parts
 from monai_lighter.workflow.prepare import Asked, Prepared
 from monai_lighter.workflow.properties import PropertiesWorkflow, native_properties
-from monai_lighter.workflow.tracking import SETTINGS, SaveConfig, add_tracking, save_executed, tracking_settings
+from monai_lighter.workflow.tracking import SETTINGS, add_tracking, save_executed, tracking_settings
 
 __all__ = ["Workflow"]
 
@@ -126,10 +125,8 @@ class Workflow(PropertiesWorkflow):
         self._untrained: Finding | None = None
         self._prepared = False
         self._advice: list[Finding] = []
-        self._parts: dict[str, Any] = {}
-        self._sources: dict[str, Any] = {}
-        self._datasets: dict[str, str] = {}
-        self._old_caches: set[str] = set()
+        self._parts: Parts | None = None
+        self._visited: dict[str, _Stage] = {}
         if tracking is not None and self.native:
             add_tracking(self.parser.get(), tracking)
         elif tracking is not None:
@@ -137,15 +134,17 @@ class Workflow(PropertiesWorkflow):
         self._tracked = tracking is not None and self.native
         type_stage = STAGE_OF_TYPE.get((workflow_type or "").lower(), "predict")
         by_type = run_id == "run" and "run" not in self.parser
-        self.stage = None if not self.native else run_id if run_id in STAGES else type_stage if by_type else None
-        self._stage_of_type = "validate" if (self.stage or type_stage) == "fit" else self.stage or type_stage
+        self._set_stage(run_id if run_id in STAGES else type_stage if by_type else None, type_stage)
+        adopts = has_engines and not self.native
+        self.parser.ref_resolver = Resolver(built=partial(engines.adopt_engines, self.parser) if adopts else None)
+
+    def _set_stage(self, stage: str | None, type_stage: str) -> None:
+        """The stage that runs, if any, and MONAI's properties as they are in it, or in the one of the workflow's type."""
+        self.stage = stage if self.native else None
+        meant = self.stage or type_stage
+        self._stage_of_type = "validate" if meant == "fit" else meant
         if self.native:
-            self.properties = native_properties(
-                self.properties, self.parser.get(), self.workflow_type, self.stage or type_stage
-            )
-        self.parser.ref_resolver = Resolver(
-            built=self._built if self.native else partial(engines.adopt_engines, self.parser) if has_engines else None
-        )
+            self.properties = native_properties(self.properties, self.parser.get(), self.workflow_type, meant)
 
     def initialize(self) -> Any:
         """Checks the config and evaluates its ``initialize`` expressions; builds nothing else. Once, until a property is set."""
@@ -177,9 +176,10 @@ class Workflow(PropertiesWorkflow):
             logger.warning(str(note))
         self._absent, self._untrained = prepared.absent, prepared.untrained
         if self.native:
-            self.config = prepared.saved
+            if not self._given:
+                self.config, self._given = prepared.saved, copied(prepared.config)
             self.parser.set(prepared.needed[self.stage or self.run_id])
-            self._datasets = _find_datasets(self.parser.get(), self.stage)
+            self._build_with(self._parts.find_shared() if self._parts else {})
         elif not self._trust.is_all:
             self.parser.set(prepared.config)  # what was judged, so that no macro is read again
 
@@ -188,33 +188,127 @@ class Workflow(PropertiesWorkflow):
         with missing_file_hints(self.bundle_path), advised(self._advice), on_lightning:
             return super()._run_expr(id, **kwargs)
 
-    def _built(self, id: str, value: Any) -> None:
-        """What the run owes its system and trainer, whether a stage or an expression uses them; no data of a stage are empty.
+    def fit(self, **arguments: Any) -> dict[str, float]:
+        """Trains and validates.
+
+        The stages of one workflow share the network and the Trainer: ``test`` after ``fit`` tests what has been trained, as the
+        last step left it (``test(ckpt_path="best")`` for the best). A second ``fit`` goes on with the same optimizer, as far as
+        ``trainer.fit_loop.max_epochs``.
+
+        Args:
+            arguments: keywords of ``lightning.pytorch.Trainer.fit``; they take the place of the config's ``args``.
+
+        Returns:
+            The last value of everything that was logged, by its name.
 
         Raises:
-            ConfigError: a dataset with no items, or a loader with no batches.
+            ConfigError: what is wrong in the config; it is one of MONAI's engines, which have no stages.
         """
-        if id in self._datasets and count_items(value) == 0:
-            where = f" They are those of {id}." if id != self._datasets[id] else ""
-            hint = f"Mend its list of cases, or leave the loader out.{where}"
-            raise ConfigError([Finding(self._datasets[id], f"has no items, which stage {self.stage!r} needs", hint)])
-        old = describe_old_cache(value)
-        if old is not None and old not in self._old_caches:  # which references hand on
-            self._old_caches.add(old)
-            logger.warning(f"{id}: {old}")
-        if id in ("system", "trainer"):
-            self._parts[id] = value
-        if id == "system" and self.stage is not None:
-            empty = [*_find_without_batches(value, self.parser.get(), self.stage)]
-            if empty:
-                raise ConfigError(empty)
-        if id == "system":
-            if isinstance(value, LightningModule) and not value.hparams:
-                value.save_hyperparameters(self.config)
-            self._sources.update(name_cases(value))
-        elif id == "trainer" and isinstance(value, Trainer):
-            value.callbacks.append(SaveConfig(self.config))  # type: ignore[attr-defined]
-            PassThroughProfiler.into(value)
+        self._run_by_hand("fit", arguments)
+        return self.metrics
+
+    def validate(self, **arguments: Any) -> dict[str, float]:
+        """Evaluates the data of ``val``. Arguments, returns and raises as `fit`, for ``Trainer.validate``."""
+        self._run_by_hand("validate", arguments)
+        return self.metrics
+
+    def test(self, **arguments: Any) -> dict[str, float]:
+        """Evaluates the data of ``test``. Arguments, returns and raises as `fit`, for ``Trainer.test``."""
+        self._run_by_hand("test", arguments)
+        return self.metrics
+
+    def predict(self, return_predictions: bool = True, **arguments: Any) -> list[dict[str, Any]]:
+        """Predicts the data of ``predict``; the callbacks of the config write files as under the command.
+
+        Args:
+            return_predictions: whether predictions are kept in memory (on the CPU) and returned.
+            arguments: other keywords of ``lightning.pytorch.Trainer.predict``; they take the place of the config's ``args``.
+
+        Returns:
+            A dict for each case, in the order of the data, as `Predictions` has it: ``identifier`` and ``pred``. Empty without
+            ``return_predictions``. Of several processes, each gets its own cases.
+
+        Raises:
+            ConfigError: what is wrong in the config; it is one of MONAI's engines, which have no stages.
+        """
+        self._select("predict")
+        predictions, trainer = Predictions(), self.trainer
+        trainer.callbacks += [predictions] if return_predictions else []
+        try:
+            self._run_by_hand("predict", {**arguments, "return_predictions": False})
+        finally:
+            trainer.callbacks = [each for each in trainer.callbacks if each is not predictions]
+        return predictions.items
+
+    @property
+    def system(self) -> LightningModule:
+        """The LightningModule of a native config, built when it is first asked for."""
+        return self._get_part("system")
+
+    @property
+    def trainer(self) -> Any:
+        """Lightning's Trainer of a native config; of one that ``initialize`` was called on, as MONAI's clients do, an engine
+        (``monai.engines.SupervisedTrainer``) with the Trainer's attributes beside its own; of a config of engines, its own."""
+        if self.native and (self.by_hand or not self._is_initialized):
+            return self._get_part("trainer")
+        if "trainer" not in self.properties:
+            raise AttributeError("a workflow of this type has no property 'trainer', see workflow_type")
+        return self._get_property("trainer", self.properties["trainer"])
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The last value of everything that the last stage logged, by its name."""
+        return {name: float(value) for name, value in self._get_part("trainer").callback_metrics.items()}
+
+    def _get_part(self, id: str) -> Any:
+        if not self.native:
+            raise AttributeError(f"{id!r} is an item of native configs; one of MONAI's engines has workflow properties")
+        if not self._is_initialized:
+            self.by_hand = True
+            self.initialize()
+        return self.parser.get_parsed_content(id)
+
+    def _run_by_hand(self, stage: str, arguments: Mapping[str, Any]) -> None:
+        self._select(stage)
+        self._start()
+        with self._explained(), missing_file_hints(self.bundle_path):
+            self._run_stage(stage, arguments)
+
+    def _select(self, stage: str) -> None:
+        if not self.native:
+            hint = "Its expressions are run by run(): Workflow(config_file, run_id=…).run()."
+            raise ConfigError([Finding("run_id", f"stage {stage!r} needs a `system` section", hint)])
+        self.by_hand = True
+        if stage != self.stage:
+            self._change_stage(stage)
+
+    def _change_stage(self, stage: str) -> None:
+        """Another stage with the network and the Trainer there are; one that has run before with all that it had."""
+        if self._parts:
+            now = _Stage(self.parser.get(), self.parser.ref_resolver, self._parts, self._is_initialized)
+            self._visited[self.stage or ""] = now
+        self.run_id = stage
+        if stage in self._visited:
+            config, self.parser.ref_resolver, self._parts, self._is_initialized = self._visited[stage]
+            self.parser.config = config  # type: ignore[assignment]
+        else:
+            self.parser.ref_resolver = Resolver(kept=self._parts.find_shared() if self._parts else {})
+            self.parser.config = copied(self._given or self.parser.get())
+            self._is_initialized = self._prepared = False
+        self._set_stage(stage, stage)
+
+    def _build_with(self, kept: dict[str, Any]) -> None:
+        """Everything but what is kept is built anew."""
+        self._parts = Parts(self.stage, self.parser, self.config, self._parts)
+        self.parser.ref_resolver = Resolver(built=self._parts.take, kept=kept)
+
+    def _set_property(self, name: str, property: dict, value: Any) -> None:
+        id = property[BundlePropertyConfig.ID]
+        kept = self._parts.find_shared(locate(self.parser.get(), id) or id) if self._parts and self.by_hand else {}
+        super()._set_property(name, property, value)
+        if self._parts:
+            self._visited.clear()
+            self._build_with(kept)
 
     def run(self) -> list[Any]:
         """Runs the stage, or the expressions of the run id, and gives their results.
@@ -225,6 +319,18 @@ class Workflow(PropertiesWorkflow):
             ComponentError: what a part of the config raised when it was built.
             CaseError: what a case raised when it was read or transformed.
         """
+        self._start()
+        with self._explained():
+            if self.stage is None:
+                return self._run_expr(id=self.run_id)
+            with missing_file_hints(self.bundle_path):
+                return [self._run_stage(self.stage)]
+
+    def _explained(self) -> AbstractContextManager[None]:
+        return explained(self._parts.built, self._parts.sources) if self._parts else explained({}, {})
+
+    def _start(self) -> None:
+        """What comes before anything is run."""
         if not self._is_initialized:
             self.initialize()
         if self._absent is not None:
@@ -232,18 +338,13 @@ class Workflow(PropertiesWorkflow):
         log_digest(self.bundle_path)
         if self._checks_data():
             require_sound_cases(self.parser.get(), MODES_OF_STAGE["fit"])
-        with explained(self._parts, self._sources):
-            if self.stage is None:
-                return self._run_expr(id=self.run_id)
-            with missing_file_hints(self.bundle_path):
-                return [self._run_stage(self.stage)]
 
     def _checks_data(self) -> bool:
         """Whether the config has its cases checked before the fit that this run is."""
         fits = self.stage == "fit" or (self.stage is None and ".fit(" in str(self.parser.get(self.run_id)))
         return self.native and fits and checks_data(self.parser.get())
 
-    def _run_stage(self, stage: str) -> Any:
+    def _run_stage(self, stage: str, given: Mapping[str, Any] | None = None) -> Any:
         untouched = (
             locate(self.parser.get(), f"system{ID_SEP_KEY}model") not in self.parser.ref_resolver.resolved_content
         )
@@ -251,7 +352,9 @@ class Workflow(PropertiesWorkflow):
         if self._untrained is not None and untouched and [*system.model.parameters()]:  # else weights may have been set
             logger.warning(str(self._untrained))
         trainer = self.parser.get_parsed_content("trainer")
-        arguments = self._stage_arguments(stage)
+        arguments = {**self._stage_arguments(stage), **(given or {})}
+        if stage == "fit" and self.by_hand:
+            _tell_what_is_left(trainer)
         if self._tracked:
             save_executed(self.parser, self.config)
         try:
@@ -264,6 +367,27 @@ class Workflow(PropertiesWorkflow):
             raise ConfigError([Finding(f"args::{stage}::ckpt_path", problem, hint)]) from error
 
 
+class _Stage(NamedTuple):
+    """What a workflow had of a stage when another one came."""
+
+    config: dict[str, Any]
+    resolver: ReferenceResolver
+    parts: Parts
+    is_initialized: bool
+
+
+def _tell_what_is_left(trainer: Any) -> None:
+    """What a fit of a Trainer that has fitted before will do."""
+    done = trainer.current_epoch
+    if trainer.global_step == 0:
+        return
+    if trainer.fit_loop.max_epochs not in (None, -1) and done >= trainer.fit_loop.max_epochs:
+        hint = "Raise workflow.trainer.fit_loop.max_epochs, or make a new Workflow to begin anew."
+        logger.warning(f"fit has run before, to epoch {done} of trainer::max_epochs: nothing is left to do. {hint}")
+    else:
+        logger.info(f"fit has run before: it goes on from epoch {done} with the same network and optimizer.")
+
+
 def _recover_lost(override: dict[str, Any], native: bool) -> dict[str, None]:
     """Overrides that are None, which ``monai.bundle`` leaves out; of a config of engines they are named alone."""
     own = inspect.signature(monai.bundle.run).parameters
@@ -271,43 +395,3 @@ def _recover_lost(override: dict[str, Any], native: bool) -> dict[str, None]:
     for id in () if native else lost:
         logger.warning(f"{id}: monai.bundle leaves out an override that is None, so the config's own value stays.")
     return dict.fromkeys(lost) if native else {}
-
-
-def _find_datasets(config: dict, stage: str | None) -> dict[str, str]:
-    """Where the datasets of a stage's loaders stand, to the ids by which the system has them."""
-    found = {}
-    for id in _find_loaders(config, stage):
-        where = locate(config, id)
-        section = at(config, where) if where is not None else None
-        names = [] if not isinstance(section, dict) or "_target_" in section else section
-        for each in (id, *(f"{id}{ID_SEP_KEY}{name}" for name in names)):  # of one loader, or of several
-            each = f"{each}{ID_SEP_KEY}dataset"
-            where = locate(config, each)
-            if where is not None:
-                found[where] = each
-    return found
-
-
-def _find_loaders(config: dict, stage: str | None) -> list[str]:
-    """Ids of the loaders of which a stage takes batches."""
-    modes = MODES_OF_STAGE[stage] if stage else ()
-    limits = {mode: locate(config, f"trainer{ID_SEP_KEY}limit_{mode}_batches") for mode in modes}
-    used = [mode for mode, limit in limits.items() if limit is None or at(config, limit) != 0]
-    return [f"system{ID_SEP_KEY}dataloaders{ID_SEP_KEY}{mode}" for mode in used]
-
-
-def _find_without_batches(system: Any, config: dict, stage: str) -> Iterator[Finding]:
-    loaders = getattr(system, "dataloaders", None)
-    if not isinstance(loaders, dict):
-        return
-    for id in _find_loaders(config, stage):
-        for loader in as_list(loaders.get(id.rpartition(ID_SEP_KEY)[2])):
-            if count_items(loader) == 0:
-                items = count_items(getattr(loader, "dataset", None))
-                problem = f"has no batches, which stage {stage!r} needs, got {items} items of data"
-                if items:
-                    yield Finding(id, problem, "Lower batch_size, or leave drop_last out.")
-                else:
-                    yield Finding(
-                        f"{id}{ID_SEP_KEY}dataset", problem, "Mend its list of cases, or leave the loader out."
-                    )
