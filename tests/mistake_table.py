@@ -327,7 +327,7 @@ BEFORE = [
     Mistake(
         "an own module that needs a package",
         {"network_def": {"_target_": "scripts.nets.Net"}},
-        ("network_def::_target_", "'nosuchpackage'", "Install it"),
+        ("network_def::_target_", "'nosuchpackage'", "pip install nosuchpackage"),
         files={"scripts/__init__.py": "", "scripts/nets.py": "import nosuchpackage\n"},
     ),
     Mistake(
@@ -829,6 +829,31 @@ class Module(pl.LightningModule):
         "inference",
         "predict",
     ),
+    Mistake(
+        "a log folder that a file is in the place of",
+        {"trainer::logger": True},
+        ("trainer::logger", "lightning_logs", "File exists", "default_root_dir"),
+        files={"lightning_logs": "a file"},
+    ),
+    Mistake(
+        "weights where nothing can be written",
+        _callbacks("monai_lighter.ModelWeights", path="/proc/model.pt"),
+        ("trainer::callbacks", "/proc", "another place"),
+    ),
+    Mistake(
+        "predictions where nothing can be written",
+        {"output_dir": "/proc/predictions"},
+        ("system::postprocessing::predict", "/proc/predictions", "image_4"),
+        "inference",
+        "predict",
+    ),
+    Mistake(
+        "a table where nothing can be written",
+        _callbacks("monai_lighter.TableWriter", path="/proc/tables/pred.csv"),
+        ("trainer::callbacks (TableWriter)", "/proc/tables"),
+        "inference",
+        "predict",
+    ),
     # engines
     Mistake(
         "engines: a key of the images misspelt",
@@ -850,5 +875,21 @@ class Module(pl.LightningModule):
         ("validate::key_metric::dice", "AsDiscreted", "image_4"),
         "engines",
         "run",
+    ),
+    Mistake(
+        "engines: weights before there are any",
+        {
+            "validate::evaluator::val_handlers": [
+                {
+                    "_target_": "CheckpointLoader",
+                    "load_path": "$@bundle_root + '/models/model.pt'",
+                    "load_dict": {"model": "@network"},
+                }
+            ],
+            "evaluating": ["$@validate#evaluator.run()"],
+        },
+        ("models/model.pt", "The bundle's training makes it", "run fit"),
+        "engines",
+        "evaluating",
     ),
 ]

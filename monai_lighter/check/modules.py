@@ -15,6 +15,7 @@ from typing import Any
 from monai.bundle.config_item import ConfigExpression
 
 from monai_lighter.errors import Finding, Note, did_you_mean
+from monai_lighter.errors.packages import find_install_command
 
 __all__ = [
     "breaks_imports",
@@ -65,7 +66,8 @@ def missing_package(path: str, id: str) -> Finding | None:
     near = _near(package)
     if near is not None:
         return Finding(id, f"there is no package {package!r}", f"Did you mean {near!r}?")
-    return Note(id, f"the package {package!r} is not installed", "Install it if the run needs it, or mend the name.")
+    hint = f"If the run needs it: {find_install_command(package)}. Else mend the name."
+    return Note(id, f"the package {package!r} is not installed", hint)
 
 
 def missing_attribute(id: str, module: ModuleType, name: str, text: str) -> Iterator[Finding]:

@@ -77,16 +77,17 @@ class Resolver(ReferenceResolver):
                     raise cause  # noqa: B904
             if not isinstance(item, (ConfigComponent, ConfigExpression)):
                 raise
-            given = (
-                {}
-                if not isinstance(config, dict)
-                else {
-                    key: self.resolved_content.get(f"{id}{ID_SEP_KEY}{key}", value)
-                    for key, value in config.items()
-                    if key not in ConfigComponent.non_arg_keys
-                }
-            )
-            raise ComponentError(id, _message(id, item, config, given, error)) from error
+            raise ComponentError(id, _message(id, item, config, self._list_given(id, config), error)) from error
+
+    def _list_given(self, id: str, config: Any) -> dict[str, Any]:
+        """Arguments of a component, as far as they have been resolved."""
+        arguments = config.items() if isinstance(config, dict) else ()
+        resolved = self.resolved_content
+        return {
+            key: resolved.get(f"{id}{ID_SEP_KEY}{key}", value)
+            for key, value in arguments
+            if key not in ConfigComponent.non_arg_keys
+        }
 
 
 def _message(id: str, item: ConfigItem, config: Any, given: dict[str, Any], error: Exception) -> str:
@@ -110,15 +111,17 @@ def _tell_arguments(item: ConfigComponent, config: dict, given: dict[str, Any], 
     """Values of the arguments that an error speaks of, what the target says of a file that is not there, and whether the
     function itself may be meant."""
     message = str(cause)
-    spoken = [key for key in given if re.search(rf"\b{re.escape(key)}\b", message) and repr(config[key]) not in message]
-    if spoken:
-        yield f"Given: {', '.join(f'{key}: {config[key]!r:.80}' for key in spoken)}."
     target = locate(str(item.resolve_module_name()))
     if isinstance(cause, FileNotFoundError):
         for key, value in given.items():
             described = _describe_argument(target, key) if str(value) in message else ""
             if described:
                 yield f"What it is, {key}: {described}"
+    else:
+        named = [key for key in given if re.search(rf"\b{re.escape(key)}\b", message)]
+        unsaid = [key for key in named if repr(config[key]) not in message]
+        if unsaid:
+            yield f"Given: {', '.join(f'{key}: {config[key]!r:.80}' for key in unsaid)}."
     *_, last = walk_frames(cause)
     called = last.f_globals.get("__name__", "").startswith("monai.")  # and not begun
     if isinstance(cause, TypeError) and called and callable(target) and not inspect.isclass(target):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from monai.bundle import BundleWorkflow, ConfigParser
@@ -25,6 +25,7 @@ __all__ = [
     "TOP_LEVEL",
     "TRAINER_TARGET",
     "checks_data",
+    "find_absent_ids",
     "find_absent_run",
     "find_datasets",
     "find_loaders",
@@ -44,6 +45,7 @@ RUN_IDS = ("run", "initialize", "finalize", "imports")
 """Items of MONAI's configs that run something with nothing in the config referring to them."""
 SYSTEM_KEYS = frozenset((*BY_MODE, "model", "criterion", "optimizer", "scheduler", "inferer"))
 ADAPTERS = ("batch", "criterion", "metrics", "logging")
+MOST_OF_HINT = 200
 SYSTEM_TARGET = "monai_lighter.System"
 TRAINER_TARGET = "lightning.pytorch.Trainer"
 
@@ -195,6 +197,20 @@ def find_absent_run(run_id: str, config: dict, run_ids: Sequence[str] = ()) -> F
     elif not native and not hint.startswith("Did"):
         hint = "A file that is merged over others is given after them: train.json,multi_gpu_train.json."
     return Finding("run_id", problem, hint)
+
+
+IDS = {"init_id": "initialize", "final_id": "finalize"}
+"""Arguments that name what comes before and after a run, and MONAI's defaults, which a config need not have."""
+
+
+def find_absent_ids(init_id: str, final_id: str, config: dict) -> Iterator[Finding]:
+    """Findings for ids of what comes before and after the run at which there is nothing: MONAI goes on without a word."""
+    for (name, default), id in zip(IDS.items(), (str(init_id), str(final_id)), strict=True):
+        if id != default and locate(config, normalize(id)) is None:
+            hint = did_you_mean(id, config)[:MOST_OF_HINT]
+            if id.endswith(("]", ")", "}", ",")):
+                hint = 'It is the rest of a list or section of the command line, which needs quotes: --spacing "[1, 1, 2]".'
+            yield Finding(name, f"{id!r} doesn't exist in the config file", hint)
 
 
 def find_unknown_type(workflow_type: str | None) -> list[Finding]:

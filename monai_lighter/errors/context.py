@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import signal
+import sys
 import sysconfig
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -35,6 +36,8 @@ INSTALLED = (
 )
 OF_LIBRARY = {"lightning.": "trainer", "pytorch_lightning.": "trainer", "torch.utils.data.": "system::dataloaders"}
 """Modules, and the section of the config that an error belongs to that was raised in one of them and in no part."""
+BENEATH = {*sys.stdlib_module_names, "fsspec"}
+"""What the libraries call to write files."""
 WEIGHTS = "models"
 """Folder of a bundle to which its training writes."""
 
@@ -114,7 +117,8 @@ def _find_part(error: BaseException, built: Mapping[str, Any]) -> str:
     name, module = "", ""
     for frame in walk_frames(error):
         name = parts.get(id(find_owner(frame))) or name
-        module = str(frame.f_globals.get("__name__"))
+        called = str(frame.f_globals.get("__name__"))
+        module = module if called.partition(".")[0] in BENEATH else called
     sections = (section for start, section in OF_LIBRARY.items() if module.startswith(start))
     return name or (next(sections, "") if "trainer" in built else "")
 
@@ -183,7 +187,7 @@ def missing_file_hint(error: BaseException, bundle: Path) -> str | None:
     cause = next((each for each in walk_causes(error) if isinstance(each, FileNotFoundError)), None)
     if cause is None:
         return None
-    words = [word.strip("'\",.:;()[]") for word in str(cause).split()]
+    words = [word.lstrip("'\"([").rstrip("'\",.:;)]") for word in str(cause).split()]
     if any(name in map(_last, words) for name in _large_files(bundle)):
         return f"The bundle lists it among its large files: python -m monai.bundle download_large_files --bundle_path {bundle}"
     if any((bundle / WEIGHTS) in (bundle / word).resolve().parents for word in words if "/" in word):

@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, requires
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-__all__ = ["install_hint", "install_hint_of"]
+__all__ = ["find_install_command", "install_hint_of"]
 
 OWN = "monai_lighter"
 APART = ("dev", "examples")
@@ -28,8 +28,8 @@ DISTRIBUTIONS = {
 ABSENT = re.compile(r"No module named '([\w.]+)'|import of ([\w.]+) halted")
 
 
-def install_hint(module: str) -> str:
-    """``Install it: pip install 'monai_lighter[zoo]'.``: the extra that a module is in, else its distribution.
+def find_install_command(module: str) -> str:
+    """``pip install 'monai_lighter[zoo]'``: the extra that a module is in, else its distribution.
 
     Args:
         module: dotted name of a module that is not there.
@@ -38,17 +38,17 @@ def install_hint(module: str) -> str:
     name = DISTRIBUTIONS.get(top, top)
     extra = _extras().get(canonicalize_name(name))
     what = f"'{OWN}[{extra}]'" if extra else name
-    return f"Install it: pip install {what}."
+    return f"pip install {what}"
 
 
 def install_hint_of(error: BaseException) -> str:
-    """`install_hint` for an error of an import, MONAI's of an optional one among them; empty for any other.
+    """``Install it: pip install …`` for an error of an import, MONAI's of an optional one among them; empty for any other.
 
     Nothing is said of a module within a package that is there: another version of it, or a misspelt name.
     """
     found = ABSENT.search(str(error)) if isinstance(error, ImportError) else None
     name = found and (found[1] or found[2])
-    return install_hint(name) if name and "." not in name and name != "scripts" else ""
+    return f"Install it: {find_install_command(name)}." if name and "." not in name and name != "scripts" else ""
 
 
 @cache

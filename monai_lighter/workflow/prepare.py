@@ -27,7 +27,7 @@ from monai_lighter.check.untrained import find_untrained
 from monai_lighter.check.walk import Built, Walk
 from monai_lighter.check.zoo import engine_findings, missing_packages
 from monai_lighter.config.files import bundle_folder, config_files, config_root, files_of_run, unreadable
-from monai_lighter.config.items import at, copied, is_text, items, locate, mentions, normalize, plain_config
+from monai_lighter.config.items import at, copied, is_text, items, locate, mentions, plain_config
 from monai_lighter.config.lighter import translated
 from monai_lighter.config.overrides import Overridden, apply_overrides, expand_macros, find_unused_overrides
 from monai_lighter.config.positions import Place, Positions
@@ -39,6 +39,7 @@ from monai_lighter.config.stages import (
     SYSTEM_TARGET,
     TOP_LEVEL,
     checks_data,
+    find_absent_ids,
     find_absent_run,
     find_unknown_type,
     is_native,
@@ -46,7 +47,7 @@ from monai_lighter.config.stages import (
     pruned,
     with_defaults,
 )
-from monai_lighter.errors import ConfigError, Finding, Note, did_you_mean
+from monai_lighter.errors import ConfigError, Finding, Note
 from monai_lighter.trust.enforce import Trust
 from monai_lighter.workflow.project import import_project, make_importable
 from monai_lighter.workflow.properties import find_missing_properties
@@ -152,7 +153,7 @@ class Prepared:
         ]
         devices = list(find_absent_devices(self.config, "trainer" if self.native else "lightning"))
         self.here = [one for one in devices if isinstance(one, Note)]
-        found = list(dict.fromkeys([*found, *devices, *self._absent_expressions()]))
+        found = list(dict.fromkeys([*found, *devices, *find_absent_ids(asked.init_id, asked.final_id, self.config)]))
         self.errors = [finding for finding in found if not isinstance(finding, Note)]
         self.notes = [finding for finding in found if isinstance(finding, Note)]
         sure = {*overridden.findings, *broken, *self._sure, *devices}
@@ -254,17 +255,6 @@ class Prepared:
         known |= {"data"} if self.native and checks_data(self.config) else set()
         unused = find_unused_overrides([given, self.config], self.overridden.added, known)
         return [Note(*finding) for finding in unused]
-
-    def _absent_expressions(self) -> Iterator[Finding]:
-        """Ids for before and after the run, other than the defaults, at which there is nothing: MONAI goes on silently."""
-        for name in ("init_id", "final_id"):
-            id = getattr(self.asked, name)
-            if id == Asked._field_defaults[name] or locate(self.config, normalize(str(id))) is not None:
-                continue
-            hint = did_you_mean(str(id), self.config)
-            if str(id).endswith(("]", ")", "}", ",")):
-                hint = 'It is the rest of a list or section on the command line, which needs quotes: --spacing "[1, 1, 2]".'
-            yield Finding(name, f"{id!r} doesn't exist in the config file", hint[:200])
 
     def _misnamed(self, given: dict) -> Iterator[Finding]:
         """Items that nothing refers to and whose name is nearly one that is looked for."""

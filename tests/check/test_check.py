@@ -115,7 +115,7 @@ def test_a_config_that_is_right(stage):
             "system::criterion",
             {"_target_": "no_such_package.Loss"},
             "system::criterion::_target_: 'no_such_package.Loss' needs the package 'no_such_package', which is not installed. "
-            "Install it if the run needs it, or mend the name.",
+            "If the run needs it: pip install no_such_package. Else mend the name.",
         ),
         # arguments
         (
@@ -421,7 +421,7 @@ def test_a_key_that_stands_twice_is_an_error_where_ignite_would_not_run_it(folde
     for file, native in (("a.yaml", False), ("b.yaml", True)):
         check = Check(file)
         (found,) = [one for one in (check.errors if native else check.notes) if one.id == "a::lr"]
-        assert str(found) == "a::lr: stands twice, at a.yaml:3 and line 4, of which the last counts. Remove one."
+        assert str(found) == f"a::lr: stands twice, at {file}:3 and line 4, of which the last counts. Remove one."
 
 
 def test_nothing_is_built_or_run(folder):

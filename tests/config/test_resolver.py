@@ -103,8 +103,7 @@ HERE = f"{__name__}.read"
     [
         (
             {"_target_": HERE, "table": "$'/no/' + 'table.csv'"},
-            "No such file or directory: '/no/table.csv' What it is, table: csv file with the columns ``image`` and ``label``, "
-            "paths of files.",
+            "What it is, table: csv file with the columns ``image`` and ``label``, paths of files.",
         ),
         ({"_target_": "torch.argmax", "dim": 1}, "If the function itself is meant, add _mode_: callable."),
         ({"_target_": HERE, "more": 1}, "If the function itself is meant, add _mode_: callable."),

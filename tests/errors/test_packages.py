@@ -7,7 +7,7 @@ import pytest
 from monai.utils import optional_import
 
 from monai_lighter.errors import in_short
-from monai_lighter.errors.packages import install_hint, install_hint_of
+from monai_lighter.errors.packages import find_install_command, install_hint_of
 
 
 class Absent(importlib.abc.MetaPathFinder):
@@ -46,7 +46,7 @@ def without(monkeypatch):
     ],
 )
 def test_the_extra_or_the_distribution(module, installed):
-    assert install_hint(module) == f"Install it: pip install {installed}."
+    assert find_install_command(module) == f"pip install {installed}"
 
 
 @pytest.mark.parametrize(("package", "installed"), [("jsonschema", "'monai_lighter[share]'"), ("nrrd", "pynrrd")])

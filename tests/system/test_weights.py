@@ -232,7 +232,7 @@ class TestFile:
             raise OSError("disk full")
 
         monkeypatch.setattr(torch, "save", broken)
-        with pytest.raises(OSError, match="disk full"):
+        with pytest.raises(ComponentError, match="disk full"):
             fitted(tmp_path, [0.5, 0.9], enable_checkpointing=True)
         monkeypatch.undo()
         assert torch.equal(kept(tmp_path), before)
