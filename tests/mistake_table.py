@@ -585,7 +585,7 @@ BEFORE = [
     Mistake("engines: nothing of that name", {}, ("run_id", "'trian'", "train"), "engines", "trian"),
     Mistake(
         "engines: another name for the run",
-        {"run": REMOVED, "training": ["$@train#trainer.run()"]},
+        {"run": REMOVED, "training": ["$monai.utils.set_determinism(seed=1)", "$@train#trainer.run()"]},
         ("run_id", "'run'", "run training"),
         "engines",
         "run",
@@ -832,7 +832,7 @@ class Module(pl.LightningModule):
     Mistake(
         "a log folder that a file is in the place of",
         {"trainer::logger": True},
-        ("trainer::logger", "lightning_logs", "File exists", "default_root_dir"),
+        ("trainer", "lightning_logs", "File exists", "default_root_dir"),
         files={"lightning_logs": "a file"},
     ),
     Mistake(

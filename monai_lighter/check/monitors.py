@@ -138,8 +138,12 @@ def _add_metrics(walk: Walk, mode: str, suffix: str, logged: Logged) -> None:
     elif section:
         listed = list(walk.parts(where))
         named = isinstance(section, dict) and not of_class
-        names = list(section) if named else [getattr(walk.class_of(one), "__name__", ".+") for one, _ in listed]
+        names = list(section) if named else [_name_class(walk.class_of(one)) for one, _ in listed]
         for name in names:
-            logged.names.append(f"{mode}/metrics/{name}/epoch{suffix}")
-            found = re.escape(name) if name != ".+" else name
-            logged.more.append(rf"{mode}/metrics/{found}/(step|.+/epoch){suffix}")
+            logged.names.extend([f"{mode}/metrics/{name}/epoch{suffix}"] if name else [])
+            logged.more.append(rf"{mode}/metrics/{re.escape(name) if name else '[^/]+'}/(step|(.+/)?epoch){suffix}")
+
+
+def _name_class(kind: type | None) -> str:
+    """By which a metric in a list is logged; empty where that is not known, as of ``torchmetrics.Accuracy``, which makes another."""
+    return "" if kind is None or kind.__new__ is not object.__new__ else kind.__name__

@@ -11,7 +11,6 @@ from typing import Any
 from monai.bundle.config_item import ComponentLocator, ConfigComponent, ConfigExpression, ConfigItem
 from monai.bundle.reference_resolver import ReferenceResolver
 from monai.bundle.utils import ID_SEP_KEY
-from monai.utils.enums import CompInitMode
 
 from monai_lighter.errors import BundleError, ComponentError, in_short
 from monai_lighter.errors.cases import describe_batch, find_case, join_names
@@ -21,7 +20,8 @@ __all__ = ["LOCATOR", "Resolver"]
 
 LOCATOR = ComponentLocator(excludes="monai_lighter")
 """MONAI's map from short class names to modules; short names are MONAI's alone."""
-MODE = "_mode_"
+CALLABLE = "to be called later, add `_mode_: callable`"
+"""What to do where a function is called, and is not to be."""
 MOST_OF_DOCSTRING = 300
 
 
@@ -111,10 +111,12 @@ def _tell_arguments(item: ConfigComponent, config: dict, given: dict[str, Any], 
     """Values of the arguments that an error speaks of, what the target says of a file that is not there, and whether the
     function itself may be meant."""
     message = str(cause)
-    target = locate(str(item.resolve_module_name()))
+    name = item.resolve_module_name()
+    target = locate(name) if isinstance(name, str) else name
     if isinstance(cause, FileNotFoundError):
-        for key, value in given.items():
-            described = _describe_argument(target, key) if str(value) in message else ""
+        quoted = re.split("['\"]", message)
+        for key in [key for key, value in given.items() if value and str(value) in quoted]:
+            described = _describe_argument(target, key)
             if described:
                 yield f"What it is, {key}: {described}"
     else:
@@ -122,10 +124,10 @@ def _tell_arguments(item: ConfigComponent, config: dict, given: dict[str, Any], 
         unsaid = [key for key in named if repr(config[key]) not in message]
         if unsaid:
             yield f"Given: {', '.join(f'{key}: {config[key]!r:.80}' for key in unsaid)}."
-    *_, last = walk_frames(cause)
-    called = last.f_globals.get("__name__", "").startswith("monai.")  # and not begun
-    if isinstance(cause, TypeError) and called and callable(target) and not inspect.isclass(target):
-        yield f"If the function itself is meant, add {MODE}: {CompInitMode.CALLABLE.value}."
+    frames = list(walk_frames(cause))
+    called = frames and str(frames[-1].f_globals.get("__name__")).startswith("monai.")  # and not begun
+    if isinstance(cause, TypeError) and called and inspect.isroutine(target):
+        yield f"Where the function itself is meant, {CALLABLE}."
 
 
 def _describe_argument(target: Any, name: str) -> str:

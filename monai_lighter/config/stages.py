@@ -201,12 +201,14 @@ def find_absent_run(run_id: str, config: dict, run_ids: Sequence[str] = ()) -> F
 
 IDS = {"init_id": "initialize", "final_id": "finalize"}
 """Arguments that name what comes before and after a run, and MONAI's defaults, which a config need not have."""
+NONE = ("", "none", "null")
+"""Ids by which nothing is asked for."""
 
 
 def find_absent_ids(init_id: str, final_id: str, config: dict) -> Iterator[Finding]:
     """Findings for ids of what comes before and after the run at which there is nothing: MONAI goes on without a word."""
     for (name, default), id in zip(IDS.items(), (str(init_id), str(final_id)), strict=True):
-        if id != default and locate(config, normalize(id)) is None:
+        if id not in (default, *NONE) and locate(config, normalize(id)) is None:
             hint = did_you_mean(id, config)[:MOST_OF_HINT]
             if id.endswith(("]", ")", "}", ",")):
                 hint = 'It is the rest of a list or section of the command line, which needs quotes: --spacing "[1, 1, 2]".'
@@ -222,6 +224,9 @@ def find_unknown_type(workflow_type: str | None) -> list[Finding]:
 
 
 def other_run_ids(config: dict, taken: Collection[str]) -> list[str]:
-    """Ids of the top-level expressions that run an engine, but for those ``taken``."""
-    texts = {id: "".join(map(str, ensure_tuple(value))) for id, value in config.items()}
-    return [id for id, text in texts.items() if RUNS.match(text) and id not in taken]
+    """Ids of the top-level expressions, or lists of them, that run an engine, but for those ``taken``."""
+    return [
+        id
+        for id, value in config.items()
+        if id not in taken and any(RUNS.match(part) for part in ensure_tuple(value) if isinstance(part, str))
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shlex
 import signal
 import sys
@@ -36,6 +37,17 @@ INSTALLED = (
 )
 OF_LIBRARY = {"lightning.": "trainer", "pytorch_lightning.": "trainer", "torch.utils.data.": "system::dataloaders"}
 """Modules, and the section of the config that an error belongs to that was raised in one of them and in no part."""
+UNWRITABLE = (
+    errno.EACCES,
+    errno.EDQUOT,
+    errno.EEXIST,
+    errno.EFBIG,
+    errno.ENOSPC,
+    errno.ENOTDIR,
+    errno.EPERM,
+    errno.EROFS,
+)
+"""Of an ``OSError``: a file or folder cannot be written there."""
 BENEATH = {*sys.stdlib_module_names, "fsspec"}
 """What the libraries call to write files."""
 WEIGHTS = "models"
@@ -90,6 +102,10 @@ def _tell(error: BaseException, built: Mapping[str, Any]) -> str | None:
         return None
     *_, cause = walk_causes(error)
     lines = [f"{part}: {in_short(error)}", *([] if cause is error else [f"caused by {in_short(cause)}"])]
+    if part.startswith("trainer") and isinstance(cause, OSError) and cause.errno in UNWRITABLE:
+        lines.append(
+            "free some space, or have it written elsewhere (trainer::default_root_dir, or the path of that part)"
+        )
     return "\n".join([*lines, *_tell_more(error, known, built)])
 
 

@@ -71,6 +71,8 @@ def test_losses_and_metrics_whose_names_are_not_known(bundle):
     listed = {"system::metrics::val": [{"_target_": "MeanIoU"}]}
     assert errors(bundle, "val/metrics/MeanIoU/epoch", **listed) == []
     assert errors(bundle, "val/metrics/dice/epoch", **listed) != []
+    made = {"_target_": "torchmetrics.Accuracy", "task": "multiclass", "num_classes": 3}
+    assert errors(bundle, "val/metrics/MulticlassAccuracy/epoch", **{"system::metrics::val": [made]}) == []
 
 
 def test_what_others_may_log(bundle):

@@ -105,8 +105,14 @@ HERE = f"{__name__}.read"
             {"_target_": HERE, "table": "$'/no/' + 'table.csv'"},
             "What it is, table: csv file with the columns ``image`` and ``label``, paths of files.",
         ),
-        ({"_target_": "torch.argmax", "dim": 1}, "If the function itself is meant, add _mode_: callable."),
-        ({"_target_": HERE, "more": 1}, "If the function itself is meant, add _mode_: callable."),
+        (
+            {"_target_": "torch.argmax", "dim": 1},
+            "Where the function itself is meant, to be called later, add `_mode_: callable`.",
+        ),
+        (
+            {"_target_": HERE, "more": 1},
+            "Where the function itself is meant, to be called later, add `_mode_: callable`.",
+        ),
         (
             {"_target_": "lightning.pytorch.Trainer", "accelerator": "cpu", "devices": [0]},
             "should be an int > 0. Given: devices: [0].",

@@ -1,7 +1,7 @@
 import pytest
 
 from monai_lighter.config.items import locate, plain_config
-from monai_lighter.config.stages import is_native, pruned, with_defaults
+from monai_lighter.config.stages import find_absent_ids, is_native, pruned, with_defaults
 
 FULL = {
     "data": [1, 2],
@@ -169,3 +169,12 @@ def test_names_of_classes(config, labels):
     config["system"] = {"_target_": "project.Module"}
     with_defaults(config, "/bundle")
     assert "labels" not in config["system"]
+
+
+def test_ids_of_what_comes_before_and_after_a_run():
+    config = {"begin": "$1", "system": {}}
+    assert not list(find_absent_ids("initialize", "finalize", config))
+    assert not list(find_absent_ids("begin", "none", config))
+    first, last = find_absent_ids("begn", "64]", config)
+    assert str(first) == "init_id: 'begn' doesn't exist in the config file. Did you mean 'begin'?"
+    assert str(last).startswith("final_id: '64]' doesn't exist in the config file. It is the rest of a list")
