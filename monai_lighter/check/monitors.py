@@ -145,5 +145,5 @@ def _add_metrics(walk: Walk, mode: str, suffix: str, logged: Logged) -> None:
 
 
 def _name_class(kind: type | None) -> str:
-    """By which a metric in a list is logged; empty where that is not known, as of ``torchmetrics.Accuracy``, which makes another."""
+    """Name of a metric in a list; empty where that is not known, as of ``torchmetrics.Accuracy``, which makes one of another."""
     return "" if kind is None or kind.__new__ is not object.__new__ else kind.__name__
