@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
-import torch
 from ignite.engine import Engine
 from ignite.metrics import Metric
-from monai.transforms import Randomizable, Transform
 from torch import nn
 from torch.optim import Optimizer
 
 from monai_lighter.engines.replicas import find_handler_owners
 from monai_lighter.internals import begin_data_iterator, get_data_iterator, set_first_batch
+from monai_lighter.system.randomness import (
+    collect_random_numbers,
+    find_random_sources,
+    load_numpy_state,
+    restore_random_numbers,
+    save_numpy_state,
+)
 
 __all__ = ["collect_random_state", "collect_state", "restore_engine", "restore_loop"]
 
 COUNTS = ("iteration", "epoch", "epoch_length", "max_epochs", "best_metric", "best_metric_epoch", "metrics")
-DATA = ("dataset", "datasets", "sampler", "batch_sampler", "transform", "transforms")
-"""Attributes by which the parts of a data loader that draw random numbers hang together."""
 
 
 def collect_state(engine: Engine) -> dict[str, Any]:
@@ -36,7 +36,6 @@ def collect_state(engine: Engine) -> dict[str, Any]:
         "engines": [_collect_counts(each) for each in _find_engines(engine)],
         "handlers": [part.state_dict() for part in _find_stateful(engine)],
         "random": collect_random_state(engine),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         "begun": getattr(engine, "data_begun", None),
         "batches": 0 if run is None else run.batches_of_epoch,
     }
@@ -62,8 +61,6 @@ def restore_engine(engine: Any, saved: dict[str, Any]) -> None:
         engine.state.epoch -= 1  # it begins again, where it was left
     set_first_batch(engine, saved["batches"])
     _draw_again(engine, saved["begun"])
-    if len(saved["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(saved["cuda"])
     _set_random_numbers(engine, saved["random"])
 
 
@@ -96,21 +93,14 @@ def _get_length(data: Any) -> int | None:
 
 def collect_random_state(engine: Engine) -> dict[str, Any]:
     """Where the random numbers that the data of an engine depend on stand."""
-    return {
-        "torch": torch.get_rng_state(),
-        "numpy": _save_numpy_state(np.random.get_state()),
-        "python": random.getstate(),
-        "transforms": [_save_numpy_state(source.R.get_state()) for source in _find_random_sources(_get_loader(engine))],
-    }
+    sources = find_random_sources(_get_loader(engine))
+    return {**collect_random_numbers(), "transforms": [save_numpy_state(source.R.get_state()) for source in sources]}
 
 
 def _set_random_numbers(engine: Engine, numbers: dict[str, Any]) -> None:
-    torch.set_rng_state(numbers["torch"])
-    np.random.set_state(_load_numpy_state(numbers["numpy"]))
-    version, internal, gauss = numbers["python"]
-    random.setstate((version, tuple(internal), gauss))
-    for source, state in zip(_find_random_sources(_get_loader(engine)), numbers["transforms"], strict=False):
-        source.R.set_state(_load_numpy_state(state))
+    restore_random_numbers(numbers)
+    for source, state in zip(find_random_sources(_get_loader(engine)), numbers["transforms"], strict=False):
+        source.R.set_state(load_numpy_state(state))
 
 
 def _collect_counts(engine: Engine) -> dict[str, Any]:
@@ -147,35 +137,3 @@ def _list_attributes(owner: Any) -> list[Any]:
 
 def _get_loader(engine: Engine) -> Any:
     return getattr(engine, "data_loader", engine.state.dataloader)
-
-
-def _find_random_sources(part: Any, seen: set[int] | None = None) -> Iterator[Any]:
-    """Everything of a data loader with a random state ``R`` of its own (``monai.transforms.Randomizable``), in a fixed order."""
-    seen = set() if seen is None else seen
-    if id(part) in seen:
-        return
-    seen.add(id(part))
-    if isinstance(part, (list, tuple)):
-        for item in part:
-            if isinstance(item, Transform) or any(name in DATA for name in getattr(item, "__dict__", ())):
-                yield from _find_random_sources(item, seen)
-        return
-    if isinstance(part, Randomizable):
-        yield part
-    if isinstance(part, Transform):
-        inner = [value for value in _list_attributes(part) if isinstance(value, (Transform, Randomizable, list, tuple))]
-    else:
-        own = getattr(part, "__dict__", {})  # a property of somebody's dataset may be anything but cheap
-        inner = [own[name] for name in DATA if own.get(name) is not None]
-    for value in inner:
-        yield from _find_random_sources(value, seen)
-
-
-def _save_numpy_state(state: Any) -> list:
-    name, keys, position, has_gauss, gauss = state
-    return [name, torch.from_numpy(keys.astype(np.int64)), int(position), int(has_gauss), float(gauss)]
-
-
-def _load_numpy_state(state: list) -> tuple:
-    name, keys, position, has_gauss, gauss = state
-    return name, keys.numpy().astype(np.uint32), position, has_gauss, gauss

@@ -28,6 +28,7 @@ from monai_lighter.system.metrics import build_metrics
 from monai_lighter.system.optimizers import Optimized, read_optimizer_stats
 from monai_lighter.system.outputs import Outputs
 from monai_lighter.system.processes import count_own_items, take
+from monai_lighter.system.resuming import Resumable
 from monai_lighter.system.spacing import Compared
 from monai_lighter.system.tensors import as_list, detach, plain
 from monai_lighter.system.weights import ModelWeights
@@ -46,7 +47,7 @@ COUNTERS = {"epoch": "current_epoch", "step": "global_step"}
 """Arguments of a model's ``forward`` that are filled, and the attribute of the LightningModule that fills them."""
 
 
-class System(Recorded, Optimized, FiniteLoss):
+class System(Recorded, Optimized, FiniteLoss, Resumable):
     """Everything a run needs beside the Trainer. One step, the same in every mode (``train val test predict``)::
 
         input, target, identifier = adapters.batch(batch)
@@ -121,7 +122,7 @@ class System(Recorded, Optimized, FiniteLoss):
         self._forward_accepts = COUNTERS.keys() & list_arguments(model)
 
     def _get_dataloader(self, mode: str) -> Any:
-        return self.dataloaders[mode]
+        return self.begin_training_data(self.dataloaders[mode]) if mode == "train" else self.dataloaders[mode]
 
     @property
     def mode(self) -> str:

@@ -14,6 +14,7 @@ from monai_lighter.errors import ConfigError, Finding
 from monai_lighter.errors.cases import name_cases
 from monai_lighter.system.datasets import count_items, describe_old_cache, find_without_batches
 from monai_lighter.system.profiler import PassThroughProfiler
+from monai_lighter.system.resuming import Resumable
 from monai_lighter.system.system import System
 from monai_lighter.workflow.tracking import SaveConfig
 
@@ -72,6 +73,8 @@ class Parts:
         empty = [*find_without_batches(system, self.parser.get(), self.stage)] if self.stage is not None else []
         if empty:
             raise ConfigError(empty)
+        if isinstance(system, Resumable) and self.saved.get("seed") is not None:
+            system.seed = int(self.parser.get_parsed_content("seed"))
         if isinstance(system, LightningModule) and not system.hparams:
             system.save_hyperparameters(self.saved)
         self.sources.update(name_cases(system))

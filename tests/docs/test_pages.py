@@ -21,6 +21,11 @@ MADE = {
     "from_lightning.md": ["lesion/models/model.pt"],
     "inferers.md": ["lesion/volumes/test_00_pred.nii.gz", "hollow/eval/test_00_cam.nii.gz"],
     "metrics.md": ["lesion/eval/dice.csv"],
+    "recipes.md": [
+        "lesion/folds/0/models/model.pt",
+        "lesion/folds/1/models/model.pt",
+        "lesion/two_inputs/models/model.pt",
+    ],
     "new_bundle.md": ["liver/models/model.pt", "liver/eval/dice.csv"],
 }
 """Files that following a page makes, or makes anew."""
