@@ -12,7 +12,7 @@ from monai.bundle.config_item import ComponentLocator, ConfigComponent, ConfigEx
 from monai.bundle.reference_resolver import ReferenceResolver
 from monai.bundle.utils import ID_SEP_KEY
 
-from monai_lighter.errors import BundleError, ComponentError, in_short
+from monai_lighter.errors import BundleError, ComponentError, in_short, join_sentences
 from monai_lighter.errors.cases import describe_batch, find_case, join_names
 from monai_lighter.errors.marks import find_mark, walk_causes, walk_frames
 
@@ -104,7 +104,7 @@ def _message(id: str, item: ConfigItem, config: Any, given: dict[str, Any], erro
         hints.append(f"Case: {case}.")
     elif known is not None and known.place:
         hints.append(f"In {known.place}: {join_names(describe_batch(known.batch), '; ')}.")
-    return " ".join([f"{id}: {what}: {in_short(cause)}", *hints])
+    return join_sentences(f"{id}: {what}: {in_short(cause)}", *hints)
 
 
 def _tell_arguments(item: ConfigComponent, config: dict, given: dict[str, Any], cause: BaseException) -> Iterator[str]:

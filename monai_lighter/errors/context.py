@@ -26,6 +26,7 @@ from monai_lighter.errors.errors import (
     explain,
     in_short,
     in_terms_of_config,
+    join_sentences,
 )
 from monai_lighter.errors.marks import Mark, find_first_failure, find_mark, find_owner, walk_causes, walk_frames
 
@@ -188,7 +189,7 @@ def missing_file_hints(bundle: Path) -> Iterator[None]:
         hint = missing_file_hint(error, bundle)
         if hint is None:
             raise
-        raise BundleError(f"{error} {hint}") from error
+        raise BundleError(join_sentences(str(error), hint)) from error
 
 
 def missing_file_hint(error: BaseException, bundle: Path) -> str | None:

@@ -168,7 +168,8 @@ def _check_dimensions(model: nn.Module, input: Any) -> Iterator[str]:
         axes = ", ".join("HWD"[:dims])
         cure = "A series in time is no volume: choose one of its volumes, or take its last axis for channels"
         if input.ndim < dims + 2:
-            cure = "Images need a channel: EnsureChannelFirstd after LoadImaged, or ensure_channel_first: true in it"
+            channel = "EnsureChannelFirstd after LoadImaged, or ensure_channel_first: true in it"
+            cure = f"Either the images lack their channel ({channel}), or spatial_dims of the network are of others"
         yield f"the network takes (B, C, {axes}), the input has {input.ndim} dimensions: {tuple(input.shape)}. {cure}"
 
 

@@ -25,6 +25,7 @@ __all__ = [
     "in_short",
     "in_terms_of_config",
     "is_command",
+    "join_sentences",
     "print_errors_briefly",
 ]
 
@@ -115,7 +116,13 @@ def in_short(error: BaseException) -> str:
     """
     message, worker, trace = str(error).strip().partition("\nOriginal Traceback (most recent call last):")
     message = f"{message} {trace.strip().splitlines()[-1]}" if worker else message.split("\n\n")[0]
-    return " ".join(filter(None, [f"{type(error).__name__}: {message}", install_hint_of(error)]))
+    return join_sentences(f"{type(error).__name__}: {message}", install_hint_of(error))
+
+
+def join_sentences(*sentences: str) -> str:
+    """Sentences as one text, each but the last with a full stop where it ends without one; empty ones are left out."""
+    *first, last = [sentence for sentence in sentences if sentence]
+    return " ".join([*(one if one.endswith((".", "!", "?")) else f"{one}." for one in first), last])
 
 
 def explain(error: BaseException, message: str) -> None:

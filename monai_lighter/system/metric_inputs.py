@@ -123,7 +123,7 @@ def find_wrong_input(metric: Any, pred: Any, target: Any) -> str | None:
     if isinstance(metric, ONE_HOT):
         one = [name for name, value in (("prediction", pred), ("target", target)) if _is_one_float_channel(value)]
         if metric.input_format == "one-hot" and one:
-            hint = "Give it whole numbers, or one channel a class"
+            hint = "Give it one channel a class (AsDiscreted with to_onehot in the postprocessing)"
             return f"{kind} takes the largest channel of each voxel, the {' and the '.join(one)} has one. {hint}."
     elif isinstance(metric, DiceMetric):
         count = metric.num_classes or max([2, *(case.shape[0] for case in _cases(pred))])
