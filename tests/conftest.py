@@ -15,7 +15,7 @@ import yaml
 
 from monai_lighter.share import proof
 
-pytest_plugins = ["tiers"]
+pytest_plugins = ["tiers", "mistake_report"]
 
 TRAIN = """
 bundle_root: .

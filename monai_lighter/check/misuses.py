@@ -9,6 +9,10 @@ from typing import Any
 from lightning.pytorch.callbacks import ModelCheckpoint
 from monai.bundle.utils import ID_SEP_KEY
 from monai.data import SmartCacheDataset, ThreadDataLoader
+from monai.metrics import Cumulative
+from torch.nn import CrossEntropyLoss
+from torch.utils.data import Dataset
+from torchmetrics import Metric, MetricCollection
 
 from monai_lighter.check.targets import target_of
 from monai_lighter.check.walk import Walk
@@ -20,8 +24,11 @@ __all__ = ["find_misuses"]
 
 
 def find_misuses(walk: Walk) -> Iterator[Finding]:
-    """Findings about the loaders and the checkpoints of what a native config's stage builds."""
+    """Findings about the loaders, metrics, loss and checkpoints of what a native config's stage builds."""
+    yield from _single_softmax(walk)
     for mode in MODES:
+        for id, metric in _sections(walk, f"system{ID_SEP_KEY}metrics{ID_SEP_KEY}{mode}"):
+            yield from _metric(walk, id, metric)
         for id, loader in _sections(walk, f"system{ID_SEP_KEY}dataloaders{ID_SEP_KEY}{mode}"):
             yield from _loader(walk, id, loader)
     for id, callback in _sections(walk, f"trainer{ID_SEP_KEY}callbacks"):
@@ -30,15 +37,8 @@ def find_misuses(walk: Walk) -> Iterator[Finding]:
 
 
 def _sections(walk: Walk, id: str) -> Iterator[tuple[str, dict]]:
-    """A component, or those of a list or section of several, each where it stands."""
-    where, value = located(walk.needed, id)
-    if isinstance(value, dict) and "_target_" in value:
-        yield where, value
-    elif isinstance(value, (dict, list)):
-        for key in range(len(value)) if isinstance(value, list) else value:
-            where_, item = located(walk.needed, f"{where}{ID_SEP_KEY}{key}")
-            if isinstance(item, dict):
-                yield where_, item
+    """The sections among the parts at an id."""
+    return ((where, part) for where, part in walk.parts(id) if isinstance(part, dict))
 
 
 def _is_a(walk: Walk, section: Any, wanted: type) -> bool:
@@ -47,7 +47,37 @@ def _is_a(walk: Walk, section: Any, wanted: type) -> bool:
     return isinstance(target, type) and issubclass(target, wanted)
 
 
+def _metric(walk: Walk, id: str, metric: dict) -> Iterator[Finding]:
+    """What is no metric, where its class, or its being a function, is known."""
+    name = metric.get("_target_")
+    kind = walk.class_of(id)
+    given = name if kind is not None and not issubclass(kind, (Metric, Cumulative, MetricCollection)) else None
+    if is_text(name) and metric.get("_mode_") == "callable":
+        given = f"the function {name}" if not isinstance(target_of(name, walk.locator), type) else f"the class {name}"
+    if given is not None:
+        problem = f"must be a torchmetrics.Metric or a MONAI CumulativeIterationMetric, got {given}"
+        yield Finding(id, problem, "Write one of monai.metrics, such as {_target_: DiceMetric}, or of torchmetrics.")
+
+
+def _single_softmax(walk: Walk) -> Iterator[Finding]:
+    """A softmax over the one output of a network, which is 1 whatever the network gives."""
+    criterion = f"system{ID_SEP_KEY}criterion"
+    kind = walk.class_of(criterion)
+    _, softmax = located(walk.needed, f"{criterion}{ID_SEP_KEY}softmax")
+    if softmax is not True and not (kind is not None and issubclass(kind, CrossEntropyLoss)):
+        return
+    model = f"system{ID_SEP_KEY}model"
+    for key in (model, f"{model}{ID_SEP_KEY}model"):
+        where, count = located(walk.needed, f"{key}{ID_SEP_KEY}out_channels")
+        if count == 1:
+            problem = f"must be 2 or more with the softmax of {criterion}, which is 1 over one channel, got 1"
+            yield Finding(where, problem, "Give each class a channel, or take a loss with sigmoid: true.")
+
+
 def _loader(walk: Walk, id: str, loader: dict) -> Iterator[Finding]:
+    if _is_a(walk, loader, Dataset):
+        problem = f"must be a DataLoader, got the dataset {loader['_target_']}, whose items are no batches"
+        yield Finding(id, problem, "Write {_target_: DataLoader, batch_size: …, dataset: {…}}.")
     where, repeats = located(walk.needed, f"{id}{ID_SEP_KEY}repeats")
     if _is_a(walk, loader, ThreadDataLoader) and isinstance(repeats, int) and repeats > 1:
         problem = (

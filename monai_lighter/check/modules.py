@@ -15,6 +15,7 @@ from typing import Any
 from monai.bundle.config_item import ConfigExpression
 
 from monai_lighter.errors import Finding, Note, did_you_mean
+from monai_lighter.errors.packages import find_install_command
 
 __all__ = [
     "breaks_imports",
@@ -23,6 +24,7 @@ __all__ = [
     "imported",
     "is_import",
     "is_module",
+    "list_modules",
     "missing_attribute",
     "missing_package",
 ]
@@ -43,6 +45,15 @@ def is_module(path: str) -> bool:
     return spec is not None or path in sys.modules
 
 
+def list_modules(package: str) -> list[str]:
+    """Names of the modules of a package, without importing any; none where there is no such package."""
+    try:
+        spec = importlib.util.find_spec(package)
+    except (ValueError, ImportError):
+        return []
+    return [] if spec is None else [module.name for module in pkgutil.iter_modules(spec.submodule_search_locations)]
+
+
 def missing_package(path: str, id: str) -> Finding | None:
     """What is wrong with a dotted path whose first name is no package: a finding where that is nearly the name of one.
 
@@ -55,7 +66,8 @@ def missing_package(path: str, id: str) -> Finding | None:
     near = _near(package)
     if near is not None:
         return Finding(id, f"there is no package {package!r}", f"Did you mean {near!r}?")
-    return Note(id, f"the package {package!r} is not installed", "Install it if the run needs it, or mend the name.")
+    hint = f"If the run needs it: {find_install_command(package)}. Else mend the name."
+    return Note(id, f"the package {package!r} is not installed", hint)
 
 
 def missing_attribute(id: str, module: ModuleType, name: str, text: str) -> Iterator[Finding]:

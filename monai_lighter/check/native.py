@@ -19,7 +19,9 @@ from monai.bundle.utils import ID_SEP_KEY
 
 from monai_lighter.check.misuses import find_misuses
 from monai_lighter.check.modules import breaks_imports, close_name
+from monai_lighter.check.monitors import find_unlogged
 from monai_lighter.check.targets import instance_of, known_path, names_component, target_key
+from monai_lighter.check.transforms import find_misplaced, find_missized
 from monai_lighter.check.walk import Walk
 from monai_lighter.config.items import is_computed, is_text, items, locate, located
 from monai_lighter.config.stages import (
@@ -50,6 +52,8 @@ __all__ = [
 ]
 
 KINDS = {"system": LightningModule, "trainer": Trainer}
+LIGHTNING = ("lightning.pytorch", "pytorch_lightning")
+"""The package of today and its twin."""
 
 
 def check_walk(walk: Walk, roots: Iterable[str]) -> list[Finding]:
@@ -57,11 +61,11 @@ def check_walk(walk: Walk, roots: Iterable[str]) -> list[Finding]:
     full = walk.full
     findings = [*_sections(full), *seed(full.get("seed")), *counts(full), *schedulers(full), *arguments(full)]
     findings += [
-        *_mixed_lightning(full),
         *_model(walk),
         *_stage(walk),
         *several_optimizers(walk.needed),
         *find_misuses(walk),
+        *find_unlogged(walk),
     ]
     for root in roots:
         where = locate(walk.needed, root)
@@ -70,7 +74,8 @@ def check_walk(walk: Walk, roots: Iterable[str]) -> list[Finding]:
     for id, value in items(walk.needed):  # which MONAI looks at wherever they stand
         if id not in walk.visited and breaks_imports(value):
             findings += walk.expressions.findings(id, value)
-    findings += [*_kinds(walk), *no_objects(walk), *walk.misread]
+    findings += [*_kinds(walk), *_mixed_lightning(walk), *no_objects(walk), *walk.misread]
+    findings += [*find_misplaced(walk), *find_missized(walk)]
     return list(dict.fromkeys(findings))
 
 
@@ -119,21 +124,26 @@ def _keys(id: str, section: Any, allowed: Iterable[str]) -> Iterator[Finding]:
             yield Finding(f"{id}::{key}", f"unknown key {key!r}", did_you_mean(str(key), allowed))
 
 
-def _mixed_lightning(full: dict) -> Iterator[Finding]:
-    found: dict[str, str] = {}
-    for id, value in items(full):
-        target = value.get("_target_") if isinstance(value, dict) else None
-        if isinstance(target, str):
-            for package in ("lightning.pytorch", "pytorch_lightning"):
-                if target.startswith(f"{package}."):
-                    found.setdefault(package, id)
-    if len(found) == 2:
-        id = found["pytorch_lightning"]
-        yield Finding(
-            f"{id}::_target_",
-            f"pytorch_lightning is mixed with lightning.pytorch (at {found['lightning.pytorch']}), whose classes differ",
-            "Write lightning.pytorch in both places.",
-        )
+def _mixed_lightning(walk: Walk) -> Iterator[Finding]:
+    """Parts of ``pytorch_lightning`` beside those of ``lightning.pytorch``, which take no object of the other's classes."""
+    found: dict[str, list[tuple[str, str]]] = {package: [] for package in LIGHTNING}
+    for built in walk.built:
+        kind = walk.class_of(built.id)
+        package = next((name for base in kind.__mro__ if (name := _lightning_of(base))), None) if kind else None
+        if package is not None and built.id.startswith(tuple(KINDS)):
+            found[package].append((built.id, built.target))
+    own, other = LIGHTNING
+    for id, target in found[other] if found[own] else ():
+        beside = next((id for id, _ in found[own] if id in KINDS), found[own][0][0])
+        problem = f"{target} is of {other}, and {beside} of {own}, whose classes differ"
+        hint = f"Write {own}{target.removeprefix(other)}."
+        if not target.startswith(f"{other}."):
+            hint = f"Write import {own} in place of import {other} in {target.rpartition('.')[0]}."
+        yield Finding(f"{id}::_target_", problem, hint)
+
+
+def _lightning_of(base: type) -> str | None:
+    return next((name for name in LIGHTNING if f"{base.__module__}.".startswith(f"{name}.")), None)
 
 
 def _model(walk: Walk) -> Iterator[Finding]:

@@ -18,7 +18,8 @@ from monai.bundle.config_item import ComponentLocator, ConfigComponent
 from monai.utils.enums import CompInitMode
 
 import monai_lighter
-from monai_lighter.check.modules import missing_package
+from monai_lighter.check.former import suggest_former
+from monai_lighter.check.modules import is_module, list_modules, missing_package
 from monai_lighter.check.parameters import Accepted, Parameter, accepted_by
 from monai_lighter.config.items import is_text
 from monai_lighter.config.resolver import ARGS, CALLABLE
@@ -40,6 +41,8 @@ __all__ = [
 
 SPECIAL_KEYS = ConfigComponent.non_arg_keys | {ARGS}
 MODES = tuple(mode.value for mode in CompInitMode)
+OWN = ("scripts", "project")
+"""Packages of a bundle's own modules."""
 
 
 def target_of(name: str, locator: ComponentLocator) -> Any:
@@ -91,7 +94,7 @@ def component(
     yield from _special(id, config, accepted or Accepted({}, [], True))
     if accepted is not None:
         may_take = lenient and _takes_more(target)
-        for one in _arguments(id, config, name, accepted, old, inspect.isclass(target)):
+        for one in _arguments(id, config, name, target, accepted, old):
             yield Note(*one) if may_take else one
         for key, parameter in accepted.parameters.items():
             if typed is not None and key in config and not parameter.is_open:
@@ -173,6 +176,9 @@ def _missing(id: str, name: str, error: Exception | None, locator: ComponentLoca
             return Finding(id, f"{name!r} cannot be imported ({error})", absent.hint)
         return Finding(id, f"{name!r} cannot be imported ({error})", "Mend the module.")
     absent = missing_package(name, id) if "." in name else None
+    own = next((f"{package}.{name}" for package in OWN if is_module(f"{package}.{name}".rpartition(".")[0])), None)
+    if own is not None and "." in name:
+        return Finding(id, f"{name!r} cannot be found", f"Did you mean {own!r}?")
     if absent is None:
         return Finding(id, f"{name!r} cannot be found", _suggest(name, locator))
     if isinstance(absent, Note):
@@ -195,27 +201,37 @@ def _import(path: str) -> tuple[Any, Exception | None]:
 
 
 def _arguments(
-    id: str, config: dict, name: str, accepted: Accepted, written_for: str | None, is_class: bool
+    id: str, config: dict, name: str, target: Any, accepted: Accepted, written_for: str | None
 ) -> Iterator[Finding]:
     given = [key for key in config if key not in SPECIAL_KEYS and _meant(key, accepted) is None]
     for key in given:
         if key in accepted.parameters or key == "_debug_":
             continue
         if not accepted.is_open:
-            yield _unknown(f"{id}::{key}", str(key), config[key], name, accepted.parameters, written_for)
+            former = suggest_former(target, str(key), config[key])
+            yield _unknown(f"{id}::{key}", str(key), config[key], name, accepted.parameters, written_for, former)
         elif get_close_matches(str(key), accepted.parameters, 1, 0.8):
             problem = f"{name} may have no argument {key!r}, got {config[key]!r:.80}"
             yield Note(f"{id}::{key}", problem, did_you_mean(str(key), accepted.parameters))
     positional = [*accepted.parameters][: len(config.get(ARGS) or ())]
     missing = [key for key in accepted.required if key not in (*given, *positional)]
     if missing and config.get("_mode_", "default") == "default":
-        hint = "Add it." if is_class else f"Add it; where the function itself is meant, {CALLABLE}."
+        hint = "Add it." if inspect.isclass(target) else f"Add it; where the function itself is meant, {CALLABLE}."
         yield Finding(id, f"{name} needs {', '.join(map(repr, missing))}, got {given or 'no argument'}", hint)
 
 
-def _unknown(id: str, key: str, value: Any, name: str, accepted: Collection[str], written_for: str | None) -> Finding:
-    if written_for is None or get_close_matches(key.lower(), [name.lower() for name in accepted], 1, 0.75):
-        return Finding(id, f"{name} has no argument {key!r}, got {value!r:.80}", did_you_mean(key, accepted))
+def _unknown(
+    id: str,
+    key: str,
+    value: Any,
+    name: str,
+    accepted: Collection[str],
+    written_for: str | None,
+    former: str | None,
+) -> Finding:
+    if former or written_for is None or get_close_matches(key.lower(), [name.lower() for name in accepted], 1, 0.75):
+        hint = former or did_you_mean(key, accepted)
+        return Finding(id, f"{name} has no argument {key!r}, got {value!r:.80}", hint)
     problem = f"{name} of MONAI {monai.__version__} has no argument {key!r}, got {value!r:.80}"
     return Finding(id, problem, f"The config is written for MONAI {written_for}: install that, or remove the argument.")
 
@@ -264,9 +280,11 @@ def _paths(locator: ComponentLocator) -> dict[str, str]:
 def suggest_in_module(module: str, found: Any, last: str) -> str:
     """For a name in a module that is there, or, as None, is not."""
     hint = did_you_mean(last, dir(found or object))
-    if not hint.startswith("Did"):
-        return "Mend the path, or install the package it is in."
-    return hint.replace("'", f"'{module}.", 1)
+    if hint.startswith("Did"):
+        return hint.replace("'", f"'{module}.", 1)
+    parent, _, name = module.rpartition(".")
+    hint = did_you_mean(name, list_modules(parent)) if parent and found is None else ""
+    return hint.replace("'", f"'{parent}.", 1) if hint else "Mend the path, or install the package it is in."
 
 
 def _classes(module: Any) -> list[str]:

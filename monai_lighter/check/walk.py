@@ -76,7 +76,7 @@ class Walk:
         self.visited: set[str] = set()
         self.read: dict[str, Any] = {}
         self.misread: list[Finding] = []
-        self.expressions = Expressions(full, GLOBALS, self._class_of, lenient)
+        self.expressions = Expressions(full, GLOBALS, self.class_of, lenient)
 
     def item(self, id: str, trail: tuple[str, ...] = (), config: Any = UNKNOWN) -> Iterator[Finding]:
         """Findings in an item and in all it leads to that was not met before.
@@ -136,16 +136,26 @@ class Walk:
         value = name if where is None else at(self.needed, where)
         return value if is_text(value) else name
 
-    def _class_of(self, id: str, steps: int = 0) -> type | None:
+    def class_of(self, id: str, steps: int = 0) -> type | None:
+        """The class of what an item will be; None where that is not known."""
         _, config = located(self.needed, id)
         if isinstance(config, str) and config.startswith("$") and steps < 20:
             origin = copied_from(config)
-            return None if origin is None else self._class_of(origin, steps + 1)
+            return None if origin is None else self.class_of(origin, steps + 1)
         if not ConfigComponent.is_instantiable(config) or config.get("_mode_", "default") != "default":
             return None
         name = self._target(config)
         target = target_of(name, self.locator) if is_text(name) else None
         return target if inspect.isclass(target) else None
+
+    def parts(self, id: str) -> Iterator[tuple[str, Any]]:
+        """A component, an expression or a value, or those of a list or section of several, each where it stands."""
+        where, value = located(self.needed, id)
+        if isinstance(value, (dict, list)) and "_target_" not in value:
+            for key in range(len(value)) if isinstance(value, list) else value:
+                yield located(self.needed, f"{where}{ID_SEP_KEY}{key}")
+        elif value is not None:
+            yield where, value
 
     def _read(self, id: str, parameter: Parameter) -> None:
         """Reads the text, or the texts in the list, that an argument is, for it alone: another may want a text."""

@@ -12,6 +12,7 @@ from monai.bundle import ConfigParser
 from monai.bundle.config_item import ConfigComponent
 from monai.bundle.utils import ID_SEP_KEY
 
+from monai_lighter.check.former import suggest_former
 from monai_lighter.config.items import items, locate, normalize
 from monai_lighter.errors import Finding, Note, did_you_mean
 
@@ -58,7 +59,7 @@ def _keywords(id: str, engine: str, section: dict, components: Sequence[str]) ->
         if leads and isinstance(value, dict):
             yield from _keywords(f"{id}{ID_SEP_KEY}{key}", name, value, components)
             continue
-        hint = did_you_mean(normalize(key), [*known, *components])
+        hint = suggest_former(Trainer, key, value) or did_you_mean(normalize(key), [*known, *components])
         problem = f"lightning.pytorch.Trainer has no argument {key!r}, got {value!r:.80}"
         yield Finding(f"{id}{ID_SEP_KEY}{key}", problem, hint)
 

@@ -6,6 +6,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -93,8 +94,14 @@ def files_of_run(files: Any, meta_file: Any = None, logging_file: Any = None) ->
     return [path for path in map(Path, given) if path.is_file()]
 
 
-def unreadable(files: Any, error: Exception) -> Exception:
-    """A `ConfigError` for a file that is missing, no YAML or JSON, or does not fit those before it; other errors as they are."""
+def unreadable(files: Any, error: Exception, meta_file: Any = None) -> Exception:
+    """A `ConfigError` for a file that is missing, no YAML or JSON, or does not fit those before it; other errors as they are.
+
+    Args:
+        files: paths of the configs.
+        error: what reading them, or the metadata, raised.
+        meta_file: path of the metadata, or several. Default: ``metadata.json`` beside the config.
+    """
     if isinstance(error, FileNotFoundError):
         if error.filename is None:  # MONAI looked for it; else it was opened
             return ConfigFileError([Finding("config_file", str(error).rstrip("."), "Mend the path.")])
@@ -102,17 +109,46 @@ def unreadable(files: Any, error: Exception) -> Exception:
         id, kind = ("config_file", "config") if is_config else ("logging_file", "logging config")
         return ConfigFileError([Finding(id, f"Cannot find the {kind} file: {error.filename}", "Mend the path.")])
     if isinstance(error, (yaml.YAMLError, json.JSONDecodeError)):
-        names = ", ".join(map(str, ensure_tuple(files)))
+        id, name = _find_broken(files, meta_file)
         hint = "Mend the file."
         if "tag:yaml.org,2002:merge" in str(error):
             hint = "MONAI reads no merge keys (<<). Write the items out, or take a section whole by a macro: x: '%section'."
-        return ConfigError([Finding("config_file", f"{names} cannot be read: {error}", hint)])
+        return ConfigError([Finding(id, f"{name} cannot be read: {error}", hint)])
     if isinstance(error, (AttributeError, IndexError, KeyError, TypeError, ValueError)):
-        for finder in (_no_configs, _no_names, _unmergeable):
+        for finder in (_no_configs, _no_names, _unmergeable, partial(_no_metadata, meta_file)):
             findings = list(finder(ensure_tuple(files)))
             if findings:
                 return ConfigError(findings)
     return error
+
+
+def _metadata_files(files: Any, meta_file: Any) -> list[str]:
+    beside = config_root(files) / "metadata.json"
+    return [str(file) for file in (ensure_tuple(meta_file) if meta_file else [beside]) if Path(file).is_file()]
+
+
+def _find_broken(files: Any, meta_file: Any) -> tuple[str, str]:
+    """The argument and the path of the file that cannot be read; of no single one, of all configs."""
+    metadata = _metadata_files(files, meta_file)
+    for id, paths in (("config_file", [*map(str, ensure_tuple(files))]), ("meta_file", metadata)):
+        for path in paths:
+            try:
+                ConfigParser.load_config_file(path)
+            except (yaml.YAMLError, json.JSONDecodeError):
+                return id, path
+            except (OSError, ValueError):
+                continue
+    return "config_file", ", ".join(map(str, ensure_tuple(files)))
+
+
+def _no_metadata(meta_file: Any, files: Any) -> Iterator[Finding]:
+    """Metadata that are no section."""
+    for file in _metadata_files(files, meta_file):
+        content = ConfigParser.load_config_file(file)
+        if not isinstance(content, dict):
+            yield Finding(
+                "meta_file", f"{file} must hold a section, it holds {content!r:.80}", "Write name: value in it."
+            )
 
 
 def _no_configs(files: Any) -> Iterator[Finding]:

@@ -151,7 +151,7 @@ def _compose(section: Node, key: str, node: Node) -> None:
 
 def _doubles(node: Node, id: str) -> Iterator[Finding]:
     for key, first, last in node.doubles:
-        problem = f"stands twice, at line {first.line} and line {last.line}, of which the last counts"
+        problem = f"stands twice, at {first} and line {last.line}, of which the last counts"
         yield Finding(f"{id}{ID_SEP_KEY if id else ''}{key}", problem, "Remove one.")
     for key, item in node.items.items():
         yield from _doubles(item, f"{id}{ID_SEP_KEY if id else ''}{key}")

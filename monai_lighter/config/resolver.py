@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pydoc import locate
 from typing import Any
 
 from monai.bundle.config_item import ComponentLocator, ConfigComponent, ConfigExpression, ConfigItem
 from monai.bundle.reference_resolver import ReferenceResolver
+from monai.bundle.utils import ID_SEP_KEY
 
-from monai_lighter.errors import BundleError, ComponentError, in_short
-from monai_lighter.errors.cases import find_case
-from monai_lighter.errors.marks import walk_causes
+from monai_lighter.errors import BundleError, ComponentError, in_short, join_sentences
+from monai_lighter.errors.cases import describe_batch, find_case, join_names
+from monai_lighter.errors.marks import find_mark, walk_causes, walk_frames
 
 __all__ = ["ARGS", "CALLABLE", "LOCATOR", "Resolver"]
 
@@ -23,6 +25,9 @@ ARGS = "_args_"
 """Key of a component with arguments that have no names."""
 CALLABLE = "to be called later, add `_mode_: callable`"
 """What to do where a function is called, and is not to be."""
+
+
+MOST_OF_DOCSTRING = 300
 
 
 class PositionalComponent(ConfigComponent):
@@ -93,25 +98,64 @@ class Resolver(ReferenceResolver):
                     raise cause  # noqa: B904
             if not isinstance(item, (ConfigComponent, ConfigExpression)):
                 raise
-            raise ComponentError(id, _message(id, item, config, error)) from error
+            raise ComponentError(id, _message(id, item, config, self._list_given(id, config), error)) from error
+
+    def _list_given(self, id: str, config: Any) -> dict[str, Any]:
+        """Arguments of a component, as far as they have been resolved."""
+        arguments = config.items() if isinstance(config, dict) else ()
+        resolved = self.resolved_content
+        return {
+            key: resolved.get(f"{id}{ID_SEP_KEY}{key}", value)
+            for key, value in arguments
+            if key not in ConfigComponent.non_arg_keys
+        }
 
 
-def _message(id: str, item: ConfigItem, config: Any, error: Exception) -> str:
+def _message(id: str, item: ConfigItem, config: Any, given: dict[str, Any], error: Exception) -> str:
     *_, cause = walk_causes(error)
-    hint = ""
+    hints: list[str] = []
     if isinstance(item, ConfigComponent):
         what = f"{config.get('_target_')} could not be built"
-        if _is_called_function(config):
-            hint = f" Where the function itself is meant, {CALLABLE}."
+        hints += _tell_arguments(item, config, given, cause)
     else:
         what = f"{str(config)[:200]!r} failed"
     case = find_case(error)
-    where = f" Case: {case}." if case else ""
-    return f"{id}: {what}: {in_short(cause)}{where}{hint}"
+    known = find_mark(error)
+    if case:
+        hints.append(f"Case: {case}.")
+    elif known is not None and known.place:
+        hints.append(f"In {known.place}: {join_names(describe_batch(known.batch), '; ')}.")
+    return join_sentences(f"{id}: {what}: {in_short(cause)}", *hints)
 
 
-def _is_called_function(config: Any) -> bool:
-    """Whether a component is a function that is called, which one among transforms is seldom meant to be."""
-    target = config.get("_target_")
-    found = locate(target) if isinstance(target, str) else target
-    return inspect.isroutine(found) and config.get("_mode_", "default") == "default"
+def _tell_arguments(item: ConfigComponent, config: dict, given: dict[str, Any], cause: BaseException) -> Iterator[str]:
+    """Values of the arguments that an error speaks of, what the target says of a file that is not there, and whether the
+    function itself may be meant."""
+    message = str(cause)
+    name = item.resolve_module_name()
+    target = locate(name) if isinstance(name, str) else name
+    if isinstance(cause, FileNotFoundError):
+        quoted = re.split("['\"]", message)
+        for key in [key for key, value in given.items() if value and str(value) in quoted]:
+            described = _describe_argument(target, key)
+            if described:
+                yield f"What it is, {key}: {described}"
+    else:
+        named = [key for key in given if re.search(rf"\b{re.escape(key)}\b", message)]
+        unsaid = [key for key in named if repr(config[key]) not in message]
+        if unsaid:
+            yield f"Given: {', '.join(f'{key}: {config[key]!r:.80}' for key in unsaid)}."
+    frames = list(walk_frames(cause))
+    called = frames and str(frames[-1].f_globals.get("__name__")).startswith("monai.")  # and not begun
+    if isinstance(cause, TypeError) and called and inspect.isroutine(target):
+        yield f"Where the function itself is meant, {CALLABLE}."
+
+
+def _describe_argument(target: Any, name: str) -> str:
+    """What the docstring of a class or function says of an argument under ``Args:``, in one line."""
+    documented = [inspect.getdoc(target) or "", inspect.getdoc(getattr(target, "__init__", None)) or ""]
+    entry = re.compile(
+        rf"^(?P<indent> +){re.escape(name)}(?: \([^)]*\))?:(?P<text>.*(?:\n(?P=indent) +.*)*)", re.MULTILINE
+    )
+    found = next((match for text in documented if (match := entry.search(text))), None)
+    return " ".join(found["text"].split())[:MOST_OF_DOCSTRING] if found else ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from monai.bundle import BundleWorkflow, ConfigParser
@@ -31,6 +31,7 @@ __all__ = [
     "TOP_LEVEL",
     "TRAINER_TARGET",
     "checks_data",
+    "find_absent_ids",
     "find_absent_run",
     "find_datasets",
     "find_engine_kinds",
@@ -53,6 +54,7 @@ TOP_LEVEL = (
 RUN_IDS = ("run", "initialize", "finalize", "imports")
 """Items of MONAI's configs that run something with nothing in the config referring to them."""
 ADAPTERS = ("batch", "criterion", "metrics", "logging")
+MOST_OF_HINT = 200
 SYSTEM_TARGET = "monai_lighter.System"
 TRAINER_TARGET = "lightning.pytorch.Trainer"
 PROJECT = "project"
@@ -230,6 +232,22 @@ def find_absent_run(run_id: str, config: dict, run_ids: Sequence[str] = ()) -> F
     return Finding("run_id", problem, hint)
 
 
+IDS = {"init_id": "initialize", "final_id": "finalize"}
+"""Arguments that name what comes before and after a run, and MONAI's defaults, which a config need not have."""
+NONE = ("", "none", "null")
+"""Ids by which nothing is asked for."""
+
+
+def find_absent_ids(init_id: str, final_id: str, config: dict) -> Iterator[Finding]:
+    """Findings for ids of what comes before and after the run at which there is nothing: MONAI goes on without a word."""
+    for (name, default), id in zip(IDS.items(), (str(init_id), str(final_id)), strict=True):
+        if id not in (default, *NONE) and locate(config, normalize(id)) is None:
+            hint = did_you_mean(id, config)[:MOST_OF_HINT]
+            if id.endswith(("]", ")", "}", ",")):
+                hint = 'It is the rest of a list or section of the command line, which needs quotes: --spacing "[1, 1, 2]".'
+            yield Finding(name, f"{id!r} doesn't exist in the config file", hint)
+
+
 def find_unknown_type(workflow_type: str | None) -> list[Finding]:
     """A finding where a type of workflow is none of MONAI's."""
     if workflow_type is None or str(workflow_type).lower() in TYPES:
@@ -239,9 +257,12 @@ def find_unknown_type(workflow_type: str | None) -> list[Finding]:
 
 
 def other_run_ids(config: dict, taken: Collection[str]) -> list[str]:
-    """Ids of the top-level expressions that run an engine, but for those ``taken``."""
-    texts = {id: "".join(map(str, ensure_tuple(value))) for id, value in config.items()}
-    return [id for id, text in texts.items() if RUNS.match(text) and id not in taken]
+    """Ids of the top-level expressions, or lists of them, that run an engine, but for those ``taken``."""
+    return [
+        id
+        for id, value in config.items()
+        if id not in taken and any(RUNS.match(part) for part in ensure_tuple(value) if isinstance(part, str))
+    ]
 
 
 def find_engine_kinds(config: dict, run_id: str) -> set[str]:

@@ -11,10 +11,12 @@ from typing import Any
 from ignite.engine import Engine
 from monai.bundle import ConfigParser
 from monai.bundle.utils import ID_SEP_KEY
+from monai.handlers import IgniteMetricHandler
 
 from monai_lighter.engines.engine import LightningEngine
 from monai_lighter.engines.trainer import has_section, lightning_section
 from monai_lighter.errors import ConfigError, Finding
+from monai_lighter.system.metric_inputs import Watched
 from monai_lighter.system.outputs import warn_of_lost_files
 from monai_lighter.system.saving import find_savers
 
@@ -47,7 +49,8 @@ def adopt(engine: Engine) -> Engine:
 
 
 def adopt_engines(parser: ConfigParser, id: str, value: Any) -> None:
-    """Exchanges the class of an engine that a config item turned out to be, or of those in its list or dict.
+    """Exchanges the class of an engine that a config item turned out to be, or of those in its list or dict; watches what its
+    metrics are given.
 
     Args:
         parser: of the config, whose ``lightning`` section is for its engines, wherever they are run.
@@ -61,6 +64,8 @@ def adopt_engines(parser: ConfigParser, id: str, value: Any) -> None:
             transform = parser.ref_resolver.resolved_content.get(f"{id}{ID_SEP_KEY}postprocessing")
             engine.savers = list(find_savers(transform))
             warn_of_lost_files(getattr(engine, "data_loader", None), transform, id)
+    elif isinstance(value, IgniteMetricHandler) and not isinstance(vars(value)["metric_fn"], Watched):
+        value.metric_fn = Watched(value.metric_fn, id)  # type: ignore[assignment]
     elif isinstance(value, (list, tuple)):
         for i, item in enumerate(value):
             adopt_engines(parser, f"{id}::{i}", item)

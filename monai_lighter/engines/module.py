@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from monai_lighter.engines.replicas import join
 from monai_lighter.engines.run import Batches, Run
 from monai_lighter.engines.state import collect_state, restore_engine, restore_loop
+from monai_lighter.errors.marks import mark_batch
 from monai_lighter.internals import (
     is_done,
     lengthen_train_epoch,
@@ -144,6 +145,8 @@ class EngineModule(QuickHooks):
     def _fail(self, error: BaseException) -> None:
         """An error of the step goes to the engine's handlers of ``EXCEPTION_RAISED``; it is raised unless they keep it."""
         run = self.runs[-1]
+        name, state = getattr(run.engine, "config_id", type(run.engine).__name__), run.engine.state
+        mark_batch(error, state.batch, f"{name}, iteration {state.iteration}")
         if run.position is not Events.ITERATION_STARTED:
             raise error
         run.fail(error)

@@ -14,6 +14,7 @@ from monai_lighter.errors.errors import (
     in_short,
     in_terms_of_config,
     is_command,
+    join_sentences,
     print_errors_briefly,
 )
 
@@ -31,5 +32,6 @@ __all__ = [
     "in_short",
     "in_terms_of_config",
     "is_command",
+    "join_sentences",
     "print_errors_briefly",
 ]

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_in
 from monai_lighter.errors.errors import CaseError, in_short
 from monai_lighter.errors.marks import find_owner, passed_through, walk_causes, walk_frames
 
-__all__ = ["describe", "describe_batch", "find_case", "list_entries", "make_case_error", "name_cases"]
+__all__ = ["describe", "describe_batch", "find_case", "join_names", "list_entries", "make_case_error", "name_cases"]
 
 MOST_CASES = 8
 """Cases of a batch that are named; of more, these and their number."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import shlex
 import signal
+import sys
 import sysconfig
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,10 +18,19 @@ from monai.bundle import ConfigParser
 
 from monai_lighter.errors.cases import describe_batch, find_case, join_names, list_entries, make_case_error
 from monai_lighter.errors.diagnosis import describe_shapes, list_facts
-from monai_lighter.errors.errors import BundleError, CaseError, explain, in_short, in_terms_of_config
+from monai_lighter.errors.errors import (
+    BundleError,
+    CaseError,
+    ComponentError,
+    Finding,
+    explain,
+    in_short,
+    in_terms_of_config,
+    join_sentences,
+)
 from monai_lighter.errors.marks import Mark, find_first_failure, find_mark, find_owner, walk_causes, walk_frames
 
-__all__ = ["explained", "large_file_hint", "large_file_hints"]
+__all__ = ["advised", "explained", "missing_file_hint", "missing_file_hints"]
 
 INSTALLED = (
     *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")),
@@ -26,6 +38,21 @@ INSTALLED = (
 )
 OF_LIBRARY = {"lightning.": "trainer", "pytorch_lightning.": "trainer", "torch.utils.data.": "system::dataloaders"}
 """Modules, and the section of the config that an error belongs to that was raised in one of them and in no part."""
+UNWRITABLE = (
+    errno.EACCES,
+    errno.EDQUOT,
+    errno.EEXIST,
+    errno.EFBIG,
+    errno.ENOSPC,
+    errno.ENOTDIR,
+    errno.EPERM,
+    errno.EROFS,
+)
+"""Of an ``OSError``: a file or folder cannot be written there."""
+BENEATH = {*sys.stdlib_module_names, "fsspec"}
+"""What the libraries call to write files."""
+WEIGHTS = "models"
+"""Folder of a bundle to which its training writes."""
 
 
 @contextmanager
@@ -76,6 +103,10 @@ def _tell(error: BaseException, built: Mapping[str, Any]) -> str | None:
         return None
     *_, cause = walk_causes(error)
     lines = [f"{part}: {in_short(error)}", *([] if cause is error else [f"caused by {in_short(cause)}"])]
+    if part.startswith("trainer") and isinstance(cause, OSError) and cause.errno in UNWRITABLE:
+        lines.append(
+            "free some space, or have it written elsewhere (trainer::default_root_dir, or the path of that part)"
+        )
     return "\n".join([*lines, *_tell_more(error, known, built)])
 
 
@@ -101,7 +132,8 @@ def _find_part(error: BaseException, built: Mapping[str, Any]) -> str:
     name, module = "", ""
     for frame in walk_frames(error):
         name = parts.get(id(find_owner(frame))) or name
-        module = str(frame.f_globals.get("__name__"))
+        called = str(frame.f_globals.get("__name__"))
+        module = module if called.partition(".")[0] in BENEATH else called
     sections = (section for start, section in OF_LIBRARY.items() if module.startswith(start))
     return name or (next(sections, "") if "trainer" in built else "")
 
@@ -128,8 +160,25 @@ def _is_users(frame: Any) -> bool:
 
 
 @contextmanager
-def large_file_hints(bundle: Path) -> Iterator[None]:
-    """Within it, an error about a file that was not found comes with `large_file_hint`, where there is one.
+def advised(findings: Iterable[Finding]) -> Iterator[None]:
+    """Within it, a part that cannot be built comes with what the check had found of it, and left to MONAI.
+
+    Raises:
+        ComponentError: the error with the findings.
+    """
+    try:
+        yield
+    except ComponentError as error:
+        own = [str(one) for one in findings if f"{one.id}::".startswith(f"{error.id}::")]
+        known = [text for text in own if text not in str(error)]
+        if not known:
+            raise
+        raise ComponentError(error.id, "\n".join([str(error), *known])) from error
+
+
+@contextmanager
+def missing_file_hints(bundle: Path) -> Iterator[None]:
+    """Within it, an error about a file that was not found comes with `missing_file_hint`, where there is one.
 
     Raises:
         BundleError: the error with the hint.
@@ -137,14 +186,15 @@ def large_file_hints(bundle: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        hint = large_file_hint(error, bundle)
+        hint = missing_file_hint(error, bundle)
         if hint is None:
             raise
-        raise BundleError(f"{error} {hint}") from error
+        raise BundleError(join_sentences(str(error), hint)) from error
 
 
-def large_file_hint(error: BaseException, bundle: Path) -> str | None:
-    """The command that fetches a file that was not found, where the bundle lists it among its large files.
+def missing_file_hint(error: BaseException, bundle: Path) -> str | None:
+    """The command that fetches a file that was not found, where the bundle lists it among its large files, or that makes it,
+    where it is one of those that the bundle's training writes.
 
     Args:
         error: anything; a ``FileNotFoundError`` among its causes is what counts.
@@ -154,12 +204,29 @@ def large_file_hint(error: BaseException, bundle: Path) -> str | None:
     cause = next((each for each in walk_causes(error) if isinstance(each, FileNotFoundError)), None)
     if cause is None:
         return None
-    words = [Path(word.strip("'\",.:;()[]")).name for word in str(cause).split()]
-    if not any(name in words for name in _large_files(bundle)):
-        return None
-    return (
-        f"The bundle lists it among its large files: python -m monai.bundle download_large_files --bundle_path {bundle}"
-    )
+    words = [word.lstrip("'\"([").rstrip("'\",.:;)]") for word in str(cause).split()]
+    if any(name in map(_last, words) for name in _large_files(bundle)):
+        return f"The bundle lists it among its large files: python -m monai.bundle download_large_files --bundle_path {bundle}"
+    if any((bundle / WEIGHTS) in (bundle / word).resolve().parents for word in words if "/" in word):
+        return _training_hint(bundle)
+    return None
+
+
+def _last(path: str) -> str:
+    return Path(path).name
+
+
+def _training_hint(bundle: Path) -> str | None:
+    """The command that runs the training of a bundle; None without one."""
+    for file in sorted((bundle / "configs").glob("train.*")):
+        try:
+            config = ConfigParser.load_config_file(str(file))
+        except (ValueError, yaml.YAMLError):
+            continue
+        stage = "fit " if isinstance(config, dict) and "system" in config else ""
+        command = f"python -m monai.bundle run {stage}--workflow monai_lighter.Workflow --config_file"
+        return f"The bundle's training makes it: {command} {shlex.quote(str(file))}"
+    return None
 
 
 def _large_files(bundle: Path) -> Iterator[str]:

@@ -33,6 +33,7 @@ def list_facts(mark: Mark, system: Any) -> list[str]:
         system: with ``model``, ``criterion`` and ``inferer`` where it has them.
     """
     facts: list[str] = []
+    mode = mark.place.partition(" ")[0]
     with suppress(Exception):  # an accelerator that has failed gives no values any more
         if mark.part.startswith(ON_VALUES):
             facts += _check_labels(mark, getattr(getattr(system, "criterion", None), "ignore_index", None))
@@ -43,7 +44,7 @@ def list_facts(mark: Mark, system: Any) -> list[str]:
             )
         elif mark.part in ("system::model", "system::inferer"):
             input = mark.given.get("input")
-            facts += list(_check_dimensions(system.model, input)) or list(_check_size(system, input))
+            facts += list(_check_dimensions(system.model, input)) or list(_check_size(system, input, mode))
     return facts
 
 
@@ -165,21 +166,22 @@ def _check_dimensions(model: nn.Module, input: Any) -> Iterator[str]:
     )
     if isinstance(input, Tensor) and dims is not None and input.ndim != dims + 2:
         axes = ", ".join("HWD"[:dims])
-        yield (
-            f"the network takes (B, C, {axes}), the input has {input.ndim} dimensions: {tuple(input.shape)}. "
-            "A series in time is no volume: choose one of its volumes, or take its last axis for channels"
-        )
+        cure = "A series in time is no volume: choose one of its volumes, or take its last axis for channels"
+        if input.ndim < dims + 2:
+            channel = "EnsureChannelFirstd after LoadImaged, or ensure_channel_first: true in it"
+            cure = f"Either the images lack their channel ({channel}), or spatial_dims of the network are of others"
+        yield f"the network takes (B, C, {axes}), the input has {input.ndim} dimensions: {tuple(input.shape)}. {cure}"
 
 
-def _check_size(system: Any, input: Any, same_size: bool = False) -> Iterator[str]:
+def _check_size(system: Any, input: Any, mode: str, same_size: bool = False) -> Iterator[str]:
     """A size that the network's strides do not divide, with the nearest size that it takes."""
     if not isinstance(input, Tensor) or input.ndim < 3:
         return
     size, what = tuple(input.shape[2:]), "input"
-    for inferer in getattr(system, "inferer", {}).values():
-        roi = getattr(inferer, "roi_size", None)
-        if isinstance(roi, Sequence) and len(roi) == len(size):
-            size, what = tuple(a if a > 0 else b for a, b in zip(roi, size, strict=True)), "roi_size"
+    inferers = getattr(system, "inferer", {})
+    roi = getattr(inferers.get(mode or next(iter(inferers), "")), "roi_size", None)
+    if isinstance(roi, Sequence) and len(roi) == len(size):
+        size, what = tuple(a if a > 0 else b for a, b in zip(roi, size, strict=True)), "roi_size"
     example = torch.empty(input.shape[:2] + size, dtype=input.dtype, device="meta")
     if _takes(system.model, example, same_size):
         return
@@ -198,7 +200,7 @@ def _check_output_size(mark: Mark, system: Any) -> Iterator[str]:
     sizes = [value.shape[2:] for name in ("input", "pred") if isinstance(value := mark.given.get(name), Tensor)]
     target = mark.given.get("target")
     if len(set(sizes)) == 2 and isinstance(target, Tensor) and target.shape[-len(sizes[0]) :] == sizes[0]:
-        yield from _check_size(system, mark.given["input"], same_size=True)
+        yield from _check_size(system, mark.given["input"], mark.place.partition(" ")[0], same_size=True)
 
 
 def _takes(model: nn.Module, example: Tensor, same_size: bool) -> bool:

@@ -10,6 +10,8 @@ from difflib import get_close_matches
 from types import TracebackType
 from typing import Any, NamedTuple
 
+from monai_lighter.errors.packages import install_hint_of
+
 __all__ = [
     "BundleError",
     "CaseError",
@@ -24,6 +26,7 @@ __all__ = [
     "in_short",
     "in_terms_of_config",
     "is_command",
+    "join_sentences",
     "print_errors_briefly",
 ]
 
@@ -107,11 +110,14 @@ def did_you_mean(word: str, options: Iterable[Any]) -> str:
 
 
 def in_short(error: BaseException) -> str:
-    """Class and message of an error. Of the message the first paragraph: some (MONAI's for a missing package) go on with a
-    traceback. Of one from a DataLoader's worker, which is all traceback, the last line."""
+    """Class and message of an error, and how to install the package that it lacks.
+
+    Of the message the first paragraph: some (MONAI's for a missing package) go on with a traceback. Of one from a DataLoader's
+    worker, which is all traceback, the last line.
+    """
     message, worker, trace = str(error).strip().partition("\nOriginal Traceback (most recent call last):")
     message = f"{message} {trace.strip().splitlines()[-1]}" if worker else message.split("\n\n")[0]
-    return f"{type(error).__name__}: {_shorten_state(message)}"
+    return join_sentences(f"{type(error).__name__}: {_shorten_state(message)}", install_hint_of(error))
 
 
 STATE = "Error(s) in loading state_dict for "
@@ -130,6 +136,12 @@ def _shorten_state(message: str) -> str:
         f"{kind} ({len(some)}): {', '.join(some[:3])}{', …' if len(some) > 3 else ''}" for kind, some in kinds if some
     ]
     return f"{head} {'; '.join(parts)}" if parts else message
+
+
+def join_sentences(*sentences: str) -> str:
+    """Sentences as one text, each but the last with a full stop where it ends without one; empty ones are left out."""
+    *first, last = [sentence for sentence in sentences if sentence]
+    return " ".join([*(one if one.endswith((".", "!", "?")) else f"{one}." for one in first), last])
 
 
 def explain(error: BaseException, message: str) -> None:

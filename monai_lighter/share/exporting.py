@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import Module
 
 from monai_lighter.errors import did_you_mean
+from monai_lighter.errors.packages import install_hint_of
 from monai_lighter.models import load_weights
 from monai_lighter.share.checkpoints import write_plain_weights
 from monai_lighter.share.layout import Bundle, SharingError
@@ -118,8 +119,12 @@ def _export(job: _Job, format: str, trace: bool = False) -> Export:
         exporter(job, trace)
     except Exception as error:
         problem = f"{format} cannot be written: {type(error).__name__}: {str(error).strip()[:500]}"
-        raise SharingError.of(NETWORK, problem, OTHERWISE) from error
-    result = _compare(job, reader(job.file))
+        raise SharingError.of(NETWORK, problem, install_hint_of(error) or OTHERWISE) from error
+    try:
+        exported = reader(job.file)
+    except ImportError as error:
+        raise SharingError.of(NETWORK, f"{format} cannot be read back", install_hint_of(error)) from error
+    result = _compare(job, exported)
     if not result.difference <= TOLERANCE:
         problem = f"{format} differs from the network by {result.difference:.2e}, more than {TOLERANCE:.0e}"
         raise SharingError.of(NETWORK, problem, OTHERWISE)

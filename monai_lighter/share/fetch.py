@@ -15,6 +15,7 @@ from monai.bundle import ConfigParser
 from monai.utils import optional_import
 from packaging.version import InvalidVersion, Version
 
+from monai_lighter.errors.packages import install_hint_of
 from monai_lighter.share.layout import CONFIG_SUFFIXES, SharingError
 from monai_lighter.trust.archive import ArchiveError, extract_zip
 
@@ -71,7 +72,8 @@ def fetch(
             raise
         where = url or f"{source}{f' ({repo})' if repo else ''}"
         problem = f"{name}{f' {version}' if version else ''} could not be downloaded from {where}: {error}"
-        raise SharingError.of("load", problem, "Mend the name, version or source, or try again.") from error
+        hint = install_hint_of(error) or "Mend the name, version or source, or try again."
+        raise SharingError.of("load", problem, hint) from error
     return unpack(archive, directory)
 
 

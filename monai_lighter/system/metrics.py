@@ -21,6 +21,7 @@ from monai_lighter.internals import get_items
 from monai_lighter.system.adapters import CriterionAdapter
 from monai_lighter.system.aggregates import aggregate, compute, leave_out_absent, list_scalars
 from monai_lighter.system.batches import Cases
+from monai_lighter.system.metric_inputs import Checked
 from monai_lighter.system.processes import gather, share_items
 from monai_lighter.system.spacing import Compared, Spaced, is_distance, takes_spacing
 from monai_lighter.system.tensors import plain
@@ -58,6 +59,7 @@ class Metrics(nn.Module):
         self._spaced = {name for name, metric in self.named.items() if takes_spacing(metric)}
         self._units: dict[str, str] = {}
         self._updated: set[str] = set()
+        self._checked: set[str] = set()
 
     def __getitem__(self, name: str) -> Any:
         return self.named[name]
@@ -72,6 +74,10 @@ class Metrics(nn.Module):
             input, target, pred: of the batch: ``(B, C, H, W[, D])``, heads as the network gave them, or, where postprocessed,
                 `Cases` of ``(C, H, W[, D])``. For a torchmetrics metric, cases of one shape are a batch again.
             compared: the cases, whose spacing a metric is given that takes it; with None they count as voxels.
+
+        Raises:
+            ValueError: at the first batch, values of which a metric would make a wrong number (`find_wrong_input`); cases that
+                make no batch, for a torchmetrics metric.
         """
         values: dict[str, Any] = {}
         if not self.names:
@@ -80,6 +86,9 @@ class Metrics(nn.Module):
         for name in self.names:
             metric = self[name]
             call = self._with_spacing(name, compared) if name in self._spaced and compared is not None else metric
+            call = (
+                call if name in self._checked else Checked(call)
+            )  # at its first batch alone, since it looks at every value
             try:
                 if isinstance(metric, nn.Module):
                     batch = _collate(pred)
@@ -90,6 +99,7 @@ class Metrics(nn.Module):
             except Exception as error:
                 mark(error, f"::{name}")
                 raise
+            self._checked.add(name)
             if values[name] is not None or _keeps_own(metric):
                 self._updated.add(name)
         return values

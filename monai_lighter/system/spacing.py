@@ -16,6 +16,7 @@ from monai.utils.enums import MetaKeys
 from torch import Tensor
 
 from monai_lighter.system.batches import split_cases
+from monai_lighter.system.metric_inputs import StandIn
 
 __all__ = ["Compared", "Spaced", "is_distance", "read_spacing", "takes_spacing"]
 
@@ -110,11 +111,11 @@ def is_distance(metric: Any) -> bool:
     return known or (takes_spacing(metric) and "distance" in type(metric).__name__.lower())
 
 
-class Spaced:
-    """A metric for one batch, as its adapter sees it: called without ``spacing``, it is given that of the cases.
+class Spaced(StandIn):
+    """A metric for one batch: called without ``spacing``, it is given that of the cases.
 
     Where the spacings of the cases differ, a metric of MONAI is called for each case by itself; a torchmetrics metric is given
-    a sequence of them. In all else it is the metric.
+    a sequence of them.
 
     Args:
         metric: takes ``spacing``.
@@ -122,15 +123,8 @@ class Spaced:
     """
 
     def __init__(self, metric: Any, spacings: Sequence[tuple[float, ...] | None]) -> None:
-        self._metric, self._spacings = metric, spacings
-
-    @property  # type: ignore[misc]
-    def __class__(self) -> type:  # type: ignore[override]
-        """An adapter may ask for the kind of metric."""
-        return type(self._metric)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._metric, name)
+        super().__init__(metric)
+        self._spacings = spacings
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
         if SPACING in keywords:

@@ -6,6 +6,7 @@ import logging
 import math
 import os
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import torch
@@ -50,8 +51,8 @@ class ModelWeights(Callback):
 
     Raises:
         ValueError: another mode.
-        ComponentError: when a fit begins, a folder that cannot be made; at the end of a validation, a ``monitor`` that was
-            not logged.
+        ComponentError: when a fit begins, a folder that cannot be made or written to, and later a disk that is full; at the end
+            of a validation, a ``monitor`` that was not logged.
         NonFiniteError: when a fit ends, weights that are not finite.
     """
 
@@ -95,9 +96,10 @@ class ModelWeights(Callback):
         try:
             if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
                 self.path.parent.mkdir(parents=True, exist_ok=True)
+                with TemporaryFile(dir=self.path.parent):  # told now, not after the first epoch
+                    pass
         except OSError as error:
-            problem = f"ModelWeights: cannot write to {self.path.parent}: {in_short(error)}"
-            raise ComponentError(CALLBACKS, f"{CALLBACKS}: {problem}") from error
+            raise _unwritable(self.path.parent, error) from error
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.sanity_checking or trainer.state.fn != TrainerFn.FITTING:
@@ -206,8 +208,22 @@ class ModelWeights(Callback):
         assert path is not None
         state = {name: plain(value).detach().cpu() for name, value in tensors.items()}
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        torch.save(state, temporary)
-        temporary.replace(path)
+        try:
+            torch.save(state, temporary)
+            temporary.replace(path)
+        except (OSError, RuntimeError) as error:  # the latter of torch, where the disk is full
+            raise _unwritable(path, error) from error
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def _unwritable(path: Path, error: Exception) -> ComponentError:
+    """What is said of a file or folder that cannot be written: it is one line, and what was there is as it was."""
+    problem = f"ModelWeights: cannot write to {path}: {' '.join(in_short(error).split())}"
+    hint = (
+        "Free some space, or give another place (trainer::default_root_dir, or path of a monai_lighter.ModelWeights)."
+    )
+    return ComponentError(CALLBACKS, f"{CALLBACKS}: {problem}. {hint}")
 
 
 def _find_non_finite(tensors: dict[str, Tensor]) -> set[str]:

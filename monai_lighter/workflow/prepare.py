@@ -19,9 +19,11 @@ from monai.bundle import ConfigParser
 from monai.bundle.utils import ID_SEP_KEY
 from monai.utils import ensure_tuple
 
+from monai_lighter.check.devices import find_absent_devices
 from monai_lighter.check.modules import breaks_imports, is_import
 from monai_lighter.check.native import check_walk
 from monai_lighter.check.paths import missing_paths
+from monai_lighter.check.transforms import find_misplaced
 from monai_lighter.check.untrained import find_idle_loads, find_untrained
 from monai_lighter.check.walk import Built, Walk
 from monai_lighter.check.zoo import engine_findings, missing_packages
@@ -39,6 +41,7 @@ from monai_lighter.config.stages import (
     STAGES,
     TOP_LEVEL,
     checks_data,
+    find_absent_ids,
     find_absent_run,
     find_unknown_type,
     has_model_section,
@@ -105,6 +108,7 @@ class Prepared:
         errors: what is wrong.
         left: those of the errors that a run of MONAI's engines leaves to MONAI, since code may yet mend them where it cannot be
             seen here (a class that a script adds, an item that is disabled then). All others end a run.
+        here: those of the notes that keep a run from starting on this machine: devices that it does not have.
         notes: what is worth knowing and need not be wrong.
         warnings: those of the notes that a run says too: packages that are not installed, and ``unused``.
         unused: overrides of a config of engines that nothing refers to, which a run says again at its end; those of a native
@@ -156,10 +160,12 @@ class Prepared:
         told = [*twice, *unused, *self._idle, *missing_packages(meta), *self._misplaced_root()]
         self.warnings = [one for one in told if isinstance(one, Note)]
         found += [*told, *self._misnamed(given), *missing_paths(plain_config(given), bundle), *self._properties()]
-        found = list(dict.fromkeys(found))
+        devices = list(find_absent_devices(self.config, "trainer" if self.native else "lightning"))
+        self.here = [one for one in devices if isinstance(one, Note)]
+        found = list(dict.fromkeys([*found, *devices, *find_absent_ids(asked.init_id, asked.final_id, self.config)]))
         self.errors = [finding for finding in found if not isinstance(finding, Note)]
         self.notes = [finding for finding in found if isinstance(finding, Note)]
-        sure = {*overridden.findings, *broken, *self._sure}
+        sure = {*overridden.findings, *broken, *self._sure, *devices}
         self.left = [] if self.native else [error for error in self.errors if error not in sure]
 
     def _without_consequences(self, broken: list[Finding]) -> Iterator[Finding]:
@@ -247,6 +253,7 @@ class Prepared:
             walk = Walk(config, config, None, LOCATOR, _written_for(config), lenient=True, scripted=scripted)
             for root in (each, *others, "lightning"):
                 found = [*found, *(walk.item(root) if root in config else ())]
+            found += find_misplaced(walk)
             found += [Note(*finding) for finding in walk.misread]  # Ignite would hand the text on
             for id, value in walk.read.items():
                 problem = f"the text {at(config, id)!r} is handed on where {value!r} may be meant"
@@ -357,7 +364,7 @@ class Check:
                 raise ConfigError(unmerged)
             parser = read_config(self.files, meta_file, composed)
         except Exception as error:
-            found = unmerged or [*self.positions.doubles(), *_why_unreadable(self.files, error)]
+            found = unmerged or [*self.positions.doubles(), *_why_unreadable(self.files, error, meta_file)]
         else:
             try:
                 found = self._prepare(parser, override, asked or Asked(), granted)
@@ -412,8 +419,8 @@ def _set(config: Any, id: str, value: Any) -> None:
     section[int(key) if isinstance(section, list) else key] = value
 
 
-def _why_unreadable(files: Any, error: Exception) -> list[Finding]:
-    known = unreadable(files, error)
+def _why_unreadable(files: Any, error: Exception, meta_file: str | None) -> list[Finding]:
+    known = unreadable(files, error, meta_file)
     if isinstance(known, ConfigError):
         return known.findings
     hint = "A file that is merged over others is given after them: train.json,multi_gpu_train.json."

@@ -11,7 +11,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from monai.bundle import ConfigParser
 from monai.bundle.utils import DEFAULT_EXP_MGMT_SETTINGS
 
-from monai_lighter.errors import ConfigError, Finding, did_you_mean
+from monai_lighter.errors import ComponentError, ConfigError, Finding, did_you_mean, in_short
 
 __all__ = ["SETTINGS", "SaveConfig", "add_tracking", "save_executed", "tracking_settings"]
 
@@ -88,6 +88,9 @@ class SaveConfig(Callback):
 
     Args:
         config: the config, of plain values.
+
+    Raises:
+        ComponentError: the folder cannot be made or written to.
     """
 
     def __init__(self, config: dict) -> None:
@@ -98,6 +101,11 @@ class SaveConfig(Callback):
         directory = trainer.strategy.broadcast(trainer.log_dir)
         if directory is None or trainer.fast_dev_run or not trainer.loggers:  # type: ignore[attr-defined]
             return
-        if trainer.is_global_zero:
-            Path(directory).mkdir(parents=True, exist_ok=True)
-            ConfigParser.export_config_file(self.config, Path(directory) / "config.yaml", "yaml", sort_keys=False)
+        try:
+            if trainer.is_global_zero:
+                Path(directory).mkdir(parents=True, exist_ok=True)
+                ConfigParser.export_config_file(self.config, Path(directory) / "config.yaml", "yaml", sort_keys=False)
+        except OSError as error:
+            problem = f"trainer::logger: cannot write to its folder, {directory}: {in_short(error)}"
+            hint = "Give another (trainer::default_root_dir, or save_dir of the logger)."
+            raise ComponentError("trainer::logger", f"{problem}. {hint}") from error

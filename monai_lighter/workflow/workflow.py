@@ -28,7 +28,7 @@ from monai_lighter.config.resolver import LOCATOR, Resolver
 from monai_lighter.config.stages import MODES_OF_STAGE, STAGES, checks_data, is_native
 from monai_lighter.data.integrity import require_sound_cases
 from monai_lighter.errors import ConfigError, Finding, Note, is_command, print_errors_briefly
-from monai_lighter.errors.context import explained, large_file_hints
+from monai_lighter.errors.context import advised, explained, missing_file_hints
 from monai_lighter.trust.digest import log_digest
 from monai_lighter.trust.enforce import Trust, refuse_trust_of_file
 from monai_lighter.workflow.aliases import remove_aliases
@@ -130,7 +130,7 @@ class Workflow(PropertiesWorkflow):
                     first, meta_file, no_file, init_id, run_id, final_id, None, workflow_type, properties_path
                 )
         except Exception as error:
-            raise unreadable(files, error) from error
+            raise unreadable(files, error, meta_file) from error
         if composed:
             self.parser.set({self.parser.meta_key: self.parser.get(self.parser.meta_key, {}), **composed.content})
         self.bundle_path = bundle_folder(files)
@@ -148,6 +148,7 @@ class Workflow(PropertiesWorkflow):
         self._untrained: Finding | None = None
         self._prepared = False
         self._unused: list[Note] = []
+        self._advice: list[Finding] = []
         self._parts: Parts | None = None
         self._visited: dict[str, _Stage] = {}
         if tracking is not None and self.native:
@@ -192,8 +193,9 @@ class Workflow(PropertiesWorkflow):
         asked = Asked(self.run_id, self.init_id, self.final_id, stages, known)
         doubles, place = self._positions.doubles(), self._positions.place
         prepared = Prepared(self.parser, self._overridden, self.bundle_path, asked, doubles, self._trust, place)
-        if len(prepared.errors) > len(prepared.left):
-            raise ConfigError(prepared.errors)
+        if len(prepared.errors) > len(prepared.left) or prepared.here:
+            raise ConfigError([*prepared.errors, *prepared.here])
+        self._advice = [*prepared.left, *prepared.notes]
         for note in (*prepared.left, *prepared.warnings):
             logger.warning(str(note))
         self._absent, self._untrained, self._unused = prepared.absent, prepared.untrained, prepared.unused
@@ -208,7 +210,7 @@ class Workflow(PropertiesWorkflow):
 
     def _run_expr(self, id: str, **kwargs: Any) -> list[Any]:
         on_lightning = nullcontext() if self.native or not has_engines else engines.on_lightning(self.parser)
-        with large_file_hints(self.bundle_path), on_lightning:
+        with missing_file_hints(self.bundle_path), advised(self._advice), on_lightning:
             return super()._run_expr(id, **kwargs)
 
     def fit(self, **arguments: Any) -> dict[str, float]:
@@ -294,7 +296,7 @@ class Workflow(PropertiesWorkflow):
     def _run_by_hand(self, stage: str, arguments: Mapping[str, Any]) -> None:
         self._select(stage)
         self._start()
-        with self._told(), large_file_hints(self.bundle_path):
+        with self._told(), missing_file_hints(self.bundle_path):
             self._run_stage(stage, arguments)
 
     def _select(self, stage: str) -> None:
@@ -348,7 +350,7 @@ class Workflow(PropertiesWorkflow):
         with self._told():
             if self.stage is None:
                 return self._run_expr(id=self.run_id)
-            with large_file_hints(self.bundle_path):
+            with missing_file_hints(self.bundle_path):
                 return [self._run_stage(self.stage)]
 
     @contextmanager

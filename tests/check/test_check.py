@@ -114,7 +114,7 @@ def test_a_config_that_is_right(stage):
             "system::criterion",
             {"_target_": "no_such_package.Loss"},
             "system::criterion::_target_: 'no_such_package.Loss' needs the package 'no_such_package', which is not installed. "
-            "Install it if the run needs it, or mend the name.",
+            "If the run needs it: pip install no_such_package. Else mend the name.",
         ),
         # arguments
         (
@@ -193,8 +193,8 @@ def test_a_config_that_is_right(stage):
         (
             "trainer::callbacks",
             [{"_target_": "pytorch_lightning.callbacks.EarlyStopping", "monitor": "x"}],
-            "trainer::callbacks::0::_target_: pytorch_lightning is mixed with lightning.pytorch (at trainer), "
-            "whose classes differ. Write lightning.pytorch in both places.",
+            "trainer::callbacks::0::_target_: pytorch_lightning.callbacks.EarlyStopping is of pytorch_lightning, and system of "
+            "lightning.pytorch, whose classes differ. Write lightning.pytorch.callbacks.EarlyStopping.",
         ),
     ],
 )
@@ -402,7 +402,7 @@ def test_a_key_that_stands_twice_is_an_error_where_ignite_would_not_run_it(folde
     for file, native in (("a.yaml", False), ("b.yaml", True)):
         check = Check(file)
         (found,) = [one for one in (check.errors if native else check.notes) if one.id == "a::lr"]
-        assert str(found) == "a::lr: stands twice, at line 3 and line 4, of which the last counts. Remove one."
+        assert str(found) == f"a::lr: stands twice, at {file}:3 and line 4, of which the last counts. Remove one."
 
 
 def test_nothing_is_built_or_run(folder):

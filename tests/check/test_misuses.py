@@ -49,3 +49,30 @@ def test_the_file_of_a_checkpoint(bundle, arguments, wrong):
     found = errors(bundle, **{"trainer::callbacks": [callback]})
     assert [one.partition(": ")[0] for one in found] == ["trainer::callbacks::0::filename"] * wrong
     assert all("Write trainer::callbacks::0::auto_insert_metric_name: false." in one for one in found)
+
+
+LOSS, METRIC = "system::criterion", "system::metrics::val"
+
+
+@pytest.mark.parametrize(
+    ("changes", "wrong"),
+    [
+        ({TRAIN: {"_target_": "CacheDataset", "data": "@data"}}, [TRAIN]),
+        (
+            {"system::dataloaders::val": {"near": {"_target_": "Dataset", "data": "@data"}}},
+            ["system::dataloaders::val::near"],
+        ),
+        ({"system::dataloaders::val": "$[1, 2]"}, []),
+        ({METRIC: {"one": {"_target_": "DiceLoss"}}}, [f"{METRIC}::one"]),
+        ({METRIC: [{"_target_": "torch.nn.L1Loss"}]}, [f"{METRIC}::0"]),
+        ({METRIC: {"one": {"_target_": "DiceMetric", "_mode_": "callable"}}}, [f"{METRIC}::one"]),
+        ({METRIC: {"_target_": "torchmetrics.MetricCollection", "metrics": "$[]"}}, []),
+        ({METRIC: {"one": "$monai.metrics.DiceMetric()", "two": {"_target_": "torchmetrics.MeanMetric"}}}, []),
+        ({"network_def::out_channels": 1}, ["network_def::out_channels"]),
+        ({"network_def::out_channels": 1, LOSS: {"_target_": "DiceLoss", "sigmoid": True}}, []),
+        ({"network_def::out_channels": 1, LOSS: {"_target_": "torch.nn.BCEWithLogitsLoss"}}, []),
+        ({"network_def::out_channels": 3}, []),
+    ],
+)
+def test_parts_that_are_none(bundle, changes, wrong):
+    assert [one.partition(": ")[0] for one in errors(bundle, **changes)] == wrong

@@ -62,7 +62,7 @@ def test_keys_that_stand_twice(name, text, write):
     write(name, text)
     (double,) = Positions([name]).doubles()
     assert double.id == "a::b"
-    assert "at line 2 and line 3" in double.problem
+    assert f"at {name}:2 and line 3" in double.problem
 
 
 def test_what_cannot_be_read_has_no_places(write):

@@ -103,3 +103,51 @@ def test_a_function_that_is_called_and_not_handed_on_is_told():
     with pytest.raises(ComponentError) as caught:
         parser({"a": {"_target_": "torch.nn.Linear"}}).get_parsed_content("a")
     assert "callable" not in str(caught.value)
+
+
+def read(table, more=None):
+    """The rows of a table.
+
+    Args:
+        table: csv file with the columns ``image`` and ``label``,
+            paths of files.
+        more: nothing.
+    """
+    with open(table) as file:
+        return file.readlines()
+
+
+HERE = f"{__name__}.read"
+
+
+@pytest.mark.parametrize(
+    ("config", "hint"),
+    [
+        (
+            {"_target_": HERE, "table": "$'/no/' + 'table.csv'"},
+            "What it is, table: csv file with the columns ``image`` and ``label``, paths of files.",
+        ),
+        (
+            {"_target_": "torch.argmax", "dim": 1},
+            "Where the function itself is meant, to be called later, add `_mode_: callable`.",
+        ),
+        (
+            {"_target_": HERE, "more": 1},
+            "Where the function itself is meant, to be called later, add `_mode_: callable`.",
+        ),
+        (
+            {"_target_": "lightning.pytorch.Trainer", "accelerator": "cpu", "devices": [0]},
+            "should be an int > 0. Given: devices: [0].",
+        ),
+    ],
+)
+def test_what_else_is_known_of_the_arguments(config, hint):
+    with pytest.raises(ComponentError) as caught:
+        parser({"outer": config}).get_parsed_content("outer")
+    assert str(caught.value).endswith(hint)
+
+
+def test_a_type_error_within_a_function_says_nothing_of_its_mode():
+    with pytest.raises(ComponentError) as caught:
+        parser({"outer": {"_target_": HERE, "table": [1]}}).get_parsed_content("outer")
+    assert "_mode_" not in str(caught.value)

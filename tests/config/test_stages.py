@@ -1,7 +1,7 @@
 import pytest
 
 from monai_lighter.config.items import locate, plain_config
-from monai_lighter.config.stages import has_model_section, is_native, pruned, with_defaults
+from monai_lighter.config.stages import find_absent_ids, has_model_section, is_native, pruned, with_defaults
 
 FULL = {
     "data": [1, 2],
@@ -210,3 +210,12 @@ def test_a_model_section_is_the_system_and_its_data_are_those_of_the_stages():
     config = {**MODEL, "data": {"_target_": "project.Data"}}
     with_defaults(config, "/bundle")
     assert all(config["args"][stage] == {"datamodule": "@data"} for stage in ("fit", "validate", "test", "predict"))
+
+
+def test_ids_of_what_comes_before_and_after_a_run():
+    config = {"begin": "$1", "system": {}}
+    assert not list(find_absent_ids("initialize", "finalize", config))
+    assert not list(find_absent_ids("begin", "none", config))
+    first, last = find_absent_ids("begn", "64]", config)
+    assert str(first) == "init_id: 'begn' doesn't exist in the config file. Did you mean 'begin'?"
+    assert str(last).startswith("final_id: '64]' doesn't exist in the config file. It is the rest of a list")

@@ -76,9 +76,13 @@ def test_a_size_that_the_strides_do_not_divide(model, divisor):
 
 
 def test_windows_of_a_size_that_the_strides_do_not_divide():
-    inferer = {"val": SimpleNamespace(roi_size=(6, 8))}
+    inferer = {"train": SimpleNamespace(roi_size=(6, 8))}
     (fact,) = of_model(UNet(2, 1, 2, (4, 8, 16), (2, 2)), (1, 1, 16, 16), inferer=inferer)
     assert "does not take the roi_size (6, 8), it takes (8, 8): multiples of 4" in fact
+    (fact,) = of_model(
+        UNet(2, 1, 2, (4, 8, 16), (2, 2)), (1, 1, 6, 8), inferer={"val": SimpleNamespace(roi_size=(8, 8))}
+    )
+    assert "does not take the input (6, 8), it takes (8, 8): multiples of 4" in fact
 
 
 def test_a_network_that_rounds_the_size():

@@ -13,6 +13,7 @@ from monai_lighter.errors import (
     Finding,
     did_you_mean,
     in_short,
+    join_sentences,
     print_errors_briefly,
 )
 
@@ -132,3 +133,8 @@ def test_the_hook_itself(monkeypatch, capsys):
     assert "plain" in capsys.readouterr().err
     hook(KeyError, KeyError("x"), None)
     assert shown[0][0] is KeyError
+
+
+def test_sentences_become_one_text():
+    assert join_sentences("a: no such file: 'x'", "", "Mend it!", "Go on") == "a: no such file: 'x'. Mend it! Go on"
+    assert join_sentences("as it is", "") == "as it is"

@@ -1,4 +1,5 @@
 import math
+import resource
 import subprocess
 import sys
 import textwrap
@@ -231,7 +232,7 @@ class TestFile:
             raise OSError("disk full")
 
         monkeypatch.setattr(torch, "save", broken)
-        with pytest.raises(OSError, match="disk full"):
+        with pytest.raises(ComponentError, match="disk full"):
             fitted(tmp_path, [0.5, 0.9], enable_checkpointing=True)
         monkeypatch.undo()
         assert torch.equal(kept(tmp_path), before)
@@ -320,3 +321,37 @@ def test_averaged_weights_are_what_was_validated(tmp_path, compiled):
     trainer(tmp_path, callbacks=[EMAWeightAveraging(decay=0.5), watch]).fit(system)
     assert kept(tmp_path).equal(seen[-1])
     assert kept(tmp_path, "model_last.pt").equal(seen[-1])
+
+
+@pytest.fixture
+def full_disk():
+    """No file of this process grows beyond 64 KB within it, as on a disk that is nearly full."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (65536, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+class TestFilesThatCannotBeWritten:
+    def test_a_full_disk_leaves_the_weights_that_were_there_and_nothing_else(self, tmp_path, full_disk):
+        folder = tmp_path / "models"
+        folder.mkdir()
+        (folder / "model.pt").write_bytes(b"those of before")
+        model = nn.Sequential(nn.Linear(4, 20000), nn.Linear(20000, 3))
+        system = classification(model=model)
+        full_disk()
+        with pytest.raises(ComponentError) as caught:
+            trainer(tmp_path, enable_checkpointing=False, callbacks=[ModelWeights()]).fit(system)
+        (line,) = str(caught.value).splitlines()
+        assert line.startswith(f"trainer::callbacks: ModelWeights: cannot write to {folder / 'model.pt'}: ")
+        assert line.endswith(
+            "or give another place (trainer::default_root_dir, or path of a monai_lighter.ModelWeights)."
+        )
+        assert [path.name for path in folder.iterdir()] == ["model.pt"]
+        assert (folder / "model.pt").read_bytes() == b"those of before"
+
+    def test_a_folder_in_which_nothing_can_be_written_is_told_before_the_first_epoch(self, tmp_path):
+        epochs = Epochs()
+        callbacks = [epochs, ModelWeights("/proc/model.pt")]
+        with pytest.raises(ComponentError, match=r"^trainer::callbacks: ModelWeights: cannot write to /proc: "):
+            trainer(tmp_path, callbacks=callbacks).fit(classification())
+        assert epochs.weights == []

@@ -235,6 +235,6 @@ def test_pytorch_lightning_beside_lightning_is_told(experiment):
     callback = {"_target_": "lightning.pytorch.callbacks.EarlyStopping", "monitor": "x"}
     run = Workflow(str(experiment), logging_file=False, run_id="fit", **{"trainer#callbacks#0": callback})
     with pytest.raises(
-        ValueError, match=r"pytorch_lightning is mixed with lightning\.pytorch \(at trainer::callbacks::0\)"
+        ValueError, match=r"trainer::_target_: pytorch_lightning\.Trainer is of pytorch_lightning, and system of"
     ):
         run.initialize()
