@@ -23,6 +23,8 @@ from monai_lighter.internals import get_image_loader
 
 __all__ = ["CaseFacts", "Loading", "Unreadable", "files_in"]
 
+CHANGING = tuple(f"monai.transforms.{kind}." for kind in ("croppad", "intensity", "spatial"))
+"""Modules of transforms that change an image that has been loaded."""
 LOADERS = (LoadImage, LoadImaged, EnsureChannelFirst, EnsureChannelFirstd)
 
 
@@ -72,7 +74,8 @@ class CaseFacts(NamedTuple):
 
 class Loading:
     """The loading transforms of a dataset: from its first to the last that reads a file or puts channels first
-    (``LoadImage``, ``EnsureChannelFirst`` and those with ``d``). What resamples, crops or scales comes after them.
+    (``LoadImage``, ``EnsureChannelFirst`` and those with ``d``). What resamples, crops or scales comes after them, and is left out
+    where it stands between two that load.
 
     Where there is none of these, the data are taken as they are; if they name files, which something else must read, all
     transforms up to the first random one are the loading.
@@ -92,7 +95,8 @@ class Loading:
         random = next((n for n, (each, _) in enumerate(flat) if isinstance(each, RandomizableTrait)), len(flat))
         loaders = [n + 1 for n, (each, _) in enumerate(flat[:random]) if isinstance(each, LOADERS)]
         end = loaders[-1] if loaders else random if names_files else 0
-        self.first, self.rest = flat[:end], [each for each, _ in flat[end:]]
+        self.first = [pair for pair in flat[:end] if not type(pair[0]).__module__.startswith(CHANGING)]
+        self.rest = [each for each, _ in flat if not any(each is loading for loading, _ in self.first)]
         readers = [each for each, _ in self.first if isinstance(each, LoadImaged)]
         self.keys = tuple(dict.fromkeys(str(key) for each in readers for key in each.keys))
         self.optional = tuple(str(key) for each in readers if each.allow_missing_keys for key in each.keys)

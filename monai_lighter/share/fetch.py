@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -12,14 +14,16 @@ import monai.bundle.scripts as monai_bundle
 import yaml
 from monai.apps.utils import HashCheckError, download_url
 from monai.bundle import ConfigParser
-from monai.utils import optional_import
 from packaging.version import InvalidVersion, Version
 
+from monai_lighter.errors import in_short
 from monai_lighter.errors.packages import install_hint_of
 from monai_lighter.share.layout import CONFIG_SUFFIXES, SharingError
 from monai_lighter.trust.archive import ArchiveError, extract_zip
 
 __all__ = ["DEFAULT_REPO", "SOURCES", "fetch", "fetch_large_files", "find_newest", "list_large_files", "unpack"]
+
+logger = logging.getLogger(__name__)
 
 SOURCES = ("monaihosting", "github", "ngc", "ngc_private", "huggingface_hub")
 DEFAULT_REPO = "Project-MONAI/model-zoo/hosting_storage_v1"
@@ -40,8 +44,8 @@ def fetch(
     """Download a bundle.
 
     Archives (``url``, ``github``, ``monaihosting``) are unpacked by `extract_zip`; files that come one by one (``ngc``,
-    ``huggingface_hub``) and ``ngc_private`` by ``monai.bundle.download``. MONAI's hosting is asked for files on Hugging Face
-    where ``huggingface_hub`` is installed, else, as MONAI does after it, for its archives.
+    ``huggingface_hub``) and ``ngc_private`` by ``monai.bundle.download``. MONAI's hosting is asked for files on Hugging Face,
+    then, as by MONAI, for its archives, also where Hugging Face cannot be reached.
 
     Args:
         name: of the bundle.
@@ -78,13 +82,12 @@ def fetch(
 
 
 def _fetch_from_hub(name: str, version: str | None, directory: Path, progress: bool) -> bool:
-    """Whether MONAI's hosting has the bundle on Hugging Face; then it is downloaded."""
-    errors, has_hub = optional_import("huggingface_hub.errors")
-    if not has_hub:
-        return False
+    """Whether MONAI's hosting has the bundle on Hugging Face, and that can be reached; then it is downloaded."""
     try:
         monai_bundle.download(name, version, directory, "huggingface_hub", f"MONAI/{name}", progress=progress)
-    except (errors.RevisionNotFoundError, errors.RepositoryNotFoundError):
+    except Exception as error:  # of its HTTP library, which is one or another by version
+        logger.info(f"{name}: not from Hugging Face ({in_short(error)}), MONAI's archives are asked")
+        shutil.rmtree(directory / name, ignore_errors=True)
         return False
     return True
 

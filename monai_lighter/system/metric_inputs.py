@@ -170,7 +170,7 @@ def _find_not_binary(value: Any, single: bool = False) -> str | None:
 def _find_no_class(value: Any, count: int) -> str | None:
     """What a tensor of one channel has beside whole numbers from 0 to ``count - 1``."""
     for case in _cases(value):
-        wrong = (case < 0) | (case >= count) | (case != case.floor())
+        wrong = (case < 0) | (case >= count) | (case.is_floating_point() and case != case.floor())
         if case.shape[0] == 1 and bool(wrong.any()):
             return _describe(case, wrong)
     return None

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
 from pydoc import locate
 from types import ModuleType
 from typing import Any
@@ -39,7 +40,8 @@ class Aliases(MetaPathFinder, Loader):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if fullname in MODULES or _is_in(fullname, LIGHTNING[0]):
+        is_lightning = _is_in(fullname, LIGHTNING[0]) and find_spec(fullname.replace(*LIGHTNING, 1)) is not None
+        if fullname in MODULES or is_lightning:
             return ModuleSpec(fullname, self, is_package=True)
         return None
 

@@ -4,6 +4,8 @@ import csv
 
 import pytest
 import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import EarlyStopping
 
 from monai_lighter import FileWriter, Freezer, System, TableWriter, Workflow
 
@@ -231,10 +233,8 @@ def test_a_segmentation_in_two_files_is_trained_and_predicts(bundle):
     assert float(rows[0]["pred"]) == torch.load(written[0], weights_only=True).sum()
 
 
-def test_pytorch_lightning_beside_lightning_is_told(experiment):
+def test_pytorch_lightning_is_lightning(experiment):
     callback = {"_target_": "lightning.pytorch.callbacks.EarlyStopping", "monitor": "x"}
     run = Workflow(str(experiment), logging_file=False, run_id="fit", **{"trainer#callbacks#0": callback})
-    with pytest.raises(
-        ValueError, match=r"trainer::_target_: pytorch_lightning\.Trainer is of pytorch_lightning, and system of"
-    ):
-        run.initialize()
+    assert type(run.trainer) is Trainer
+    assert any(type(each) is EarlyStopping for each in run.trainer.callbacks)
