@@ -74,8 +74,8 @@ class CaseFacts(NamedTuple):
 
 class Loading:
     """The loading transforms of a dataset: from its first to the last that reads a file or puts channels first
-    (``LoadImage``, ``EnsureChannelFirst`` and those with ``d``). What resamples, crops or scales comes after them, and is left out
-    where it stands between two that load.
+    (``LoadImage``, ``EnsureChannelFirst`` and those with ``d``). What resamples, crops or scales comes after them, and is left
+    out where it stands between two that load.
 
     Where there is none of these, the data are taken as they are; if they name files, which something else must read, all
     transforms up to the first random one are the loading.
