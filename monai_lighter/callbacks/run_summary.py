@@ -24,7 +24,7 @@ from monai_lighter.system.outputs import Outputs
 from monai_lighter.system.processes import gather
 from monai_lighter.system.weights import ModelWeights
 
-__all__ = ["RunSummary", "align", "describe_end", "find_newest_checkpoint", "format_duration", "show_path"]
+__all__ = ["RunSummary", "align", "describe_end", "format_duration", "show_path"]
 
 VERBS = {"fit": "fitted", "validate": "validated", "test": "tested", "predict": "predicted"}
 MODES = {"validate": "val", "test": "test"}
@@ -126,7 +126,7 @@ class RunSummary(Callback):
             yield align("weights", "none: nothing is written with fast_dev_run")
             return
         yield from self._describe_weights(trainer)
-        checkpoint = find_newest_checkpoint(trainer)
+        checkpoint = _find_newest_checkpoint(trainer)
         if checkpoint is not None:
             yield align("checkpoint", show_path(checkpoint))
         if trainer.loggers and trainer.log_dir:
@@ -191,7 +191,7 @@ def describe_end(trainer: Trainer, error: BaseException | None) -> str:
     return "a callback (trainer.should_stop)" if trainer.should_stop else "the end of its data"
 
 
-def find_newest_checkpoint(trainer: Trainer) -> Path | None:
+def _find_newest_checkpoint(trainer: Trainer) -> Path | None:
     """The checkpoint of this Trainer that was written last and is there."""
     paths = []
     for callback in trainer.checkpoint_callbacks:

@@ -21,9 +21,9 @@ from monai_lighter.data.case_lists import table_flaws
 from monai_lighter.data.expected import Expected, expect, label_keys
 from monai_lighter.data.findings import ERROR, NOTE, CaseFinding
 from monai_lighter.data.one_case import ReadCases, case_findings
+from monai_lighter.data.ranges import summarize
 from monai_lighter.data.reading import CaseFacts, Loading, files_in
 from monai_lighter.data.sources import CaseSource, Sources, find_sources
-from monai_lighter.data.summary import summarize
 from monai_lighter.errors import ConfigError, Finding
 
 __all__ = ["DataCheck", "check_cases", "require_sound_cases"]

@@ -18,9 +18,9 @@ from torch.nn import Module
 from monai_lighter.errors import did_you_mean
 from monai_lighter.errors.packages import install_hint_of
 from monai_lighter.models import load_weights
-from monai_lighter.share.checkpoints import write_plain_weights
 from monai_lighter.share.layout import Bundle, SharingError
 from monai_lighter.share.measure import find_network, forward, take_first
+from monai_lighter.share.plain_weights import write_plain_weights
 from monai_lighter.trust.enforce import Trust
 
 __all__ = ["FORMATS", "TOLERANCE", "Export", "export_bundle"]

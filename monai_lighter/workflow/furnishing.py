@@ -11,8 +11,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from monai.bundle.utils import ID_SEP_KEY
 
 from monai_lighter.callbacks.curves import CurvesLogger
-from monai_lighter.callbacks.learning_rate import LearningRate
-from monai_lighter.callbacks.network_summary import NetworkSummary
+from monai_lighter.callbacks.defaults import LearningRate, NetworkSummary
 from monai_lighter.callbacks.run_summary import RunSummary
 from monai_lighter.config.items import at, items, locate
 from monai_lighter.system.profiler import PassThroughProfiler

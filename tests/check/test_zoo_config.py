@@ -5,9 +5,10 @@ import json
 import pytest
 from monai.bundle import ConfigParser
 
-from monai_lighter.check import zoo as engines
-from monai_lighter.check.zoo import engine_findings, missing_packages
-from monai_lighter.workflow.prepare import Asked, Check
+from monai_lighter.check import engine_config as engines
+from monai_lighter.check.engine_config import engine_findings, missing_packages
+from monai_lighter.workflow.check_config import Check
+from monai_lighter.workflow.prepare import Asked
 
 ENGINE = {"_target_": "SupervisedTrainer"}
 

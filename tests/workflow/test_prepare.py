@@ -11,7 +11,8 @@ from monai_lighter import Workflow
 from monai_lighter.config.files import config_files
 from monai_lighter.config.stages import other_run_ids
 from monai_lighter.errors import BundleError, ConfigError
-from monai_lighter.workflow.prepare import Asked, Check, read_config
+from monai_lighter.workflow.check_config import Check, read_config
+from monai_lighter.workflow.prepare import Asked
 
 ZOO = Path(os.environ.get("MONAI_LIGHTER_ZOO", Path(__file__).parents[3] / "shared" / "zoo" / "models"))
 """Bundles of the Model Zoo, each with its ``configs``."""
