@@ -92,7 +92,7 @@ def require_sound_cases(config: dict, modes: Collection[str]) -> None:
     """Checks the cases of a native config, in the first process alone, and logs the notes.
 
     Args:
-        config: as for `DataCheck`.
+        config: with its macros expanded, its metadata, and the sections that ``with_defaults`` gives it.
         modes: whose cases are read.
 
     Raises:

@@ -82,7 +82,8 @@ def export_bundle(
         weights: a plain state dict or a Lightning checkpoint; default: ``models/model.pt``.
         input_shape: ``(B, C, H, W[, D])``; default: from ``network_data_format`` of the metadata, with a batch of 1.
         trace: TorchScript by tracing rather than scripting.
-        trust: as `Workflow` takes it.
+        trust: what the bundle may do, ``all``, ``declarative`` or ``sha256:NUMBER``. Default: the environment's
+            ``MONAI_LIGHTER_TRUST``, else ``all``.
 
     Raises:
         SharingError: something is missing, the format cannot express the network, or the outputs differ by more than

@@ -64,8 +64,8 @@ def load_bundle(
         repo: ``OWNER/REPOSITORY/RELEASE_TAG`` for ``github``, ``OWNER/REPOSITORY`` for ``huggingface_hub``,
             ``org/NAME[/team/NAME]`` for ``ngc_private``.
         progress: show a progress bar.
-        trust: as `Workflow` takes it; default: the environment's ``MONAI_LIGHTER_TRUST``, else ``all`` for a directory and
-            ``declarative`` for what is or was fetched or unpacked.
+        trust: what the bundle may do, ``all``, ``declarative`` or ``sha256:NUMBER``. Default: the environment's
+            ``MONAI_LIGHTER_TRUST``, else ``all`` for a directory and ``declarative`` for what is or was fetched or unpacked.
         override: id-value pairs of the config.
 
     Raises:

@@ -32,7 +32,8 @@ class Check:
         override: id-value pairs.
         asked: what is to be done with the config.
         meta_file: path of the metadata. Default: ``metadata.json`` beside the config.
-        trust: as `Workflow` takes it. With ``declarative`` code is an error, and nothing of the bundle is imported.
+        trust: what the config may do, ``all``, ``declarative`` or ``sha256:NUMBER``. With ``declarative`` code is an error, and
+            nothing of the bundle is imported.
 
     Attributes:
         files: paths of the config files.

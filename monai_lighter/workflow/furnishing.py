@@ -37,7 +37,7 @@ def furnish(trainer: Trainer, config: dict, screen: Screen, commands: Mapping[st
         trainer: as the config has made it.
         config: the config, of plain values.
         screen: how much the run prints.
-        commands: as `RunSummary` takes them.
+        commands: stage (``fit``, ``test``, ``predict``) to the words of the command that runs it, for the summary.
     """
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
     callbacks.append(SaveConfig(config))

@@ -88,12 +88,32 @@ class StagesWorkflow(PropertiesWorkflow):
         return self.metrics
 
     def validate(self, **arguments: Any) -> dict[str, float]:
-        """Evaluates the data of ``val``. Arguments, returns and raises as `fit`, for ``Trainer.validate``."""
+        """Evaluates the data of ``val``.
+
+        Args:
+            arguments: keywords of ``lightning.pytorch.Trainer.validate``; they take the place of the config's ``args``.
+
+        Returns:
+            The last value of everything that was logged, by its name.
+
+        Raises:
+            ConfigError: what is wrong in the config; it is one of MONAI's engines, which have no stages.
+        """
         self._run_by_hand("validate", arguments)
         return self.metrics
 
     def test(self, **arguments: Any) -> dict[str, float]:
-        """Evaluates the data of ``test``. Arguments, returns and raises as `fit`, for ``Trainer.test``."""
+        """Evaluates the data of ``test``.
+
+        Args:
+            arguments: keywords of ``lightning.pytorch.Trainer.test``; they take the place of the config's ``args``.
+
+        Returns:
+            The last value of everything that was logged, by its name.
+
+        Raises:
+            ConfigError: what is wrong in the config; it is one of MONAI's engines, which have no stages.
+        """
         self._run_by_hand("test", arguments)
         return self.metrics
 
