@@ -12,7 +12,6 @@ from torch import Tensor
 
 from monai_lighter.callbacks.writers import BaseWriter
 from monai_lighter.errors import ConfigError, Finding
-from monai_lighter.system.checkpoints import written_beside
 from monai_lighter.system.outputs import Outputs
 
 __all__ = ["Table", "TableWriter", "convert_to_number"]
@@ -77,8 +76,10 @@ class Table:
                 rows.sort(key=lambda row: _order_name(row[0]))
             columns = len(self.header)
             header = [*self.header, "note"] if any(len(row) > columns for row in rows) else self.header
-            with written_beside(self.path) as merged, open(merged, "w", newline="") as file:
+            merged = self.path.with_name(f".{self.path.name}.merged")
+            with open(merged, "w", newline="") as file:
                 csv.writer(file).writerows([header, *(row + [""] * (len(header) - len(row)) for row in rows)])
+            merged.replace(self.path)
             for part in parts:
                 part.unlink()
         self.trainer.strategy.barrier()

@@ -102,7 +102,7 @@ def _check_cases(prepared: Prepared, stage: str | None) -> DataCheck:
 def _format_text(check: Check, trace: Trace | None = None, cases: DataCheck | None = None) -> str:
     """Findings, one a line and with its place first, then what would be built."""
     from monai_lighter.data.findings import shortened
-    from monai_lighter.data.ranges import summary_rows
+    from monai_lighter.data.ranges import make_rows
 
     lines = [f"{check.place(error)}: error: {error}" for error in check.errors]
     lines += [f"{check.place(note)}: note: {note}" for note in check.notes]
@@ -116,7 +116,7 @@ def _format_text(check: Check, trace: Trace | None = None, cases: DataCheck | No
         outcome = {"error": trace.error} if trace.error else named
         texts += ["", format_report({"trace": trace.stage, **outcome}, shown)]
     if cases is not None:
-        texts += ["", *shortened(cases.findings), format_report(_case_counts(cases), summary_rows(cases.summary))]
+        texts += ["", *shortened(cases.findings), format_report(_case_counts(cases), make_rows(cases.summary))]
     return "\n".join(texts)
 
 

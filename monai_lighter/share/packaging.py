@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shutil
 import stat
@@ -27,7 +28,6 @@ from monai_lighter.share.proof import STAGES, prove_archive
 from monai_lighter.share.runs import compare_with_run
 from monai_lighter.share.schema import require_jsonschema
 from monai_lighter.share.staging import find_project, stage
-from monai_lighter.system.checkpoints import written_beside
 
 __all__ = ["Package", "package_bundle", "write_zip"]
 
@@ -116,9 +116,14 @@ def _compare_with_run(bundle: Bundle, weights: str | Path | None) -> list[Findin
 
 def _put(file: Path, target: Path) -> None:
     """Copies a file to its place, where it is as a whole or not at all."""
+    beside = target.with_name(f".{target.name}.part")
     try:
-        with written_beside(target) as beside:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
             shutil.copyfile(file, beside)
+            os.replace(beside, target)
+        finally:
+            beside.unlink(missing_ok=True)
     except OSError as error:
         raise SharingError.of("output", f"{target} cannot be written: {error}", "Name another file.") from error
 

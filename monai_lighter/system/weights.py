@@ -207,7 +207,7 @@ class ModelWeights(Callback):
     def _write(self, tensors: dict[str, Tensor], path: Path | None) -> None:
         assert path is not None
         state = {name: plain(value).detach().cpu() for name, value in tensors.items()}
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")  # several runs of one bundle may write at once
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
         try:
             torch.save(state, temporary)
             temporary.replace(path)

@@ -12,7 +12,7 @@ from monai.utils import ensure_tuple
 
 from monai_lighter.check.walk import Built
 from monai_lighter.config.composed import Composed, read_composed
-from monai_lighter.config.files import bundle_folder, config_files, config_root, files_of_run, unreadable
+from monai_lighter.config.files import bundle_folder, config_files, config_root, explain_unreadable, files_of_run
 from monai_lighter.config.overrides import apply_overrides
 from monai_lighter.config.positions import Place, Positions
 from monai_lighter.errors import ConfigError, Finding, Note
@@ -113,7 +113,7 @@ def read_config(files: Any, meta_file: str | None = None, composed: Composed | N
 
 
 def _why_unreadable(files: Any, error: Exception, meta_file: str | None) -> list[Finding]:
-    known = unreadable(files, error, meta_file)
+    known = explain_unreadable(files, error, meta_file)
     if isinstance(known, ConfigError):
         return known.findings
     hint = "A file that is merged over others is given after them: train.json,multi_gpu_train.json."

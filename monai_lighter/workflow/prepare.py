@@ -18,10 +18,10 @@ from monai.bundle import ConfigParser
 from monai.bundle.utils import ID_SEP_KEY
 
 from monai_lighter.check.devices import find_absent_devices
-from monai_lighter.check.engine_config import engine_findings, missing_packages
+from monai_lighter.check.engine_config import check_engines, find_missing_packages
 from monai_lighter.check.modules import breaks_imports, is_import
 from monai_lighter.check.native_config import check_walk
-from monai_lighter.check.paths import missing_paths
+from monai_lighter.check.paths import find_missing_paths
 from monai_lighter.check.transforms import find_misplaced
 from monai_lighter.check.untrained import find_idle_loads, find_untrained
 from monai_lighter.check.walk import Built, Walk
@@ -35,15 +35,15 @@ from monai_lighter.config.stages import (
     RUN_IDS,
     STAGES,
     TOP_LEVEL,
+    add_defaults,
     checks_data,
     find_absent_ids,
     find_absent_run,
+    find_other_run_ids,
     find_unknown_type,
     has_model_section,
     is_native,
-    other_run_ids,
     pruned,
-    with_defaults,
 )
 from monai_lighter.errors import Finding, Note
 from monai_lighter.trust.enforce import Trust
@@ -152,9 +152,9 @@ class Prepared:
         meta = self.config.get(ConfigParser.meta_key) or {}
         unused = self._unused(given)
         self.unused = [one for one in unused if isinstance(one, Note)]
-        told = [*twice, *unused, *self._idle, *missing_packages(meta), *self._misplaced_root()]
+        told = [*twice, *unused, *self._idle, *find_missing_packages(meta), *self._misplaced_root()]
         self.warnings = [one for one in told if isinstance(one, Note)]
-        found += [*told, *self._misnamed(given), *missing_paths(plain_config(given), bundle), *self._properties()]
+        found += [*told, *self._misnamed(given), *find_missing_paths(plain_config(given), bundle), *self._properties()]
         devices = list(find_absent_devices(self.config, "trainer" if self.native else "lightning"))
         self.here = [one for one in devices if isinstance(one, Note)]
         found = list(dict.fromkeys([*found, *devices, *find_absent_ids(asked.init_id, asked.final_id, self.config)]))
@@ -175,7 +175,7 @@ class Prepared:
         self.saved = plain_config(config)
         if "bundle_root" not in self.overridden.ids:
             config["bundle_root"] = self._inside(config.get("bundle_root", "."))
-        with_defaults(config, config["bundle_root"])
+        add_defaults(config, config["bundle_root"])
         found: list[Finding] = []
         project = config.get(PROJECT)
         if is_text(project):
@@ -238,10 +238,10 @@ class Prepared:
 
     def _engines(self) -> list[Finding]:
         config, (run_id, *others) = self.config, self.asked[:3]
-        found = self._sure = list(engine_findings(config))
+        found = self._sure = list(check_engines(config))
         run_ids = [run_id]
         if run_id not in config:
-            run_ids = other_run_ids(config, others) if run_id == "run" else []
+            run_ids = find_other_run_ids(config, others) if run_id == "run" else []
             self.absent = find_absent_run(run_id, config, run_ids)
         scripted = any(next(self.bundle.glob(each), None) for each in ("*.py", "*/*.py"))
         for each in run_ids or [run_id]:

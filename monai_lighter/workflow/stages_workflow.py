@@ -18,7 +18,7 @@ from monai_lighter.config.resolver import Resolver
 from monai_lighter.errors import ConfigError, Finding
 from monai_lighter.errors.context import missing_file_hints
 from monai_lighter.workflow.parts import Parts
-from monai_lighter.workflow.properties import PropertiesWorkflow, native_properties
+from monai_lighter.workflow.properties import PropertiesWorkflow, make_native_properties
 
 __all__ = ["StagesWorkflow", "tell_what_is_left"]
 
@@ -203,7 +203,7 @@ class StagesWorkflow(PropertiesWorkflow):
         meant = self.stage or type_stage
         self._stage_of_type = "validate" if meant == "fit" else meant
         if self.native:
-            self.properties = native_properties(self.properties, self.parser.get(), self.workflow_type, meant)
+            self.properties = make_native_properties(self.properties, self.parser.get(), self.workflow_type, meant)
 
     def _set_property(self, name: str, property: dict, value: Any) -> None:
         id = property[BundlePropertyConfig.ID]

@@ -15,7 +15,14 @@ from monai.config import PathLike
 from monai.utils import BundlePropertyConfig, ensure_tuple, optional_import, set_determinism
 
 from monai_lighter.config.composed import read_composed
-from monai_lighter.config.files import bundle_folder, config_files, config_root, files_of_run, require_files, unreadable
+from monai_lighter.config.files import (
+    bundle_folder,
+    config_files,
+    config_root,
+    explain_unreadable,
+    files_of_run,
+    require_files,
+)
 from monai_lighter.config.items import copied, locate
 from monai_lighter.config.overrides import apply_overrides, recover_lost
 from monai_lighter.config.positions import Positions
@@ -34,7 +41,7 @@ from monai_lighter.workflow.parts import Parts
 from monai_lighter.workflow.prepare import Asked, Prepared
 from monai_lighter.workflow.screen import Screen
 from monai_lighter.workflow.stages_workflow import StagesWorkflow, tell_what_is_left
-from monai_lighter.workflow.tracking import SETTINGS, add_tracking, save_executed, tracking_settings
+from monai_lighter.workflow.tracking import SETTINGS, add_tracking, read_tracking_settings, save_executed
 
 __all__ = ["Workflow"]
 
@@ -125,7 +132,7 @@ class Workflow(StagesWorkflow):
                     first, meta_file, no_file, init_id, run_id, final_id, None, workflow_type, properties_path
                 )
         except Exception as error:
-            raise unreadable(files, error, meta_file) from error
+            raise explain_unreadable(files, error, meta_file) from error
         if composed:
             self.parser.set({self.parser.meta_key: self.parser.get(self.parser.meta_key, {}), **composed.content})
         self.bundle_path = bundle_folder(files)
@@ -146,7 +153,7 @@ class Workflow(StagesWorkflow):
         if tracking is not None and self.native:
             add_tracking(self.parser.get(), tracking)
         elif tracking is not None:
-            self.patch_bundle_tracking(parser=self.parser, settings=tracking_settings(tracking))
+            self.patch_bundle_tracking(parser=self.parser, settings=read_tracking_settings(tracking))
         self._tracked = tracking is not None and self.native
         type_stage = STAGE_OF_TYPE.get((workflow_type or "").lower(), "predict")
         by_type = run_id == "run" and "run" not in self.parser
