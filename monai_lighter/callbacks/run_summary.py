@@ -24,7 +24,7 @@ from monai_lighter.system.outputs import Outputs
 from monai_lighter.system.processes import gather
 from monai_lighter.system.weights import ModelWeights
 
-__all__ = ["RunSummary", "align", "describe_end", "format_duration", "show_path"]
+__all__ = ["RunSummary", "align", "format_duration", "show_path"]
 
 VERBS = {"fit": "fitted", "validate": "validated", "test": "tested", "predict": "predicted"}
 MODES = {"validate": "val", "test": "test"}
@@ -121,7 +121,7 @@ class RunSummary(Callback):
         done = trainer.current_epoch
         epochs = f"{done} {'epoch' if done == 1 else 'epochs'} ({trainer.global_step} steps)"
         yield f"{VERBS['fit']} {epochs} in {format_duration(time.monotonic() - self._started)}"
-        yield from _wrap("ended by", describe_end(trainer, error))
+        yield from _wrap("ended by", _describe_end(trainer, error))
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             yield align("weights", "none: nothing is written with fast_dev_run")
             return
@@ -165,7 +165,7 @@ class RunSummary(Callback):
                 yield from _fold(command)
 
 
-def describe_end(trainer: Trainer, error: BaseException | None) -> str:
+def _describe_end(trainer: Trainer, error: BaseException | None) -> str:
     """Why a fit has ended.
 
     Args:

@@ -14,7 +14,7 @@ import torch
 from torch.serialization import get_unsafe_globals_in_checkpoint
 
 from monai_lighter.trust.digest import hash_file, walk_files
-from monai_lighter.trust.objects import is_module
+from monai_lighter.trust.objects import is_listed_module
 
 __all__ = ["CONFIG_SUFFIXES", "CodeFile", "list_code_files", "own_modules"]
 
@@ -132,6 +132,6 @@ def own_modules(bundle: Path) -> frozenset[str]:
     for path in bundle.iterdir() if bundle.is_dir() else ():
         name = path.name.split(".")[0]
         is_module_file = path.suffix in MODULES or (path / "__init__.py").exists()
-        if name.isidentifier() and (is_module_file or (path.is_dir() and not is_module(name))):
+        if name.isidentifier() and (is_module_file or (path.is_dir() and not is_listed_module(name))):
             found.add(name)
     return frozenset(found)
