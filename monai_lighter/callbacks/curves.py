@@ -17,6 +17,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from monai.utils import optional_import
 
 from monai_lighter.callbacks.curves_picture import draw_curves
+from monai_lighter.safe_files import written_beside
 
 __all__ = ["CurvesLogger"]
 
@@ -170,12 +171,10 @@ class _LogTable:
         self.columns = [*(name for name in ("epoch", "step") if name in (*self.columns, *new))] + [
             name for name in (*self.columns, *new) if name not in ("epoch", "step")
         ]
-        temporary = self.path.with_name(f".{self.path.name}.part")
-        with open(temporary, "w", newline="", encoding="utf-8") as file:
+        with written_beside(self.path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, self.columns, restval="")
             writer.writeheader()
             writer.writerows(rows)
-        temporary.replace(self.path)
         self._start = self.path.stat().st_size
 
 

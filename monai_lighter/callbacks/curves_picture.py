@@ -10,6 +10,8 @@ from typing import Any
 
 from monai.utils import optional_import
 
+from monai_lighter.safe_files import written_beside
+
 __all__ = ["draw_curves"]
 
 COLUMNS = 2
@@ -60,6 +62,5 @@ def _draw_panels(curves: Mapping[str, Mapping[str, list[tuple[float, float]]]], 
         axes.set_xlabel("step")
         axes.grid(alpha=0.3)
         axes.legend(fontsize="small")
-    temporary = picture.with_name(f".{picture.name}.part")
-    figure.savefig(temporary, format="png", dpi=100)
-    temporary.replace(picture)
+    with written_beside(picture) as temporary:
+        figure.savefig(temporary, format="png", dpi=100)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import signal
 import textwrap
 import time
 from collections import Counter
@@ -19,9 +20,11 @@ from monai_lighter.callbacks.case_values import CaseValues, Scores
 from monai_lighter.callbacks.predictions import Predictions
 from monai_lighter.callbacks.score_table import WIDTH, format_number, format_scores
 from monai_lighter.system.batches import count_cases
+from monai_lighter.system.checkpoints import LAST
 from monai_lighter.system.logging import Recorded
 from monai_lighter.system.outputs import Outputs
 from monai_lighter.system.processes import gather
+from monai_lighter.system.signals import RunStopped
 from monai_lighter.system.weights import ModelWeights
 
 __all__ = ["RunSummary", "align", "describe_end", "find_newest_checkpoint", "format_duration", "show_path"]
@@ -29,6 +32,7 @@ __all__ = ["RunSummary", "align", "describe_end", "find_newest_checkpoint", "for
 VERBS = {"fit": "fitted", "validate": "validated", "test": "tested", "predict": "predicted"}
 MODES = {"validate": "val", "test": "test"}
 CHECKPOINT = "--args::fit::ckpt_path"
+RESUME = "--resume"
 LABEL = 14
 """Width of the names before paths."""
 
@@ -153,7 +157,7 @@ class RunSummary(Callback):
             command = self.commands.get("fit")
             if command and checkpoint is not None:
                 yield "go on with:"
-                yield from _fold([*_drop_option(command, CHECKPOINT), CHECKPOINT, show_path(checkpoint)])
+                yield from _fold([*_drop_option(_drop_option(command, CHECKPOINT), RESUME), RESUME, "auto"])
             elif command:
                 yield "no checkpoint has been written yet; begin again with:"
                 yield from _fold(command)
@@ -174,6 +178,8 @@ def describe_end(trainer: Trainer, error: BaseException | None) -> str:
     """
     if isinstance(error, KeyboardInterrupt):
         return "Ctrl-C"
+    if isinstance(error, RunStopped):
+        return "Ctrl-C" if error.signal == signal.SIGINT else f"signal {error.signal.name}"
     if isinstance(error, SIGTERMException):
         return "signal SIGTERM"
     if error is not None:
@@ -196,6 +202,8 @@ def find_newest_checkpoint(trainer: Trainer) -> Path | None:
     paths = []
     for callback in trainer.checkpoint_callbacks:
         paths += [getattr(callback, name, "") for name in ("last_model_path", "best_model_path")]
+        folder = getattr(callback, "dirpath", None)
+        paths += [str(Path(folder) / LAST)] if folder else []
     found = [Path(path) for path in paths if path and Path(path).is_file()]
     return max(found, key=lambda path: path.stat().st_mtime, default=None)
 

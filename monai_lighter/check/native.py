@@ -45,6 +45,7 @@ __all__ = [
     "checkpoint",
     "counts",
     "no_objects",
+    "resume",
     "schedulers",
     "seed",
     "several_optimizers",
@@ -59,7 +60,14 @@ LIGHTNING = ("lightning.pytorch", "pytorch_lightning")
 def check_walk(walk: Walk, roots: Iterable[str]) -> list[Finding]:
     """All findings and notes about a native config, by a walk that then holds what would be built."""
     full = walk.full
-    findings = [*_sections(full), *seed(full.get("seed")), *counts(full), *schedulers(full), *arguments(full)]
+    findings = [
+        *_sections(full),
+        *seed(full.get("seed")),
+        *resume(full.get("resume")),
+        *counts(full),
+        *schedulers(full),
+        *arguments(full),
+    ]
     findings += [
         *_model(walk),
         *_stage(walk),
@@ -264,6 +272,12 @@ def unbuilt(walk: Walk, key: str) -> Iterator[Finding]:
         yield Finding(f"{where}{ID_SEP_KEY}_disabled_", f"{needs}, got {value['_disabled_']!r}", "Remove it.")
     elif value.get("_mode_") == "callable" and key.startswith(BUILT):
         yield Finding(f"{where}{ID_SEP_KEY}_mode_", f"{needs}, got 'callable'", "Remove it.")
+
+
+def resume(value: Any) -> Iterator[Finding]:
+    """What `Workflow` takes to go on with a fit; a path is looked for when the fit is about to begin."""
+    if value is not None and not (isinstance(value, str) and value):
+        yield Finding("resume", f"must be a checkpoint, auto, force or none, got {value!r}", "Give --resume auto.")
 
 
 def seed(value: Any) -> Iterator[Finding]:
