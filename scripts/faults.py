@@ -95,7 +95,12 @@ CONFIG = {
         **{"enable_progress_bar": False, "log_every_n_steps": 5},
         "callbacks": [
             {"_target_": "monai_lighter.LastCheckpoint", "minutes": 0.001},
-            {"_target_": "monai_lighter.FileWriter", "path": "$@bundle_root + '/out'", "writer": "tensor"},
+            {
+                "_target_": "monai_lighter.FileWriter",
+                "path": "$@bundle_root + '/out'",
+                "writer": "tensor",
+                "overwrite": True,
+            },
         ],
     },
 }

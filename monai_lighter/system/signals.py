@@ -106,7 +106,9 @@ class StopOnSignal(Checkpoint):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if (self._received or trainer.world_size > 1) and not ends_stretch(trainer, batch_idx):
+        if ends_stretch(trainer, batch_idx):
+            self._numbers = collect_random_numbers()  # before the loader of validation draws of them
+        elif self._received or trainer.world_size > 1:
             self._obey(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -114,8 +116,9 @@ class StopOnSignal(Checkpoint):
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._listen(trainer)
+        self._batches = []
         if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking:
-            self._numbers = collect_random_numbers()
+            self._numbers = self._numbers or collect_random_numbers()
             self._batches = [_find_least(trainer, count) for count in trainer.num_val_batches]
 
     def on_validation_batch_end(
@@ -127,7 +130,7 @@ class StopOnSignal(Checkpoint):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        if self._numbers is None:
+        if self._numbers is None or not self._batches:
             self._end()
             return
         if not (self._received or trainer.world_size > 1) or batch_idx >= self._batches[dataloader_idx]:
