@@ -1,13 +1,15 @@
 """Signals that end a run, and the fit that goes on from what it left."""
 
 import os
+import shutil
 import signal
 
 import pytest
 import torch
 from lightning.pytorch import Callback, seed_everything
 from lightning.pytorch.callbacks import EarlyStopping
-from parts import classification, pairs, trainer
+from parts import classification, trainer
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics.classification import MulticlassAccuracy
 
 from monai_lighter.system.checkpoints import LastCheckpoint
@@ -37,15 +39,22 @@ class Send(Callback):
         self.count("predict")
 
 
-def fit(folder, *callbacks, resume=None, **keywords):
+def fit(folder, *callbacks, resume=None, plateau=False, **keywords):
     seed_everything(3, workers=True, verbose=False)
-    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Dropout(0.4), torch.nn.LazyLinear(3))
-    model(torch.zeros(1, *pairs(1)[0][0].shape))
-    system = classification(model=model, metrics={"val": {"acc": MulticlassAccuracy(3)}})
+    model = torch.nn.Sequential(torch.nn.Dropout(0.4), torch.nn.Linear(4, 3))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5, momentum=0.9)
+    scheduler = ReduceLROnPlateau(optimizer, factor=0.5, patience=0, threshold=10.0)
+    if plateau:
+        keywords["scheduler"] = {"scheduler": scheduler, "monitor": "val/loss/epoch"}
+    system = classification(
+        model=model, optimizer=optimizer, metrics={"val": {"acc": MulticlassAccuracy(3)}},
+        scheduler=keywords.pop("scheduler", None),
+    )  # fmt: skip
     system.seed = 3
     run = trainer(folder, max_epochs=3, callbacks=[*callbacks, LastCheckpoint(), StopOnSignal()], **keywords)
     run.fit(system, ckpt_path=resume)
-    state = {**system.state_dict(), **{name: value for name, value in run.callback_metrics.items() if "val" in name}}
+    state = {**system.state_dict(), "lr": torch.tensor(optimizer.param_groups[0]["lr"])}
+    state = {**state, **{name: value for name, value in run.callback_metrics.items() if "val" in name}}
     return {name: value.clone() for name, value in state.items()}
 
 
@@ -64,6 +73,33 @@ def test_a_fit_ends_after_the_step_and_can_be_gone_on_with(tmp_path, number, cod
     again = fit(tmp_path / "again", resume=checkpoint)
     assert whole.keys() == again.keys()
     assert all(torch.equal(whole[name], again[name]) for name in whole)
+
+
+@pytest.mark.parametrize(("mode", "batch"), [("train", 2), ("train", 3), ("val", 4)])
+def test_a_plateau_loses_no_step(tmp_path, mode, batch):
+    whole = fit(tmp_path / "whole", plateau=True)
+    assert whole["lr"] == 0.5 * 0.5**2  # after the first of three epochs there is nothing to compare with
+    with pytest.raises(RunStopped):
+        fit(tmp_path / "stopped", Send(signal.SIGTERM, mode, batch), plateau=True)
+    (checkpoint,) = (tmp_path / "stopped").glob("**/last.ckpt")
+    again = fit(tmp_path / "again", resume=checkpoint, plateau=True)
+    assert all(torch.equal(whole[name], again[name]) for name in whole)
+
+
+def test_a_plateau_has_stepped_when_the_checkpoint_of_its_epoch_is_written(tmp_path):
+    whole = fit(tmp_path / "whole", plateau=True)
+    kept = []
+
+    class Keep(Callback):
+        def on_train_epoch_start(self, trainer, pl_module):
+            if trainer.current_epoch:
+                kept.append(shutil.copy(trainer.checkpoint_callback.best_model_path, tmp_path / f"{len(kept)}.ckpt"))
+
+    fit(tmp_path / "stopped", Keep(), plateau=True)
+    for checkpoint in kept:
+        again = fit(tmp_path / "again", resume=checkpoint, plateau=True)
+        assert all(torch.equal(whole[name], again[name]) for name in whole)
+    assert len(kept) == 2
 
 
 @pytest.mark.parametrize("mode", ["train", "val"])
