@@ -133,7 +133,7 @@ def list_checkpoints(trainer: Trainer) -> set[Path]:
     """
     folders = [trainer.default_root_dir, *(each.save_dir for each in trainer.loggers)]
     patterns = ("checkpoints/*.ckpt", "*/*/checkpoints/*.ckpt")
-    places = [(folder, pattern) for folder in folders for pattern in patterns]
+    places: list[tuple[Any, str]] = [(folder, pattern) for folder in folders for pattern in patterns]
     places += [(each.dirpath, "*.ckpt") for each in _list_savers(trainer)]
     return {
         path for folder, pattern in places if folder and "://" not in str(folder) for path in Path(folder).glob(pattern)

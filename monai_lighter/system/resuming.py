@@ -100,7 +100,7 @@ class Resumable(LightningModule):
     def step_plateaus(self) -> None:
         """Automatic optimization: at the end of an epoch schedulers with a ``monitor`` step, before its checkpoint is written.
 
-        Lightning has them step after that, and not at all in the epoch that a fit goes on in: each time it goes on, a step is lost.
+        Lightning has them step after that, and not at all in the epoch that a fit goes on in: each time a step is lost.
         """
         trainer, loop = self.trainer, self.trainer.fit_loop.epoch_loop
         ended = trainer.is_last_batch or loop.batch_progress.current.ready == trainer.num_training_batches
