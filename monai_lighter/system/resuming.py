@@ -109,9 +109,8 @@ class Resumable(LightningModule):
             self._epoch_of_plateaus = trainer.current_epoch
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any | None) -> None:
-        if (
-            metric is None or self._epoch_of_plateaus != self.trainer.current_epoch
-        ):  # else it is Lightning's, after `step_plateaus`
+        has_stepped = metric is not None and self._epoch_of_plateaus == self.trainer.current_epoch
+        if not has_stepped:  # else this is Lightning's call, after that of `step_plateaus`
             super().lr_scheduler_step(scheduler, metric)
 
 
