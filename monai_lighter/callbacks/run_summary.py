@@ -58,10 +58,14 @@ class RunSummary(Callback):
         self._scores: list[Scores] = []
         self._count = 0
         self._files: list[Path] = []
+        self._logs: str | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
         trainer.callbacks = [each for each in callbacks if each is not self] + [self]  # type: ignore[attr-defined]
+        self._logs = (
+            trainer.log_dir if trainer.loggers else None
+        )  # here: all processes take part, which may be gone at the end
         self._started, self._began = time.monotonic(), time.time()
         self._cases, self._scores, self._count, self._files = None, [], 0, []
 
@@ -133,8 +137,8 @@ class RunSummary(Callback):
         checkpoint = find_newest_checkpoint(trainer)
         if checkpoint is not None:
             yield align("checkpoint", show_path(checkpoint))
-        if trainer.loggers and trainer.log_dir:
-            yield align("logs", show_path(Path(trainer.log_dir)))
+        if self._logs:
+            yield align("logs", show_path(Path(self._logs)))
         yield from self._describe_next(checkpoint, error)
 
     def _describe_weights(self, trainer: Trainer) -> Iterator[str]:
