@@ -33,6 +33,7 @@ Args:
     workflow_type: train, infer or eval, for MONAI's properties; default: train, as MONAI's.
     properties_path: JSON file of properties in place of MONAI's.
     args_file: JSON or YAML file with any of these and of the overrides; the command line goes first.
+    resume: with what a fit goes on: auto (the newest checkpoint, or a new beginning), force (also of another config), or a path.
     trust: what the config may do: all, declarative (no code), or sha256:NUMBER, which inspect prints.
     override: an item of the config, by its id, such as --trainer::max_epochs 300 or learning_rate=0.01.
 """
@@ -51,6 +52,7 @@ def _make_verb(stage: str, summary: str, example: str, kind: str) -> Callable[..
         workflow_type: str | None = None,
         properties_path: str | None = None,
         args_file: str | None = None,
+        resume: str | None = None,
         trust: str | None = None,
         **override: Any,
     ) -> None:
@@ -59,6 +61,7 @@ def _make_verb(stage: str, summary: str, example: str, kind: str) -> Callable[..
             "tracking": tracking,
             "workflow_type": workflow_type,
             "properties_path": properties_path,
+            "resume": resume,
             "trust": trust,
         }
         given = {name: value for name, value in given.items() if value is not None}
