@@ -203,8 +203,8 @@ class _HausdorffOfTorchmetrics(segmentation.HausdorffDistance):
         for case in zip(*masks, strict=True):
             for pred, true in list(zip(*case, strict=True))[0 if self.include_background else 1 :]:
                 if pred.any() and true.any():
-                    pair = [torch.stack([~mask, mask])[None].int() for mask in (pred, true)]
-                    self.score += hausdorff_distance(*pair, 2, False, input_format="one-hot", **how).sum()
+                    first, second = (torch.stack([~mask, mask])[None].int() for mask in (pred, true))
+                    self.score += hausdorff_distance(first, second, 2, False, input_format="one-hot", **how).sum()
                 elif pred.any() or true.any():
                     self.score += math.inf
                 else:
