@@ -18,6 +18,7 @@ from monai.bundle.reference_resolver import ReferenceResolver
 from monai.metrics import Cumulative
 from monai.transforms import LoadImage, LoadImaged, SaveImage
 from torch import Tensor, nn
+from torchmetrics import Metric
 
 if TYPE_CHECKING:
     from ignite.engine import Engine
@@ -219,6 +220,23 @@ def set_items(metric: Cumulative, values: list[Tensor]) -> None:
     """
     metric._synced_tensors = values  # type: ignore[assignment]
     metric._synced = True
+
+
+def set_gathered(metric: Cumulative, items: list[list[Tensor]]) -> None:
+    """Has a cumulative metric go on from what `get_items` gave: rows of its values, of this process."""
+    metric.reset()
+    metric._buffers = [[*rows] for rows in items] or None
+
+
+# torchmetrics
+
+
+def set_update_count(metric: Metric, count: int) -> None:
+    """Of how many batches a metric's states are, by which it weights means; what it computed of others is forgotten."""
+    metric._update_count, metric._computed = count, None
+
+
+# MONAI's transforms
 
 
 def get_image_loader(transform: LoadImaged) -> LoadImage:

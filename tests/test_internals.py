@@ -20,6 +20,7 @@ from monai.bundle.reference_resolver import ReferenceResolver
 from monai.engines import SupervisedTrainer
 from monai.metrics import DiceMetric
 from monai.transforms import LoadImaged, SaveImage
+from torchmetrics import MeanSquaredError
 
 import monai_lighter
 from monai_lighter import internals
@@ -116,6 +117,7 @@ def holders():
         "validation loop": trainer.fit_loop.epoch_loop.val_loop,
         "SupervisedTrainer": SupervisedTrainer,
         "metric": DiceMetric(),
+        "metric of torchmetrics": MeanSquaredError(),
         "image loader": LoadImaged("image"),
         "image saver": SaveImage(print_log=False),
         "ReferenceResolver": ReferenceResolver,
@@ -145,6 +147,7 @@ USED = {
     "image loader": ("_loader",),
     "image saver": ("_data_index",),
     "metric": ("_buffers", "_synced", "_synced_tensors"),
+    "metric of torchmetrics": ("_computed", "_update_count"),
     "ReferenceResolver": ("_vars",),
     "locator": ("_components_table",),
     "tensor": ("_version",),
@@ -250,6 +253,13 @@ def test_a_metric_aggregates_over_the_items_it_is_given():
     (rows,) = internals.get_items(metric)
     assert torch.stack([*rows]).tolist() == [[1.0], [1.0]]
     internals.set_items(metric, [torch.tensor([[0.0], [0.5], [1.0]])])
+    assert metric.aggregate().item() == 0.5
+
+
+def test_a_metric_goes_on_from_the_items_it_had():
+    metric = DiceMetric()
+    internals.set_gathered(metric, [[torch.tensor([0.0])]])
+    metric(torch.ones(1, 1, 4, 4), torch.ones(1, 1, 4, 4))
     assert metric.aggregate().item() == 0.5
 
 

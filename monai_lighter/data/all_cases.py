@@ -6,7 +6,7 @@ import math
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,8 @@ TRAINS = "train"
 
 def judge_cohort(all_cases: Sequence[ReadCases], expected: Expected) -> Iterator[CaseFinding]:
     """Findings in the cases of each mode together, then between modes."""
-    for cases in all_cases:
+    marked = [_Marked(cases) for cases in all_cases]
+    for cases, marks in zip(all_cases, marked, strict=True):
         keys = dict.fromkeys(image.key for case in cases.facts for image in case.images)
         for key in keys:
             images = [(name, image) for case, name in _named(cases) for image in case.images if image.key == key]
@@ -52,10 +53,11 @@ def judge_cohort(all_cases: Sequence[ReadCases], expected: Expected) -> Iterator
         yield from _unjudged(cases, expected)
         yield from _repeated(cases)
         yield from _never(cases, expected)
-        yield from _duplicates(cases)
-    for one, other in combinations(all_cases, 2):
-        if one.mode != other.mode and "predict" not in (one.mode, other.mode):
-            yield from _leaks(*((other, one) if other.mode == TRAINS else (one, other)))
+        yield from _duplicates(cases, marks.shared)
+    for one, other in combinations(marked, 2):
+        modes = (one.cases.mode, other.cases.mode)
+        if modes[0] != modes[1] and "predict" not in modes:
+            yield from _leaks(*((other, one) if modes[1] == TRAINS else (one, other)))
 
 
 def _named(cases: ReadCases) -> Iterator[tuple[CaseFacts, str]]:
@@ -212,10 +214,9 @@ def _occurring(cases: ReadCases, key: str, expected: Expected) -> set[int]:
     return found
 
 
-def _duplicates(cases: ReadCases) -> Iterator[CaseFinding]:
+def _duplicates(cases: ReadCases, shared: Container[Any]) -> Iterator[CaseFinding]:
     """Images of several cases of a mode that are one, and labels that are one while the images differ."""
     seen: dict[tuple, tuple[str, str]] = {}
-    shared = _shared(cases)
     for case, name in _named(cases):
         again = [(image.key, image.content) in seen for image in case.images if image.key not in cases.labels]
         for image in case.images:
@@ -233,32 +234,42 @@ def _duplicates(cases: ReadCases) -> Iterator[CaseFinding]:
             yield cases.finding(level, "duplicate", problem, hint, first, name, image.file)
 
 
-def _leaks(one: ReadCases, other: ReadCases) -> Iterator[CaseFinding]:
+class _Marked:
+    """The cases of a mode, and by what each would be known again in another.
+
+    Attributes:
+        cases: of the mode.
+        marks: of each case (`_marks`).
+        shared: values that most cases share, such as an atlas: they tell nothing of a case.
+    """
+
+    def __init__(self, cases: ReadCases) -> None:
+        self.cases = cases
+        self.marks = [[*_marks(case, cases)] for case in cases.facts]
+        counts = Counter(mark for marks in self.marks for mark in set(marks))
+        most = max(len(cases.facts) / 2, FEW)
+        self.shared = {value for (kind, value), count in counts.items() if kind != "subject" and count > most}
+
+
+def _leaks(one: _Marked, other: _Marked) -> Iterator[CaseFinding]:
     """The same file, content or subject in two modes. Between validation and test it is a note."""
-    level = ERROR if one.mode == TRAINS else NOTE
-    hint = f"Leave it out of {one.mode} or {other.mode}: a case that was trained on says nothing of others."
+    first, second = one.cases.mode, other.cases.mode
+    level = ERROR if first == TRAINS else NOTE
+    hint = f"Leave it out of {first} or {second}: a case that was trained on says nothing of others."
     known: dict[tuple[str, Any], str] = {}
-    common = _shared(one) | _shared(other)
-    for case, name in _named(one):
-        for mark in _marks(case, one):
+    common = one.shared | other.shared
+    for marks, name in zip(one.marks, one.cases.names, strict=True):
+        for mark in marks:
             known.setdefault(mark, name)
     said = {"file": "its file is also in", "content": "it has the voxels of", "subject": "its subject is also in"}
-    for case, name in _named(other):
-        marks = [mark for mark in _marks(case, other) if mark in known and mark[1] not in common]
-        if marks:
-            kind, value = min(marks, key=lambda mark: list(said).index(mark[0]))
-            problem = f"{said[kind]} {one.mode}, case {known[kind, value]}"
+    for (case, name), marks in zip(_named(other.cases), other.marks, strict=True):
+        found = [mark for mark in marks if mark in known and mark[1] not in common]
+        if found:
+            kind, value = min(found, key=lambda mark: list(said).index(mark[0]))
+            problem = f"{said[kind]} {first}, case {known[kind, value]}"
             file = next((image.file for image in case.images), "")
             shown = str(value) if kind != "content" else "same voxels"
-            yield other.finding(level, "leakage", problem, hint, shown, name, file)
-
-
-def _shared(cases: ReadCases) -> set[Any]:
-    """What most cases of a mode share, such as an atlas: it tells nothing of a case."""
-    counts = Counter(mark for case in cases.facts for mark in set(_marks(case, cases)))
-    return {
-        value for (kind, value), count in counts.items() if kind != "subject" and count > max(len(cases.facts) / 2, FEW)
-    }
+            yield other.cases.finding(level, "leakage", problem, hint, shown, name, file)
 
 
 def _marks(case: CaseFacts, cases: ReadCases) -> Iterator[tuple[str, Any]]:

@@ -147,12 +147,16 @@ def measure(
         kept["labels"] = _labels(flat, low, high, gaps=nans + infs > 0)
     spread = np.ascontiguousarray(flat[:: (flat.size // SAMPLE) | 1])
     if low < high:
-        kept["content"] = (array.shape, low, high, float(flat.sum()), zlib.crc32(spread.data.cast("B")))
+        total = _sum(flat, kept.get("labels"))
+        kept["content"] = (array.shape, low, high, total, zlib.crc32(spread.data.cast("B")))
     sample = spread if spread.dtype.kind != "f" or not nans + infs else spread[np.isfinite(spread)]
     if sample.size and not (label and kept["labels"].is_map):  # whose values have no mean
         ordered = np.sort(sample[:: sample.size // SORTED + 1])
         few = tuple(float(ordered[round(share * (ordered.size - 1))]) for share in (0.005, 0.995))
-        mean, std = float(sample.mean(dtype=np.float64)), float(sample.std(dtype=np.float64))
+        exact = sample.astype(np.float64)
+        mean = float(exact.mean())
+        exact -= mean
+        std = float(np.sqrt(exact.dot(exact) / exact.size))
         kept |= {"mean": mean, "std": std, "percentiles": few}
     return facts._replace(low=low, high=high, nans=nans, infs=infs, **kept)
 
@@ -200,6 +204,13 @@ def _range(flat: np.ndarray) -> tuple[float, float, int, int]:
     return (low, high, nans, infs) if low <= high else (float("nan"), float("nan"), nans, infs)
 
 
+def _sum(flat: np.ndarray, labels: Labels | None) -> float:
+    """Of all voxels; of a label map, whose voxels have been counted, without looking at them again."""
+    if labels is not None and labels.counts and not labels.broken:
+        return float(sum(value * count for value, count in labels.counts.items()))
+    return float(flat.sum())
+
+
 def _labels(flat: np.ndarray, low: float, high: float, gaps: bool) -> Labels:
     if not np.isfinite(low) or high - low >= MANY:
         return Labels({})
@@ -210,6 +221,11 @@ def _labels(flat: np.ndarray, low: float, high: float, gaps: bool) -> Labels:
     small = np.uint8 if first >= 0 and last < 256 else np.int64
     for chunk in _chunks(flat):
         finite = chunk[np.isfinite(chunk)] if gaps else chunk
+        if counts.size <= FEW:
+            few = [np.count_nonzero(finite == value) for value in range(first, last + 1)]
+            if sum(few) == finite.size:
+                counts += few
+                continue
         values = finite.astype(small, copy=False)
         if finite.dtype.kind == "f" and not (values == finite).all():
             whole = values == finite

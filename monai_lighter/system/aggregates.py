@@ -30,7 +30,7 @@ from torchmetrics.classification import (
     MultilabelPrecisionRecallCurve,
     MultilabelRecall,
 )
-from torchmetrics.functional.segmentation import dice_score
+from torchmetrics.functional.segmentation import dice_score, hausdorff_distance
 from torchmetrics.wrappers import ClasswiseWrapper
 
 from monai_lighter.system.tensors import plain
@@ -189,12 +189,52 @@ class _GeneralizedDiceOfTorchmetrics(segmentation.GeneralizedDiceScore):
         return self.score / self.present
 
 
+class _HausdorffOfTorchmetrics(segmentation.HausdorffDistance):
+    """torchmetrics', which fails where a class is empty: in both, target and prediction, it has no value; in one, it is infinite,
+    as MONAI's has it."""
+
+    def update(self, preds: Tensor, target: Tensor) -> None:
+        masks = [_split_classes(each, self, preds.ndim + target.ndim) for each in (preds, target)]
+        how: dict[str, Any] = {
+            "distance_metric": self.distance_metric,
+            "spacing": self.spacing,
+            "directed": self.directed,
+        }
+        for case in zip(*masks, strict=True):
+            for pred, true in list(zip(*case, strict=True))[0 if self.include_background else 1 :]:
+                if pred.any() and true.any():
+                    first, second = (torch.stack([~mask, mask])[None].int() for mask in (pred, true))
+                    self.score += hausdorff_distance(first, second, 2, False, input_format="one-hot", **how).sum()
+                elif pred.any() or true.any():
+                    self.score += math.inf
+                else:
+                    continue
+                self.total += 1
+
+
+def _split_classes(value: Tensor, metric: Any, axes: int) -> Tensor:
+    """Masks ``(B, C, H, W[, D])`` of what a metric of torchmetrics takes: indices, a channel a class, or logits.
+
+    Args:
+        value: prediction or target.
+        metric: whose ``input_format`` and ``num_classes`` count.
+        axes: of prediction and target together; with ``mixed`` indices have one fewer than the other.
+    """
+    indices = metric.input_format == "index" or (metric.input_format == "mixed" and 2 * value.ndim < axes)
+    if not indices and not value.is_floating_point():
+        return value > 0
+    labels = value if indices else value.argmax(1)
+    return torch.nn.functional.one_hot(labels.long(), metric.num_classes).movedim(-1, 1) > 0
+
+
 for _own in (_GeneralizedDiceOfMonai, _GeneralizedDiceOfTorchmetrics):
     _own.__name__ = GeneralizedDiceScore.__name__  # by which values and errors are named
+_HausdorffOfTorchmetrics.__name__ = segmentation.HausdorffDistance.__name__
 
 
 def leave_out_absent(metric: Any) -> None:
-    """Has a generalized Dice score, which keeps no counts, take note of the classes that a case has as it is updated."""
+    """Has a metric that keeps no counts (generalized Dice, torchmetrics' Hausdorff distance) take note of the classes that a case
+    has as it is updated."""
     inner: Any = metric.metric if isinstance(metric, ClasswiseWrapper) else metric
     if type(inner) is GeneralizedDiceScore:
         inner.__class__ = _GeneralizedDiceOfMonai
@@ -204,6 +244,11 @@ def leave_out_absent(metric: Any) -> None:
         inner.__class__ = _GeneralizedDiceOfTorchmetrics
         inner.__setstate__({})
         inner.add_state("present", default=torch.zeros_like(inner.score), dist_reduce_fx="sum")
+    elif type(inner) is segmentation.HausdorffDistance:
+        for name in ("update", "compute"):
+            del inner.__dict__[name]
+        inner.__class__ = _HausdorffOfTorchmetrics
+        inner.__setstate__({})
 
 
 def compute(metric: Metric) -> Any:

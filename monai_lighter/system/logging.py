@@ -15,11 +15,15 @@ from torchmetrics import Metric
 
 from monai_lighter.internals import CURRENT_HOOK, find_result, set_result
 from monai_lighter.system.metrics import EpochMean, Metrics
+from monai_lighter.system.processes import gather
 from monai_lighter.system.tensors import as_list
 
 __all__ = ["QuickHooks", "Record", "Recorded", "StepValues"]
 
 logger = logging.getLogger(__name__)
+
+SO_FAR = "epoch_so_far"
+"""Key of Lightning's checkpoints: what losses and metrics of training have come to in the epoch that is not over."""
 
 KEPT = (torch.float32, torch.float64)
 """Types that Lightning keeps logged numbers in."""
@@ -162,6 +166,18 @@ class Record(nn.Module):
                 _warn_who_monitors(module, f"{name}{suffix}")
             module.log(f"{name}{suffix}", value.to(module.device), prog_bar=name in shown, **how)
 
+    def collect(self) -> list:
+        """What the epoch has come to so far in this process; empty between two epochs."""
+        started = any(means.sums for _, means in self.loaders)
+        return [[metrics.collect(), means.collect()] for metrics, means in self.loaders] if started else []
+
+    def restore(self, state: Sequence, device: torch.device) -> None:
+        """Goes on from what `collect` gave."""
+        for i, (metrics, means) in enumerate(state):
+            own, sums = self.select_loader(i)
+            own.restore(metrics)
+            sums.restore(means, device)
+
     def reset(self) -> None:
         """Forgets the epoch, also one that was broken off."""
         self.logged.clear()
@@ -210,6 +226,32 @@ class Recorded(QuickHooks):
     """A LightningModule whose `Record` of each mode begins and is logged with the epochs of Lightning's loops."""
 
     records: dict[str, Record]
+    _so_far: dict[str, Any] | None = None
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_save_checkpoint(checkpoint)
+        parts = gather(self.records["train"].collect())
+        if any(parts):
+            checkpoint[SO_FAR] = {"epoch": self.current_epoch, "train": parts}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_load_checkpoint(checkpoint)
+        self._so_far = checkpoint.get(SO_FAR)
+
+    def on_train_start(self) -> None:
+        """Means and metrics of training go on in the middle of an epoch; as an epoch begins they are forgotten anyway."""
+        super().on_train_start()
+        so_far, self._so_far = self._so_far or {}, None
+        parts = so_far.get("train", ())
+        if so_far.get("epoch") != self.current_epoch:
+            return
+        if len(parts) == self.trainer.world_size:
+            self.records["train"].restore(parts[self.trainer.global_rank], self.device)
+        elif self.trainer.is_global_zero:
+            logger.warning(
+                f"losses and metrics of training in epoch {self.current_epoch + 1} are those of the batches after the "
+                f"checkpoint alone, which {len(parts)} processes have written and not {self.trainer.world_size}"
+            )
 
     def _given_loaders(self, mode: str) -> Any:
         return {"val": self.trainer.val_dataloaders, "test": self.trainer.test_dataloaders}.get(mode)

@@ -21,6 +21,7 @@ from monai_lighter.internals import get_items
 from monai_lighter.system.adapters import CriterionAdapter
 from monai_lighter.system.aggregates import aggregate, compute, leave_out_absent, list_scalars
 from monai_lighter.system.batches import Cases
+from monai_lighter.system.epoch_state import collect_metric, restore_metric
 from monai_lighter.system.metric_inputs import Checked
 from monai_lighter.system.processes import gather, share_items
 from monai_lighter.system.spacing import Compared, Spaced, is_distance, takes_spacing
@@ -149,6 +150,17 @@ class Metrics(nn.Module):
             return name in self._updated or any(part.update_called for part in within)
         return name in self._updated or bool(get_items(metric))
 
+    def collect(self) -> dict[str, Any]:
+        """What the epoch has come to so far in this process, for a checkpoint."""
+        return {name: collect_metric(self[name]) for name in self.names if self._is_updated(name)}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Goes on from what `collect` gave; metrics that had another name, or were not there, begin with the batches to come."""
+        for name in self.names:
+            if name in state:
+                restore_metric(self[name], state[name])
+                self._updated.add(name)
+
     def reset(self) -> None:
         """Forgets the epoch."""
         self._updated.clear()
@@ -245,7 +257,7 @@ class EpochMean:
     """Mean of scalars over an epoch and all processes, each weighted by the number of items in its batch."""
 
     def __init__(self) -> None:
-        self.reset()
+        self.sums: dict[str, tuple[Tensor, int]] = {}
 
     def update(self, name: str, value: Tensor, count: int) -> None:
         """Adds a batch: its mean ``value`` (scalar, detached) over ``count`` items."""
@@ -261,6 +273,14 @@ class EpochMean:
                 sums[name] = (previous + total, count + items)
         return {name: total / items for name, (total, items) in sums.items()}
 
+    def collect(self) -> dict[str, list]:
+        """Sums and numbers of items so far in this process, for a checkpoint."""
+        return {name: [total.cpu(), items] for name, (total, items) in self.sums.items()}
+
+    def restore(self, state: Mapping[str, Sequence], device: Any) -> None:
+        """Goes on from what `collect` gave."""
+        self.sums = {name: (total.clone().to(device), items) for name, (total, items) in state.items()}
+
     def reset(self) -> None:
         """Forgets the epoch."""
-        self.sums: dict[str, tuple[Tensor, int]] = {}
+        self.sums = {}

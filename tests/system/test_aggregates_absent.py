@@ -6,7 +6,8 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from monai.metrics import GeneralizedDiceScore
+from monai.metrics import GeneralizedDiceScore, HausdorffDistanceMetric
+from scipy.ndimage import binary_erosion, distance_transform_edt
 from sklearn.metrics import f1_score, jaccard_score, precision_score, recall_score
 from torchmetrics import segmentation
 from torchmetrics.classification import (
@@ -116,6 +117,48 @@ class TestGeneralizedDice:
         _, _, found = evaluate(metrics["x"], [slice(i, i + 1) for i in range(3)], torch.long)
         right = means(generalized_dice(True, True, "square"))
         assert [found[f"x/generalizeddicescore_{each}"] for each in "abcd"] == pytest.approx(right, nan_ok=True)
+
+
+def hausdorff(a, b, spacing):
+    """Of two masks in mm; infinite where one is empty, nan where both are."""
+    if not a.any() or not b.any():
+        return math.inf if a.any() or b.any() else NAN
+    a, b = (mask & ~binary_erosion(mask) for mask in (a, b))
+    fields = [distance_transform_edt(~mask, sampling=spacing) for mask in (a, b)]
+    return max(fields[1][a].max(), fields[0][b].max())
+
+
+class TestHausdorffOfTorchmetrics:
+    """It fails by itself where a class is empty."""
+
+    @pytest.mark.parametrize("background", [True, False])
+    @pytest.mark.parametrize("form", ["one-hot", "index", "mixed", "logits"])
+    def test_a_class_that_is_nowhere_counts_in_no_mean(self, form, background):
+        metric = segmentation.HausdorffDistance(
+            4, include_background=background, spacing=[1.5, 0.8], input_format="one-hot" if form == "logits" else form
+        )
+        target, pred = (np.where(each == 0, 3, each) if background else each for each in MAPS)
+        hot = [torch.from_numpy(np.eye(4)[each].transpose(0, 3, 1, 2)) for each in (target, pred)]
+        given = (
+            [torch.from_numpy(each) for each in (target, pred)] if form == "index" else [each.long() for each in hot]
+        )
+        given = [each * 3 for each in hot] if form == "logits" else given
+        given[0] = torch.from_numpy(target) if form == "mixed" else given[0]
+        metrics = Metrics({"x": metric})
+        for i in range(3):
+            metrics.update(MetricsAdapter(None, 1, 0), None, given[0][i : i + 1], given[1][i : i + 1])
+        classes = range(0 if background else 1, 4)
+        right = [hausdorff(a == k, b == k, (1.5, 0.8)) for a, b in zip(target, pred, strict=True) for k in classes]
+        assert float(metrics.compute()["x"]) == pytest.approx(np.nanmean(right))
+
+    def test_no_class_at_all_has_no_value_and_an_empty_one_is_infinite_as_monais(self):
+        metrics = Metrics({"x": segmentation.HausdorffDistance(2), "monai": HausdorffDistanceMetric()})
+        empty, full = torch.zeros(1, 2, 6, 6).long(), torch.ones(1, 2, 6, 6).long()
+        metrics.update(MetricsAdapter(None, 1, 0), None, empty, empty)
+        assert all(value.isnan() for value in metrics.compute().values())
+        metrics.reset()
+        metrics.update(MetricsAdapter(None, 1, 0), None, full, empty)
+        assert all(value.isinf() for value in metrics.compute().values())
 
 
 SCORES = RANDOM.random((60, 4)).astype(np.float32) * [0.9, 0.9, 0.9, 0.4]

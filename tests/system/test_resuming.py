@@ -8,8 +8,11 @@ import torch
 from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 from monai.data import CacheDataset, DataLoader, Dataset
+from monai.metrics import MAEMetric
 from monai.transforms import Compose, RandFlipd, RandGaussianNoised, RandSpatialCropSamplesd
 from torch.utils.data import WeightedRandomSampler
+from torchmetrics import MeanSquaredError
+from torchmetrics.wrappers import LambdaInputTransformer
 
 from monai_lighter import System
 from monai_lighter.system.seeded import SeededLoader, find_reason_against_seeding
@@ -80,6 +83,70 @@ def test_gradients_that_were_accumulated_go_on(tmp_path):
     for file in (tmp_path / "whole").glob("*.ckpt"):
         weights, _ = fit(make_system(), tmp_path / file.stem, str(file), accumulate_grad_batches=3)
         assert all(torch.equal(*pair) for pair in zip(whole, weights, strict=True))
+
+
+class Epochs(ModelCheckpoint):
+    """Keeps what each epoch came to, as callbacks find it that monitor it."""
+
+    def __init__(self, folder):
+        super().__init__(folder, "{epoch}-{step}", save_top_k=-1, every_n_train_steps=1)
+        self.found, self.steps = {}, {}
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        loss = float(trainer.callback_metrics["train/loss/step"])
+        self.steps.setdefault(trainer.current_epoch, []).append((loss, len(batch["image"])))
+        super().on_train_batch_end(trainer, module, outputs, batch, batch_idx)
+
+    def on_train_epoch_end(self, trainer, module):
+        values = trainer.callback_metrics
+        self.found[trainer.current_epoch] = {name: float(values[name]) for name in values if name.endswith("/epoch")}
+
+
+@pytest.mark.slow
+class TestAnEpochThatGoesOn:
+    """Losses and metrics of training are over the whole epoch, also of one that was stopped within."""
+
+    def fit(self, folder, resume=None, accumulate=1):
+        metrics = {
+            "mse": MeanSquaredError(),
+            "scaled": LambdaInputTransformer(MeanSquaredError(), lambda pred: 2 * pred),
+            "mae": MAEMetric(),
+        }
+        epochs = Epochs(folder)
+        trainer = Trainer(
+            max_epochs=3, accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
+            callbacks=[epochs], default_root_dir=folder, accumulate_grad_batches=accumulate,
+        )  # fmt: skip
+        trainer.fit(make_system(metrics={"train": metrics}), ckpt_path=resume)
+        return epochs
+
+    @pytest.mark.parametrize("accumulate", [1, 3])
+    def test_it_comes_to_what_it_would_have_come_to(self, tmp_path, accumulate):
+        whole = self.fit(tmp_path, accumulate=accumulate)
+        for epoch, steps in whole.steps.items():
+            losses, counts = zip(*steps, strict=True)
+            assert counts == (2, 2, 2, 1)
+            assert whole.found[epoch]["train/loss/epoch"] == pytest.approx(np.average(losses, weights=counts))
+            assert whole.found[epoch]["train/metrics/mse/epoch"] == pytest.approx(np.average(losses, weights=counts))
+        within = 0
+        for file in sorted(tmp_path.glob("*.ckpt")):
+            rest = self.fit(tmp_path / file.stem, str(file), accumulate)
+            for epoch, values in rest.found.items():
+                assert values == pytest.approx(whole.found[epoch])
+                within += len(rest.steps[epoch]) < 4
+        assert within >= 3
+
+    def test_of_another_number_of_processes_it_says_so(self, tmp_path, caplog):
+        whole = self.fit(tmp_path)
+        (file,) = tmp_path.glob("*step=2.ckpt")
+        checkpoint = torch.load(file, weights_only=True)
+        checkpoint["epoch_so_far"]["train"] *= 2
+        torch.save(checkpoint, file)
+        rest = self.fit(tmp_path / "rest", str(file))
+        assert "losses and metrics of training in epoch 1 are those of the batches after the checkpoint" in caplog.text
+        losses, counts = zip(*rest.steps[0], strict=True)
+        assert rest.found[0]["train/loss/epoch"] == pytest.approx(np.average(losses, weights=counts))
+        assert rest.found[1] == pytest.approx(whole.found[1])
 
 
 @pytest.mark.slow
