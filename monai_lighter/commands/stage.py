@@ -34,6 +34,8 @@ Args:
     properties_path: JSON file of properties in place of MONAI's.
     args_file: JSON or YAML file with any of these and of the overrides; the command line goes first.
     trust: what the config may do: all, declarative (no code), or sha256:NUMBER, which inspect prints.
+    quiet: print errors and the result alone.
+    verbose: print what MONAI, Lightning and other libraries say, too.
     override: an item of the config, by its id, such as --trainer::max_epochs 300 or learning_rate=0.01.
 """
 
@@ -52,6 +54,8 @@ def _make_verb(stage: str, summary: str, example: str, kind: str) -> Callable[..
         properties_path: str | None = None,
         args_file: str | None = None,
         trust: str | None = None,
+        quiet: bool | None = None,
+        verbose: bool | None = None,
         **override: Any,
     ) -> None:
         given = {"meta_file": meta_file, "logging_file": logging_file, "init_id": init_id, "final_id": final_id}
@@ -60,6 +64,8 @@ def _make_verb(stage: str, summary: str, example: str, kind: str) -> Callable[..
             "workflow_type": workflow_type,
             "properties_path": properties_path,
             "trust": trust,
+            "quiet": quiet,
+            "verbose": verbose,
         }
         given = {name: value for name, value in given.items() if value is not None}
         files = [*config, *_listed(config_file)]

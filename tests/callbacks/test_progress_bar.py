@@ -159,10 +159,13 @@ class TestElsewhere:
         assert len(lines) == 3
         for i, line in enumerate(lines):
             said = re.fullmatch(
-                rf"epoch {i + 1}/3: loss ([\d.]+), val loss ([\d.]+), dice ([\d.]+) \(best ([\d.]+)\), [\d.]+ s, data \d+%"
-                r"(, \d\d:\d\d left)?", line)  # fmt: skip
+                rf"epoch {i + 1}/3: loss ([\d.]+), val loss ([\d.]+), dice ([\d.]+) \(best ?([\d.]*)\), [\d.]+ s"
+                r"(, \d\d:\d\d left)?(, data \d+%)?", line)  # fmt: skip
             assert said, line
             assert (said[5] is None) == (i == 2)
+            assert len(line) <= 80
+            assert said[4] == "" or float(said[4]) > float(said[3])
+            assert said[4] == "" or i > 0  # the first is the best so far
         names = ("train/loss/epoch", "val/loss/epoch", "val/metrics/dice/epoch")
         assert [float(value) for value in said.groups()[:3]] == [float(f"{run.callback_metrics[n]:.4g}") for n in names]
 
