@@ -40,8 +40,9 @@ class ProgressBar(callbacks.ProgressBar):
     value; the share of the time of this epoch's steps that was spent waiting for data; and, as far as there is room, all else
     that was logged with ``prog_bar=True``. It is drawn when a batch has ended and ``interval`` has passed, not in every step.
 
-    Where standard error is no terminal nothing is redrawn: a fit writes a line for each epoch (the share of waiting where there is
-    room for it in 80 columns), another stage a line when it ends and one a minute before. Of several processes the first one writes.
+    Where standard error is no terminal nothing is redrawn: a fit writes a line for each epoch (with the share of waiting where 80
+    columns have room for it), another stage a line when it ends and one a minute before. Of several processes the first one
+    writes.
 
     `Workflow` puts it in the place of Lightning's default. Another progress bar in ``trainer::callbacks`` takes its place, and
     ``enable_progress_bar: false`` leaves it out.

@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Iterable
 from difflib import get_close_matches
+from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -158,9 +159,12 @@ def in_terms_of_config(error: BaseException) -> str | None:
 
 
 def is_command() -> bool:
-    """Whether this process is ``python -m monai.bundle``."""
-    spec = getattr(sys.modules.get("__main__"), "__spec__", None)
-    return spec is not None and spec.name == "monai.bundle.__main__"
+    """Whether this process is one run: ``python -m monai.bundle``, ``python -m monai_lighter`` or ``monai-lighter``."""
+    main = sys.modules.get("__main__")
+    spec = getattr(main, "__spec__", None)
+    if spec is None:  # what a package installs as a command
+        return Path(getattr(main, "__file__", None) or "").stem == "monai-lighter"
+    return spec.name in ("monai.bundle.__main__", "monai_lighter.__main__")
 
 
 def print_errors_briefly() -> None:
