@@ -158,13 +158,19 @@ def in_terms_of_config(error: BaseException) -> str | None:
     return str(error) if isinstance(error, BundleError) else getattr(error, "in_terms_of_config", None)
 
 
-def is_command() -> bool:
-    """Whether this process is one run: ``python -m monai.bundle``, ``python -m monai_lighter`` or ``monai-lighter``."""
+def is_command(*packages: str) -> bool:
+    """Whether this process is one run of a command, and no program or notebook that goes on after it.
+
+    Args:
+        packages: the package whose command it is, ``monai.bundle`` or ``monai_lighter``. Default: either.
+    """
     main = sys.modules.get("__main__")
     spec = getattr(main, "__spec__", None)
-    if spec is None:  # what a package installs as a command
-        return Path(getattr(main, "__file__", None) or "").stem == "monai-lighter"
-    return spec.name in ("monai.bundle.__main__", "monai_lighter.__main__")
+    if spec is not None:
+        own = spec.name.removesuffix(".__main__")
+    else:  # what a package installs as a command
+        own = Path(getattr(main, "__file__", None) or "").stem.replace("-", "_")
+    return own in (packages or ("monai.bundle", "monai_lighter"))
 
 
 def print_errors_briefly() -> None:

@@ -50,6 +50,7 @@ if has_engines:  # an error of our own must be seen, else Ignite would run
 
 logger = logging.getLogger(__name__)
 
+MONAI = "monai.bundle"
 STAGE_OF_TYPE = {"train": "fit", "training": "fit", "eval": "test", "evaluation": "test"}
 """Workflow types of ``BundleWorkflow`` and the stage each runs; the others are inference: ``predict``."""
 
@@ -115,7 +116,7 @@ class Workflow(PropertiesWorkflow):
         verbose: bool | None = None,
         **override: Any,
     ) -> None:
-        if is_command():
+        if is_command(MONAI):
             print_errors_briefly()
             refuse_trust_of_file(trust)
         require_files(config_file, run_id, init_id, final_id, override)
@@ -439,7 +440,7 @@ def _tell_what_is_left(trainer: Any) -> None:
 def _recover_lost(override: dict[str, Any], native: bool) -> dict[str, None]:
     """Overrides that are None, which ``monai.bundle`` leaves out; of a config of engines they are named alone."""
     own = inspect.signature(monai.bundle.run).parameters
-    lost = find_lost(sys.argv[1:], {*own, *override}) if is_command() else []
+    lost = find_lost(sys.argv[1:], {*own, *override}) if is_command(MONAI) else []
     for id in () if native else lost:
         logger.warning(f"{id}: monai.bundle leaves out an override that is None, so the config's own value stays.")
     return dict.fromkeys(lost) if native else {}
