@@ -9,18 +9,21 @@ from __future__ import annotations
 import builtins
 import json
 import re
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
 from monai.bundle import ConfigParser
-from monai.bundle.utils import ID_SEP_KEY, MACRO_KEY, MERGE_KEY
+from monai.bundle.utils import ID_SEP_KEY, MACRO_KEY, MERGE_KEY, merge_kv
 from monai.utils import ensure_tuple
 
+from monai_lighter.config.files import bundle_folder
 from monai_lighter.config.items import at, copied, items
 from monai_lighter.config.lighter import names_lighter
-from monai_lighter.config.stages import has_model_section
+from monai_lighter.config.native import has_model_section, is_native
+from monai_lighter.config.overrides import open_macros
 from monai_lighter.errors import ConfigError, Finding, did_you_mean
 
 __all__ = ["REMOVE", "Composed", "read_composed", "split_operator"]
@@ -39,18 +42,21 @@ class Composed(NamedTuple):
     Attributes:
         content: the items, where macros (``%file.yaml::item``) of other files have been expanded, and no others.
         read: paths of these other files.
+        of_lighter: whether the rules were Lighter's.
     """
 
     content: dict[str, Any]
     read: list[str]
+    of_lighter: bool = True
 
 
 def read_composed(files: Any) -> Composed | None:
-    """Config files that are merged by Lighter's rules; None for those that are merged by MONAI's.
+    """Config files that MONAI would not merge, or not in this way; None for those that it does.
 
     Lighter's rules are those of files that use its operators, that have a ``model`` section together (`has_model_section`), or
     of which there are several and one names something of ``lighter``. Where ids are written with ``#``, or a key with ``+``, the
-    rules are MONAI's, which Lighter 0.0.4 had.
+    rules are MONAI's, which Lighter 0.0.4 had. A native config whose later files lead into what a macro brings in
+    (``preprocessing: "%configs/common.yaml::preprocessing"`` and then ``+preprocessing``) has that macro expanded first.
 
     Args:
         files: a path or several, in order.
@@ -68,12 +74,29 @@ def read_composed(files: Any) -> Composed | None:
     operates = any(_operates(content) for content in contents)
     names = len(contents) > 1 and any(names_lighter(content) for content in contents)
     if any(_is_of_monai(content) for content in contents):
-        return None
+        return _merge_through_macros(files, contents)
     known = {str(key).split(ID_SEP_KEY)[0].lstrip(REPLACE) for content in contents for key in content}
-    if not operates and not names and not {"model", "trainer"} <= known:
-        return None
-    composed = _compose(contents)
-    return composed if operates or names or has_model_section(composed.content) else None
+    composed = _compose(contents) if operates or names or {"model", "trainer"} <= known else None
+    if composed is not None and (operates or names or has_model_section(composed.content)):
+        return composed
+    return _merge_through_macros(files, contents)
+
+
+def _merge_through_macros(files: Any, contents: Sequence[dict]) -> Composed | None:
+    """A native config merged by MONAI's rules, with macros that later files lead into expanded; None where there are none."""
+    parser, bundle, opened = ConfigParser({}), bundle_folder(files), False
+    for key, value in ((str(key), value) for content in contents for key, value in content.items()):
+        into = f"{key[1:]}{ID_SEP_KEY}" if key.startswith(MERGE_KEY) else key
+        before = copied(parser.get())
+        open_macros(parser, into, bundle)
+        opened = opened or before != parser.get()
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # what there is to say MONAI says when it reads them
+                merge_kv(parser, key, copied(value))
+        except (IndexError, KeyError, TypeError, ValueError):
+            return None  # which is told as MONAI's own
+    return Composed(parser.get(), [], of_lighter=False) if opened and is_native(parser.get()) else None
 
 
 def _operates(content: dict) -> bool:

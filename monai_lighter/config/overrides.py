@@ -17,7 +17,7 @@ from monai_lighter.config.items import at, items, locate, mentions, normalize
 from monai_lighter.config.native import is_native
 from monai_lighter.errors import Finding, did_you_mean
 
-__all__ = ["Overridden", "apply_overrides", "expand_macros", "find_lost", "find_unused_overrides"]
+__all__ = ["Overridden", "apply_overrides", "expand_macros", "find_lost", "find_unused_overrides", "open_macros"]
 
 LITERALS = {"null": None, "~": None, "true": True, "false": False}
 CREATED = ("args", "lightning", "system", "trainer")
@@ -87,7 +87,7 @@ def apply_overrides(parser: ConfigParser, overrides: Mapping[str, Any], bundle: 
     for given, value in overrides.items():
         id = normalize(given)
         if native:
-            _open_macros(parser, id, bundle)
+            open_macros(parser, id, bundle)
         misplaced = list(_misplaced(parser, id))
         findings += misplaced
         if not misplaced:
@@ -224,7 +224,7 @@ def _bring_in(parser: ConfigParser, id: str, text: str, bundle: Path) -> None:
     parser.set(deepcopy(ConfigParser(ConfigParser.load_config_file(find_macro_file(path, bundle)))[target]), id)
 
 
-def _open_macros(parser: ConfigParser, id: str, bundle: Path) -> None:
+def open_macros(parser: ConfigParser, id: str, bundle: Path) -> None:
     """Expands the macros on the way to an id, and no others; what is wrong with one is said by `expand_macros`."""
     parts = id.split(ID_SEP_KEY)
     for n in range(1, len(parts)):

@@ -356,7 +356,7 @@ class Check:
             composed = read_composed(self.files)
         except ConfigError as error:
             unmerged = error.findings
-        self.positions = Positions(ensure_tuple(self.files), override, composed is not None)
+        self.positions = Positions(ensure_tuple(self.files), override, composed is not None and composed.of_lighter)
         read = map(Path, composed.read if composed else ())
         granted = Trust(trust, bundle_folder(self.files), [*files_of_run(self.files, meta_file), *read])
         try:

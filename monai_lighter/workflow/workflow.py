@@ -144,7 +144,10 @@ class Workflow(PropertiesWorkflow):
         self._files, self._overrides = files, {**override}
         override.update(_recover_lost(override, self.native))
         self._overridden = apply_overrides(self.parser, override, self.bundle_path)
-        self._trust, self._positions = granted, Positions(ensure_tuple(files), override, composed is not None)
+        self._trust, self._positions = (
+            granted,
+            Positions(ensure_tuple(files), override, composed is not None and composed.of_lighter),
+        )
         self._absent: Finding | None = None
         self._untrained: Finding | None = None
         self._prepared = False

@@ -131,3 +131,30 @@ def test_macros_of_files_that_lead_to_themselves_are_told(compose, tmp_path, mac
     (tmp_path / "circle.yaml").write_text("a: ['%circle.yaml::a', '%circle.yaml::a']\nb: '%b'\n")
     with pytest.raises(ConfigError, match="leads to itself"):
         compose({"x": macro})
+
+
+class TestMacrosOnTheWay:
+    """Later files of a native config lead into what a macro brings in."""
+
+    @pytest.fixture
+    def files(self, tmp_path):
+        configs = tmp_path / "configs"
+        configs.mkdir()
+        (configs / "common.yaml").write_text("steps: [1, 2]\nnet: {a: {b: 1}, c: 2}\n")
+        (configs / "train.yaml").write_text(
+            "system: {model: '@net'}\nsteps: '%configs/common.yaml::steps'\nnet: '%configs/common.yaml::net'\n"
+        )
+        return lambda text: (
+            (configs / "more.yaml").write_text(text),
+            [str(configs / "train.yaml"), str(configs / "more.yaml")],
+        )[1]
+
+    def test_what_is_added_or_set_there(self, files):
+        composed = read_composed(files("+steps: [3]\nnet::a::b: 5\n"))
+        assert not composed.of_lighter
+        assert composed.content["steps"] == [1, 2, 3]
+        assert composed.content["net"] == {"a": {"b": 5}, "c": 2}
+
+    def test_other_files_are_left_to_monai(self, files):
+        assert read_composed(files("steps: [3]\n")) is None
+        assert read_composed(files("net::a::b::c::d: 5\n")) is None
