@@ -129,6 +129,7 @@ def _run(stage: str, files: list[str], run_id: str | None, keywords: dict[str, A
             does, verbs = ("trains", "fit") if "Trainer" in kinds else ("evaluates", "validate, test or predict")
             hint = f"Use {verbs}, or another config."
             raise ConfigError([Finding("run", f"of {', '.join(files)} {does}, which {stage!r} does not", hint)])
-    workflow.initialize()
-    workflow.run()
-    workflow.finalize()
+    with workflow.announced():
+        workflow.initialize()
+        workflow.run()
+        workflow.finalize()

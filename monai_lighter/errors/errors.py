@@ -7,7 +7,6 @@ import re
 import sys
 from collections.abc import Iterable
 from difflib import get_close_matches
-from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -158,19 +157,10 @@ def in_terms_of_config(error: BaseException) -> str | None:
     return str(error) if isinstance(error, BundleError) else getattr(error, "in_terms_of_config", None)
 
 
-def is_command(*packages: str) -> bool:
-    """Whether this process is one run of a command, and no program or notebook that goes on after it.
-
-    Args:
-        packages: the package whose command it is, ``monai.bundle`` or ``monai_lighter``. Default: either.
-    """
-    main = sys.modules.get("__main__")
-    spec = getattr(main, "__spec__", None)
-    if spec is not None:
-        own = spec.name.removesuffix(".__main__")
-    else:  # what a package installs as a command
-        own = Path(getattr(main, "__file__", None) or "").stem.replace("-", "_")
-    return own in (packages or ("monai.bundle", "monai_lighter"))
+def is_command() -> bool:
+    """Whether this process is ``python -m monai.bundle``."""
+    spec = getattr(sys.modules.get("__main__"), "__spec__", None)
+    return spec is not None and spec.name == "monai.bundle.__main__"
 
 
 def print_errors_briefly() -> None:

@@ -50,7 +50,6 @@ if has_engines:  # an error of our own must be seen, else Ignite would run
 
 logger = logging.getLogger(__name__)
 
-MONAI = "monai.bundle"
 STAGE_OF_TYPE = {"train": "fit", "training": "fit", "eval": "test", "evaluation": "test"}
 """Workflow types of ``BundleWorkflow`` and the stage each runs; the others are inference: ``predict``."""
 
@@ -116,7 +115,7 @@ class Workflow(PropertiesWorkflow):
         verbose: bool | None = None,
         **override: Any,
     ) -> None:
-        if is_command(MONAI):
+        if is_command():
             print_errors_briefly()
             refuse_trust_of_file(trust)
         require_files(config_file, run_id, init_id, final_id, override)
@@ -141,13 +140,11 @@ class Workflow(PropertiesWorkflow):
         if is_command():
             self._screen.keep()
             granted.tell()
-        self._files, self._overrides = files, {**override}
+        self._trust, self._files, self._overrides = granted, files, {**override}
         override.update(_recover_lost(override, self.native))
         self._overridden = apply_overrides(self.parser, override, self.bundle_path)
-        self._trust, self._positions = (
-            granted,
-            Positions(ensure_tuple(files), override, composed is not None and composed.of_lighter),
-        )
+        of_lighter = composed is not None and composed.of_lighter
+        self._positions = Positions(ensure_tuple(files), override, of_lighter)
         self._absent: Finding | None = None
         self._untrained: Finding | None = None
         self._prepared = False
@@ -165,6 +162,13 @@ class Workflow(PropertiesWorkflow):
         self._set_stage(run_id if run_id in STAGES else type_stage if by_type else None, type_stage)
         adopts = has_engines and not self.native
         self.parser.ref_resolver = Resolver(built=partial(engines.adopt_engines, self.parser) if adopts else None)
+
+    @contextmanager
+    def announced(self) -> Iterator[None]:
+        """Says what the config may do, and within it prints no more than was asked for: around all of a run that is a command."""
+        with self._screen.show():
+            self._trust.tell()
+            yield
 
     def _set_stage(self, stage: str | None, type_stage: str) -> None:
         """The stage that runs, if any, and MONAI's properties as they are in it, or in the one of the workflow's type."""
@@ -443,7 +447,7 @@ def _tell_what_is_left(trainer: Any) -> None:
 def _recover_lost(override: dict[str, Any], native: bool) -> dict[str, None]:
     """Overrides that are None, which ``monai.bundle`` leaves out; of a config of engines they are named alone."""
     own = inspect.signature(monai.bundle.run).parameters
-    lost = find_lost(sys.argv[1:], {*own, *override}) if is_command(MONAI) else []
+    lost = find_lost(sys.argv[1:], {*own, *override}) if is_command() else []
     for id in () if native else lost:
         logger.warning(f"{id}: monai.bundle leaves out an override that is None, so the config's own value stays.")
     return dict.fromkeys(lost) if native else {}

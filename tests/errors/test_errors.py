@@ -1,7 +1,6 @@
 import pickle
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import pytest
 from torch.nn import Linear, Sequential
@@ -14,27 +13,9 @@ from monai_lighter.errors import (
     Finding,
     did_you_mean,
     in_short,
-    is_command,
     join_sentences,
     print_errors_briefly,
 )
-
-
-@pytest.mark.parametrize(
-    ("spec", "file", "of_monai", "is_one"),
-    [
-        ("monai.bundle.__main__", "bundle/__main__.py", True, True),
-        ("monai_lighter.__main__", "monai_lighter/__main__.py", False, True),
-        (None, "/usr/bin/monai-lighter", False, True),
-        (None, "train.py", False, False),
-        ("pytest.__main__", "pytest/__main__.py", False, False),
-        (None, None, False, False),
-    ],
-)
-def test_which_process_is_a_command(monkeypatch, spec, file, of_monai, is_one):
-    main = SimpleNamespace(__spec__=spec and SimpleNamespace(name=spec), __file__=file)
-    monkeypatch.setitem(sys.modules, "__main__", main)
-    assert (is_command("monai.bundle"), is_command()) == (of_monai, is_one)
 
 
 def test_a_finding_says_where_what_and_what_to_do():
