@@ -13,6 +13,7 @@ import pytest
 import torch
 import yaml
 
+from monai_lighter.commands.main import main
 from monai_lighter.share import proof
 
 pytest_plugins = ["tiers", "mistake_report"]
@@ -204,3 +205,23 @@ def forked_proof(process_server, monkeypatch):
 def monai_bundle(python_module):
     """Runs ``python -m monai.bundle ARGUMENTS`` as `python_module` does."""
     return functools.partial(python_module, "monai.bundle")
+
+
+@pytest.fixture
+def command(monkeypatch, capfd):
+    """Runs ``monai-lighter ARGUMENTS`` in this process; gives exit code, standard output and standard error."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["monai-lighter", *map(str, arguments)])
+        monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return ended.value.code, *capfd.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def check_command(command):
+    """Runs ``monai-lighter check ARGUMENTS`` in this process; gives exit code and standard output."""
+    return lambda *arguments: command("check", *arguments)[:2]

@@ -797,7 +797,7 @@ class Module(pl.LightningModule):
             f"{TRAIN}::dataset::data": "@data",
             f"{VAL}::dataset::data": "@data",
         },
-        ("system::dataloaders::val", "image", "img="),
+        ("data", "scripts.dataset.cases", "must have the columns image and label", "'img'"),
         files={
             "scripts/__init__.py": "",
             "scripts/dataset.py": "@template",

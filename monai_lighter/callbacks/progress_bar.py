@@ -61,7 +61,7 @@ class ProgressBar(callbacks.ProgressBar):
         super().__init__()
         self.interval, self.report_every = interval, report_every
         self.is_enabled = True
-        self._line: _Line | None = None
+        self._line: _BarLine | None = None
         self._stage, self._within = "fit", ""
         self._epoch, self._done, self._total = 0, 0, 0.0
         self._began, self._first, self._due = 0.0, 0.0, 0.0
@@ -97,7 +97,7 @@ class ProgressBar(callbacks.ProgressBar):
         super().setup(trainer, pl_module, stage)
         self._stage, self._within = stage, ""
         on_terminal = self.is_enabled and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
-        self._line = _Line() if on_terminal else None
+        self._line = _BarLine() if on_terminal else None
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self._close()
@@ -240,7 +240,7 @@ class ProgressBar(callbacks.ProgressBar):
         if self._line is not None and time.perf_counter() >= self._due:
             self._draw(self._line)
 
-    def _draw(self, line: _Line) -> None:
+    def _draw(self, line: _BarLine) -> None:
         trainer, fraction = self.trainer, self._find_fraction()
         name = f"epoch {self._epoch + 1}{_of(trainer.max_epochs)}" if self._stage == "fit" else NAMES[self._stage]
         if fraction is None:
@@ -343,7 +343,7 @@ class _Bar(tqdm):
     monitor_interval = 0
 
 
-class _Line:
+class _BarLine:
     """The last line of a terminal (standard error). What is logged meanwhile stands above it."""
 
     SHORTEST = 4

@@ -24,7 +24,7 @@ from monai_lighter.system.outputs import Outputs
 from monai_lighter.system.processes import gather
 from monai_lighter.system.weights import ModelWeights
 
-__all__ = ["RunSummary", "align", "describe_end", "find_newest_checkpoint", "format_duration", "show_path"]
+__all__ = ["RunSummary", "align", "format_duration", "show_path"]
 
 VERBS = {"fit": "fitted", "validate": "validated", "test": "tested", "predict": "predicted"}
 MODES = {"validate": "val", "test": "test"}
@@ -121,12 +121,12 @@ class RunSummary(Callback):
         done = trainer.current_epoch
         epochs = f"{done} {'epoch' if done == 1 else 'epochs'} ({trainer.global_step} steps)"
         yield f"{VERBS['fit']} {epochs} in {format_duration(time.monotonic() - self._started)}"
-        yield from _wrap("ended by", describe_end(trainer, error))
+        yield from _wrap("ended by", _describe_end(trainer, error))
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             yield align("weights", "none: nothing is written with fast_dev_run")
             return
         yield from self._describe_weights(trainer)
-        checkpoint = find_newest_checkpoint(trainer)
+        checkpoint = _find_newest_checkpoint(trainer)
         if checkpoint is not None:
             yield align("checkpoint", show_path(checkpoint))
         if trainer.loggers and trainer.log_dir:
@@ -165,7 +165,7 @@ class RunSummary(Callback):
                 yield from _fold(command)
 
 
-def describe_end(trainer: Trainer, error: BaseException | None) -> str:
+def _describe_end(trainer: Trainer, error: BaseException | None) -> str:
     """Why a fit has ended.
 
     Args:
@@ -191,7 +191,7 @@ def describe_end(trainer: Trainer, error: BaseException | None) -> str:
     return "a callback (trainer.should_stop)" if trainer.should_stop else "the end of its data"
 
 
-def find_newest_checkpoint(trainer: Trainer) -> Path | None:
+def _find_newest_checkpoint(trainer: Trainer) -> Path | None:
     """The checkpoint of this Trainer that was written last and is there."""
     paths = []
     for callback in trainer.checkpoint_callbacks:

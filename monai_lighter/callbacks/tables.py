@@ -73,7 +73,7 @@ class Table:
                 with open(part, newline="") as file:
                     rows += csv.reader(file)
             if self.is_sorted:
-                rows.sort(key=lambda row: (0, float(row[0]), "") if _is_number(row[0]) else (1, 0.0, row[0]))
+                rows.sort(key=lambda row: _order_name(row[0]))
             columns = len(self.header)
             header = [*self.header, "note"] if any(len(row) > columns for row in rows) else self.header
             merged = self.path.with_name(f".{self.path.name}.merged")
@@ -85,12 +85,12 @@ class Table:
         self.trainer.strategy.barrier()
 
 
-def _is_number(text: str) -> bool:
+def _order_name(text: str) -> tuple[int, float, str]:
+    """Numbers by their value come first, then texts."""
     try:
-        float(text)
+        return (0, float(text), "")
     except ValueError:
-        return False
-    return True
+        return (1, 0.0, text)
 
 
 def convert_to_number(pred: Any) -> Any:

@@ -16,10 +16,10 @@ from typing import Any
 from monai_lighter.check.modules import (
     breaks_imports,
     close_name,
+    find_missing_attribute,
     import_findings,
     imported,
     is_import,
-    missing_attribute,
 )
 from monai_lighter.config.items import REFERENCE, items, normalize
 from monai_lighter.errors import Finding, Note
@@ -135,7 +135,7 @@ class Expressions:
     def _attribute(self, id: str, config: str, node: ast.Attribute, bound: set[str]) -> Iterator[Finding]:
         owner = self._value(node.value, bound)
         if isinstance(owner, ModuleType):
-            yield from missing_attribute(id, owner, node.attr, config)
+            yield from find_missing_attribute(id, owner, node.attr, config)
             return
         reference = _reference(node.value)
         owner = None if reference is None else self.class_of(reference)

@@ -20,13 +20,13 @@ from monai_lighter.errors.packages import find_install_command
 __all__ = [
     "breaks_imports",
     "close_name",
+    "find_missing_attribute",
+    "find_missing_package",
     "import_findings",
     "imported",
     "is_import",
     "is_module",
     "list_modules",
-    "missing_attribute",
-    "missing_package",
 ]
 
 
@@ -54,7 +54,7 @@ def list_modules(package: str) -> list[str]:
     return [] if spec is None else [module.name for module in pkgutil.iter_modules(spec.submodule_search_locations)]
 
 
-def missing_package(path: str, id: str) -> Finding | None:
+def find_missing_package(path: str, id: str) -> Finding | None:
     """What is wrong with a dotted path whose first name is no package: a finding where that is nearly the name of one.
 
     Returns:
@@ -70,7 +70,7 @@ def missing_package(path: str, id: str) -> Finding | None:
     return Note(id, f"the package {package!r} is not installed", hint)
 
 
-def missing_attribute(id: str, module: ModuleType, name: str, text: str) -> Iterator[Finding]:
+def find_missing_attribute(id: str, module: ModuleType, name: str, text: str) -> Iterator[Finding]:
     """A finding where an imported module has no such attribute or submodule."""
     if not hasattr(module, name) and not is_module(f"{module.__name__}.{name}"):
         hint = close_name(name, dir(module)) or "Mend the name."
@@ -121,13 +121,13 @@ def imported(config: Any) -> Iterator[tuple[str, str, str, str]]:
 def import_findings(id: str, config: str) -> Iterator[Finding]:
     """All that is wrong with one import statement."""
     for text, _, module, attribute in imported(config):
-        absent = missing_package(module, id)
+        absent = find_missing_package(module, id)
         if absent is not None:
             yield absent._replace(problem=f"{absent.problem}, in {text!r}")
         elif not is_module(module):
             yield Finding(id, f"there is no module {module!r}, in {text!r}", "Mend the path.")
         elif attribute and module in sys.modules:
-            yield from missing_attribute(id, sys.modules[module], attribute, text)
+            yield from find_missing_attribute(id, sys.modules[module], attribute, text)
         if len(_aliases(text)) > 1:
             hint = "Give each an item of its own."
             yield Note(id, f"MONAI imports the first of several names alone, in {text!r}", hint)

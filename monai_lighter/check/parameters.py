@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
 
-__all__ = ["Accepted", "Parameter", "accepted_by", "read_text"]
+__all__ = ["Accepted", "Parameter", "find_accepted", "read_text"]
 
 WORDS = {
     **dict.fromkeys(("true", "yes", "on"), True),
@@ -71,7 +71,7 @@ class Accepted(NamedTuple):
     is_open: bool
 
 
-def accepted_by(target: Any) -> Accepted | None:
+def find_accepted(target: Any) -> Accepted | None:
     """None where the signature cannot be read. The result is not to be changed: that of a class or function is kept."""
     is_kept = (inspect.isclass(target) or inspect.isroutine(target)) and isinstance(target, collections.abc.Hashable)
     return _find_accepted_once(target) if is_kept else _find_accepted(target)

@@ -14,7 +14,7 @@ from monai.bundle.utils import ID_SEP_KEY
 from monai_lighter.config.items import items, normalize, referenced
 from monai_lighter.errors import Note
 
-__all__ = ["missing_paths"]
+__all__ = ["find_missing_paths"]
 
 ROOTED = re.compile(r"(/|\./|\.\./|~/|[A-Za-z]:[\\/])\S")
 KINDS = "csv tsv json yaml yml npz npy h5 hdf5 pkl pt pth ckpt ts onnx nii nii.gz nrrd mha dcm png jpg jpeg tif tiff txt zip"
@@ -36,7 +36,7 @@ WEIGHTS = "models"
 """Folder of a bundle to which its training writes."""
 
 
-def missing_paths(config: dict, bundle: Path) -> Iterator[Note]:
+def find_missing_paths(config: dict, bundle: Path) -> Iterator[Note]:
     """Notes on texts that look like paths and lead nowhere, neither from the working directory nor from the bundle.
 
     Left alone are expressions, what by its name or by the class it is given to is written by the run, and weights that a

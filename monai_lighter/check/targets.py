@@ -19,8 +19,8 @@ from monai.utils.enums import CompInitMode
 
 import monai_lighter
 from monai_lighter.check.former import suggest_former
-from monai_lighter.check.modules import is_module, list_modules, missing_package
-from monai_lighter.check.parameters import Accepted, Parameter, accepted_by
+from monai_lighter.check.modules import find_missing_package, is_module, list_modules
+from monai_lighter.check.parameters import Accepted, Parameter, find_accepted
 from monai_lighter.config.items import is_text
 from monai_lighter.config.resolver import ARGS, CALLABLE
 from monai_lighter.errors import Finding, Note, did_you_mean
@@ -28,10 +28,10 @@ from monai_lighter.internals import get_component_names
 
 __all__ = [
     "Accepted",
-    "accepted_by",
     "component",
+    "find_accepted",
+    "find_misspelt_target",
     "instance_of",
-    "misspelt_target",
     "names_component",
     "suggest_in_module",
     "suggest_short",
@@ -90,7 +90,7 @@ def component(
             found = Finding(f"{id}::_target_", f"must be a class or function, got the {kind} {name}", "Name one.")
             yield Note(*found) if lenient else found
         else:
-            accepted = accepted_by(target)
+            accepted = find_accepted(target)
     yield from _special(id, config, accepted or Accepted({}, [], True))
     if accepted is not None:
         may_take = lenient and _takes_more(target)
@@ -136,7 +136,7 @@ def _special_key(key: str) -> str | None:
     return close[0] if close else None
 
 
-def misspelt_target(id: str, section: dict, locator: ComponentLocator) -> Iterator[Finding]:
+def find_misspelt_target(id: str, section: dict, locator: ComponentLocator) -> Iterator[Finding]:
     """A finding in a section that is no component for want of a ``_target_`` that is spelt right."""
     key = target_key(section, locator)
     if key is not None:
@@ -171,11 +171,11 @@ def _path(name: str, locator: ComponentLocator) -> str:
 def _missing(id: str, name: str, error: Exception | None, locator: ComponentLocator) -> Finding:
     if error is not None:
         cause = getattr(error, "value", error)
-        absent = isinstance(cause, ModuleNotFoundError) and missing_package(cause.name or "", id)
+        absent = isinstance(cause, ModuleNotFoundError) and find_missing_package(cause.name or "", id)
         if absent:
             return Finding(id, f"{name!r} cannot be imported ({error})", absent.hint)
         return Finding(id, f"{name!r} cannot be imported ({error})", "Mend the module.")
-    absent = missing_package(name, id) if "." in name else None
+    absent = find_missing_package(name, id) if "." in name else None
     own = next((f"{package}.{name}" for package in OWN if is_module(f"{package}.{name}".rpartition(".")[0])), None)
     if own is not None and "." in name:
         return Finding(id, f"{name!r} cannot be found", f"Did you mean {own!r}?")

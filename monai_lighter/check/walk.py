@@ -15,7 +15,7 @@ from monai.bundle.utils import ID_SEP_KEY
 
 from monai_lighter.check.expressions import UNKNOWN, Expressions, copied_from
 from monai_lighter.check.parameters import Parameter, read_text
-from monai_lighter.check.targets import component, misspelt_target, target_of
+from monai_lighter.check.targets import component, find_misspelt_target, target_of
 from monai_lighter.config.items import (
     REFERENCE,
     at,
@@ -29,7 +29,7 @@ from monai_lighter.config.items import (
 )
 from monai_lighter.errors import Finding, Note, did_you_mean
 
-__all__ = ["Built", "Walk", "half_references"]
+__all__ = ["Built", "Walk", "find_half_references"]
 
 GLOBALS = ConfigParser().globals
 """Modules that every expression knows."""
@@ -99,7 +99,7 @@ class Walk:
         elif isinstance(config, str):
             yield from self._text(id, config, (*trail, id))
         elif isinstance(config, dict):
-            yield from misspelt_target(id, config, self.locator)
+            yield from find_misspelt_target(id, config, self.locator)
         if isinstance(config, (dict, list)):
             for _, sub_id, value in ReferenceResolver.iter_subconfigs(id, config):
                 yield from self.item(sub_id, (*trail, id), value)
@@ -126,7 +126,7 @@ class Walk:
         for reference in references:
             yield from self._reference(id, config, reference, trail)
         if not references and not is_expression:
-            yield from half_references(id, config, self.full)
+            yield from find_half_references(id, config, self.full)
 
     def _target(self, config: dict) -> Any:
         """The target of a component; where it refers to a text in the config, that text."""
@@ -204,7 +204,7 @@ GOES_ON = re.compile(r"\s*[.:/\\\[(+*%-]\S*")
 DESCRIPTION = "_desc_"
 
 
-def half_references(id: str, text: str, config: dict) -> Iterator[Finding]:
+def find_half_references(id: str, text: str, config: dict) -> Iterator[Finding]:
     """A text in which an item of the config is mentioned with an ``@`` that MONAI does not replace.
 
     It replaces references in ``$`` expressions and where they are the whole text. A text that begins with one is a finding;

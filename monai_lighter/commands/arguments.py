@@ -53,7 +53,7 @@ def read_words(verb: Callable, words: Sequence[str]) -> tuple[list[Any], dict[st
         UsageError: all that is wrong: flags that it does not have, values that are missing or none of their kind, arguments that
             are missing or too many.
     """
-    line = _Line(verb, words)
+    line = _CommandLine(verb, words)
     line.read()
     line.require_arguments()
     if line.findings:
@@ -61,7 +61,7 @@ def read_words(verb: Callable, words: Sequence[str]) -> tuple[list[Any], dict[st
     return line.arguments, line.keywords
 
 
-class _Line:
+class _CommandLine:
     def __init__(self, verb: Callable, words: Sequence[str]) -> None:
         self.rest = [word for word in words if word != "--"]
         parameters = inspect.signature(verb).parameters.values()

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from monai_lighter.check.walk import Built
     from monai_lighter.data.integrity import DataCheck
     from monai_lighter.trace.trace import Trace
-    from monai_lighter.workflow.prepare import Check, Prepared
+    from monai_lighter.workflow.check_config import Check
+    from monai_lighter.workflow.prepare import Prepared
 
 __all__ = ["check"]
 
@@ -64,7 +65,8 @@ def check(
     require_configs(config, "check")
     from monai_lighter.data.findings import write_table
     from monai_lighter.trace.trace import Trace
-    from monai_lighter.workflow.prepare import Asked, Check
+    from monai_lighter.workflow.check_config import Check
+    from monai_lighter.workflow.prepare import Asked
 
     whole = data in (True, "check", "True")
     if data is not False and not whole:
@@ -100,7 +102,7 @@ def _check_cases(prepared: Prepared, stage: str | None) -> DataCheck:
 def _format_text(check: Check, trace: Trace | None = None, cases: DataCheck | None = None) -> str:
     """Findings, one a line and with its place first, then what would be built."""
     from monai_lighter.data.findings import shortened
-    from monai_lighter.data.summary import summary_rows
+    from monai_lighter.data.ranges import make_rows
 
     lines = [f"{check.place(error)}: error: {error}" for error in check.errors]
     lines += [f"{check.place(note)}: note: {note}" for note in check.notes]
@@ -114,7 +116,7 @@ def _format_text(check: Check, trace: Trace | None = None, cases: DataCheck | No
         outcome = {"error": trace.error} if trace.error else named
         texts += ["", format_report({"trace": trace.stage, **outcome}, shown)]
     if cases is not None:
-        texts += ["", *shortened(cases.findings), format_report(_case_counts(cases), summary_rows(cases.summary))]
+        texts += ["", *shortened(cases.findings), format_report(_case_counts(cases), make_rows(cases.summary))]
     return "\n".join(texts)
 
 

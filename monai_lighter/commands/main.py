@@ -12,7 +12,7 @@ from importlib import import_module
 from monai_lighter import __version__
 from monai_lighter.commands.arguments import PROGRAM, UsageError, format_help, is_asked_for_help, read_words
 from monai_lighter.commands.output import ended_by_closed_pipe, format_error, silence_closed_pipes
-from monai_lighter.config.native import similar_stage
+from monai_lighter.config.native import find_similar_stage
 from monai_lighter.errors import Finding, did_you_mean, print_errors_briefly
 
 __all__ = ["VERBS", "main"]
@@ -90,7 +90,7 @@ def _find_verb(name: str) -> Callable:
 def _meant(name: str) -> str:
     if name.endswith((".yaml", ".yml", ".json")):
         return f"The verb comes first: {PROGRAM} fit {name}."
-    stage = similar_stage(name)
+    stage = find_similar_stage(name)
     return f"Did you mean {stage!r}?" if stage else did_you_mean(name, VERBS)
 
 

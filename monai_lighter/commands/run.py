@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from monai_lighter.commands.arguments import UsageError
-from monai_lighter.config.native import similar_stage
+from monai_lighter.config.native import find_similar_stage
 from monai_lighter.errors import Finding, did_you_mean
 
 __all__ = ["run"]
@@ -47,7 +47,7 @@ def run(
         override: items of the config, such as --output_dir or --trainer::accelerator.
     """
     if stage not in TYPES:
-        hint = did_you_mean(similar_stage(str(stage)) or str(stage), TYPES)
+        hint = did_you_mean(find_similar_stage(str(stage)) or str(stage), TYPES)
         raise UsageError(Finding("stage", f"must be one of {', '.join(TYPES)}, got {stage!r}", hint))
     from monai_lighter.share.loading import load_bundle
 

@@ -23,10 +23,10 @@ __all__ = [
     "bundle_folder",
     "config_files",
     "config_root",
+    "explain_unreadable",
     "files_of_run",
     "find_macro_file",
     "require_files",
-    "unreadable",
 ]
 
 
@@ -94,7 +94,7 @@ def files_of_run(files: Any, meta_file: Any = None, logging_file: Any = None) ->
     return [path for path in map(Path, given) if path.is_file()]
 
 
-def unreadable(files: Any, error: Exception, meta_file: Any = None) -> Exception:
+def explain_unreadable(files: Any, error: Exception, meta_file: Any = None) -> Exception:
     """A `ConfigError` for a file that is missing, no YAML or JSON, or does not fit those before it; other errors as they are.
 
     Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-__all__ = ["BY_MODE", "MODEL", "STAGES", "has_model_section", "is_native", "similar_stage"]
+__all__ = ["BY_MODE", "MODEL", "STAGES", "find_similar_stage", "has_model_section", "is_native"]
 
 STAGES = ("fit", "validate", "test", "predict")
 BY_MODE = ("dataloaders", "metrics", "adapters", "postprocessing")
@@ -39,7 +39,7 @@ def has_model_section(config: Any) -> bool:
     return isinstance(model, dict) and "_target_" in model and TRAINERS.fullmatch(str(target)) is not None
 
 
-def similar_stage(word: str) -> str | None:
+def find_similar_stage(word: str) -> str | None:
     """The stage that a word means which is none; None where it is no such word."""
     meant = word.lower().replace("-", "_")
     return next((stage for stage, words in OTHER_WORDS.items() if meant == stage or meant in words), None)

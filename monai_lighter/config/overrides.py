@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
+import logging
 import re
+import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import monai.bundle
 import yaml
 from monai.bundle import ConfigParser
 from monai.bundle.utils import ID_REF_KEY, ID_SEP_KEY, MACRO_KEY
@@ -15,9 +19,19 @@ from monai.bundle.utils import ID_REF_KEY, ID_SEP_KEY, MACRO_KEY
 from monai_lighter.config.files import find_macro_file
 from monai_lighter.config.items import at, items, locate, mentions, normalize
 from monai_lighter.config.native import is_native
-from monai_lighter.errors import Finding, did_you_mean
+from monai_lighter.errors import Finding, did_you_mean, is_command
 
-__all__ = ["Overridden", "apply_overrides", "expand_macros", "find_lost", "find_unused_overrides", "open_macros"]
+__all__ = [
+    "Overridden",
+    "apply_overrides",
+    "expand_macros",
+    "find_lost",
+    "find_unused_overrides",
+    "open_macros",
+    "recover_lost",
+]
+
+logger = logging.getLogger(__name__)
 
 LITERALS = {"null": None, "~": None, "true": True, "false": False}
 CREATED = ("args", "lightning", "system", "trainer")
@@ -50,6 +64,20 @@ def find_lost(arguments: Sequence[str], overrides: Collection[str]) -> list[str]
     found = [one[2:] for one, *after in pairs if one.startswith("--") and after == ["None"]]
     found += [one[2 : -len("=None")] for one in arguments if one.startswith("--") and one.endswith("=None")]
     return [id for id in found if id not in overrides]
+
+
+def recover_lost(override: dict[str, Any], native: bool) -> dict[str, None]:
+    """Overrides that the command line sets to None, which ``monai.bundle`` leaves out.
+
+    Args:
+        override: those that did arrive.
+        native: whether the config is one; of a config of engines those that are lost are named in the log and not returned.
+    """
+    own = inspect.signature(monai.bundle.run).parameters
+    lost = find_lost(sys.argv[1:], {*own, *override}) if is_command() else []
+    for id in () if native else lost:
+        logger.warning(f"{id}: monai.bundle leaves out an override that is None, so the config's own value stays.")
+    return dict.fromkeys(lost) if native else {}
 
 
 class Overridden(NamedTuple):

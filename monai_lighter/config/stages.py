@@ -12,7 +12,7 @@ from monai.bundle.utils import ID_REF_KEY, ID_SEP_KEY
 from monai.utils import ensure_tuple
 
 from monai_lighter.config.items import at, copied, items, locate, located, normalize
-from monai_lighter.config.native import BY_MODE, MODEL, STAGES, has_model_section, is_native, similar_stage
+from monai_lighter.config.native import BY_MODE, MODEL, STAGES, find_similar_stage, has_model_section, is_native
 from monai_lighter.errors import Finding, Note, did_you_mean
 
 __all__ = [
@@ -30,19 +30,19 @@ __all__ = [
     "SYSTEM_TARGET",
     "TOP_LEVEL",
     "TRAINER_TARGET",
+    "add_defaults",
     "checks_data",
     "find_absent_ids",
     "find_absent_run",
     "find_datasets",
     "find_engine_kinds",
     "find_loaders",
+    "find_other_run_ids",
     "find_stages",
     "find_unknown_type",
     "has_model_section",
     "is_native",
-    "other_run_ids",
     "pruned",
-    "with_defaults",
 ]
 
 MODES_OF_STAGE = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ("predict",)}
@@ -69,7 +69,7 @@ def checks_data(config: dict) -> bool:
     return config.get("data") == "check"
 
 
-def with_defaults(config: dict, bundle_root: str) -> None:
+def add_defaults(config: dict, bundle_root: str) -> None:
     """In place: ``_target_`` of ``system`` and ``trainer``, the bundle as the Trainer's ``default_root_dir``, and the names of
     the classes (``labels`` of the config, or ``channel_def`` of the metadata) as those of the system.
 
@@ -223,7 +223,7 @@ def find_absent_run(run_id: str, config: dict, run_ids: Sequence[str] = ()) -> F
     problem = f"run ID {run_id!r} doesn't exist in the config file"
     if run_ids:
         return Note("run_id", problem, f"It is run by: run {run_ids[0]} …, or --run_id {run_ids[0]}.")
-    stage = similar_stage(run_id) if native else None
+    stage = find_similar_stage(run_id) if native else None
     hint = did_you_mean(stage or run_id, [*config, *(STAGES if native else ())])
     if run_id in STAGES:
         hint = "A stage needs a `system` section."
@@ -256,7 +256,7 @@ def find_unknown_type(workflow_type: str | None) -> list[Finding]:
     return [Finding("workflow_type", f"must be one of {', '.join(TYPES)}, got {workflow_type!r}", hint)]
 
 
-def other_run_ids(config: dict, taken: Collection[str]) -> list[str]:
+def find_other_run_ids(config: dict, taken: Collection[str]) -> list[str]:
     """Ids of the top-level expressions, or lists of them, that run an engine, but for those ``taken``."""
     return [
         id

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["Shift", "better_shift"]
+__all__ = ["Shift", "find_better_shift"]
 
 VOXELS = 1 << 12
 """Voxels from which a correlation is taken."""
@@ -33,7 +33,7 @@ class Shift(NamedTuple):
     before: float
 
 
-def better_shift(image: np.ndarray, label: np.ndarray) -> Shift | None:
+def find_better_shift(image: np.ndarray, label: np.ndarray) -> Shift | None:
     """The shift along an axis with which the foreground of a label follows the intensities of its image, where it does not
     without. None where it does, or where the two are not related closely enough to say, or a value is not finite.
 

@@ -20,7 +20,7 @@ from monai_lighter.data.headers import in_mm, spacing
 from monai_lighter.data.one_case import ReadCases, is_split, judges, sizes
 from monai_lighter.data.reading import CaseFacts
 
-__all__ = ["canonical", "cohort_findings"]
+__all__ = ["canonical", "judge_cohort"]
 
 FEW = 5
 """Cases below which nothing is called an outlier."""
@@ -37,7 +37,7 @@ AXES = {"L": 0, "R": 0, "P": 1, "A": 1, "I": 2, "S": 2}
 TRAINS = "train"
 
 
-def cohort_findings(all_cases: Sequence[ReadCases], expected: Expected) -> Iterator[CaseFinding]:
+def judge_cohort(all_cases: Sequence[ReadCases], expected: Expected) -> Iterator[CaseFinding]:
     """Findings in the cases of each mode together, then between modes."""
     for cases in all_cases:
         keys = dict.fromkeys(image.key for case in cases.facts for image in case.images)

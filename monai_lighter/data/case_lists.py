@@ -8,13 +8,13 @@ import io
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-__all__ = ["table_flaws"]
+__all__ = ["find_table_flaws"]
 
 BOM = "\ufeff"
 SEPARATORS = (";", "\t", "|")
 
 
-def table_flaws(file: str, used: Collection[str], failed: bool) -> Iterator[tuple[str, str, str]]:
+def find_table_flaws(file: str, used: Collection[str], failed: bool) -> Iterator[tuple[str, str, str]]:
     """What keeps the columns of a table from being found, or leaves a case without a value: value, sentence, what to do.
 
     Many readers cope with a BOM or with semicolons. What is in the cases, or whether they could be made of it at all, shows

@@ -13,7 +13,7 @@ from monai.utils import CommonKeys, ensure_tuple
 
 from monai_lighter.config.items import items, located
 
-__all__ = ["Expected", "changing", "expect", "label_keys"]
+__all__ = ["Expected", "changing", "expect", "find_label_keys"]
 
 LABELS = (CommonKeys.LABEL, "labels", "seg", "segmentation", "mask", "gt", "target")
 """Keys that a label map has in most configs."""
@@ -151,7 +151,7 @@ def _targets_of_adapters(config: dict) -> Iterator[tuple[str, str]]:
             yield mode, value
 
 
-def label_keys(expected: Expected, mode: str, keys: Iterable[str]) -> tuple[str, ...]:
+def find_label_keys(expected: Expected, mode: str, keys: Iterable[str]) -> tuple[str, ...]:
     """Keys of the entries that are labels: what the adapter takes as target, else the usual names."""
     own = expected.labels.get(mode)
     return tuple(key for key in keys if (key == own if own is not None else key.lower() in LABELS))

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from monai_lighter.data.headers import StoredHeader, is_usable, orientation
 
-__all__ = ["ImageFacts", "Labels", "as_array", "is_image", "measure"]
+__all__ = ["ImageFacts", "Labels", "is_image", "make_array", "measure"]
 
 CHUNK = 1 << 18
 """Voxels looked at at once, which is what a core's cache holds."""
@@ -112,7 +112,7 @@ def is_image(value: Any) -> bool:
     return isinstance(value, (Tensor, np.ndarray)) and value.ndim > 1
 
 
-def as_array(image: Any) -> np.ndarray:
+def make_array(image: Any) -> np.ndarray:
     """The numbers of a tensor or an array, without a copy where there need be none."""
     if not isinstance(image, Tensor):
         return image
@@ -133,7 +133,7 @@ def measure(
         headers: of these files.
         label: whether its values are classes, and are to be counted.
     """
-    array = as_array(image)
+    array = make_array(image)
     shape, channels = _shape(image, array)
     affine = _affine(image)
     axes = len(shape) + (channels > 1 and len(files) < 2)
@@ -177,7 +177,7 @@ def _affine(image: Any) -> np.ndarray | None:
     if not isinstance(image, MetaTensor):
         return None
     affine = image.meta.get(MetaKeys.ORIGINAL_AFFINE, image.meta.get(MetaKeys.AFFINE))
-    array = None if affine is None else as_array(affine).astype(float)
+    array = None if affine is None else make_array(affine).astype(float)
     return array if array is not None and array.shape == (4, 4) else None
 
 

@@ -17,8 +17,8 @@ from monai.utils import ensure_tuple
 __all__ = [
     "HeaderReader",
     "StoredHeader",
-    "contradictions",
     "differences",
+    "find_contradictions",
     "in_mm",
     "is_usable",
     "orientation",
@@ -127,7 +127,7 @@ def spacing(affine: np.ndarray) -> tuple[float, ...]:
     return _grid(affine.tobytes()).spacing
 
 
-def contradictions(header: StoredHeader) -> Iterator[tuple[str, str]]:
+def find_contradictions(header: StoredHeader) -> Iterator[tuple[str, str]]:
     """What in a header contradicts itself: ``(level, sentence)``, the level ``error`` or ``note``.
 
     The sform must have the spacing that ``pixdim`` has, and the sform and the qform must say the same.

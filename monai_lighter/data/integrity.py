@@ -16,14 +16,14 @@ from lightning.pytorch.utilities import rank_zero_only
 from tqdm import tqdm
 
 from monai_lighter.config.stages import MODES
-from monai_lighter.data.all_cases import cohort_findings
-from monai_lighter.data.case_lists import table_flaws
-from monai_lighter.data.expected import Expected, expect, label_keys
+from monai_lighter.data.all_cases import judge_cohort
+from monai_lighter.data.case_lists import find_table_flaws
+from monai_lighter.data.expected import Expected, expect, find_label_keys
 from monai_lighter.data.findings import ERROR, NOTE, CaseFinding
-from monai_lighter.data.one_case import ReadCases, case_findings
-from monai_lighter.data.reading import CaseFacts, Loading, files_in
+from monai_lighter.data.one_case import ReadCases, judge_case
+from monai_lighter.data.ranges import summarize
+from monai_lighter.data.reading import CaseFacts, Loading, list_files_in
 from monai_lighter.data.sources import CaseSource, Sources, find_sources
-from monai_lighter.data.summary import summarize
 from monai_lighter.errors import ConfigError, Finding
 
 __all__ = ["DataCheck", "check_cases", "require_sound_cases"]
@@ -41,7 +41,7 @@ class DataCheck:
     network is built. Of an image a few numbers are kept, so that memory is that of the cases being loaded.
 
     Args:
-        config: with its macros expanded and its metadata; sections of a native config as ``with_defaults`` leaves them.
+        config: with its macros expanded and its metadata; sections of a native config as ``add_defaults`` leaves them.
         native: whether the config has a ``system`` section.
         modes: of a native config, those to look at.
         built: of a config of engines, ids of the components that its run builds; empty for all.
@@ -69,8 +69,8 @@ class DataCheck:
         all_cases = check_cases(sources.found, expected, count)
         found = [*_of_sources(sources), *_of_tables(sources, all_cases)]
         for cases in all_cases:
-            found += case_findings(cases, expected)
-        found += cohort_findings(all_cases, expected)
+            found += judge_case(cases, expected)
+        found += judge_cohort(all_cases, expected)
         self.findings = sorted(dict.fromkeys(found), key=lambda finding: finding.level != ERROR)
         self.summary = summarize(all_cases, expected)
         self.cases = sum(len(cases.facts) for cases in all_cases)
@@ -92,7 +92,7 @@ def require_sound_cases(config: dict, modes: Collection[str]) -> None:
     """Checks the cases of a native config, in the first process alone, and logs the notes.
 
     Args:
-        config: as for `DataCheck`.
+        config: with its macros expanded, its metadata, and the sections that ``add_defaults`` gives it.
         modes: whose cases are read.
 
     Raises:
@@ -132,8 +132,8 @@ def check_cases(sources: Sequence[CaseSource], expected: Expected, workers: int)
         warnings.simplefilter("ignore")  # what readers warn of is told below, with the case
         for source, indices in zip(sources, distinct, strict=True):
             first = source.cases[next(iter(indices))]
-            loading = Loading(source.transform, any(files_in(value) for value in _values(first)))
-            labels = label_keys(expected, source.mode, _keys(source, indices))
+            loading = Loading(source.transform, any(list_files_in(value) for value in _values(first)))
+            labels = find_label_keys(expected, source.mode, _keys(source, indices))
             facts: list[CaseFacts] = []
             try:
                 for each in pool.map(_examiner(loading, source, labels), indices.items()):
@@ -157,7 +157,7 @@ def _distinct(cases: Sequence) -> dict[int, int]:
     for index in range(len(cases)):
         case = cases[index]
         named = isinstance(case, (str, Path)) or (
-            isinstance(case, Mapping) and any(files_in(value) for value in case.values())
+            isinstance(case, Mapping) and any(list_files_in(value) for value in case.values())
         )
         mark = repr(case) if named else f"item {index}"
         position = first.setdefault(mark, index)
@@ -209,6 +209,6 @@ def _of_tables(sources: Sources, all_cases: Sequence[ReadCases]) -> Iterator[Cas
         broken = [id for id, failed, *_ in sources.failed if failed == mode]
         id = next(iter([*broken, *(cases.id for cases in all_cases if cases.mode == mode)]), mode)
         for file in files:
-            for value, problem, hint in table_flaws(file, used, bool(broken)) if file not in seen else ():
+            for value, problem, hint in find_table_flaws(file, used, bool(broken)) if file not in seen else ():
                 yield CaseFinding(ERROR, "columns", mode, id, "", file, value, problem, hint)
             seen.add(file)

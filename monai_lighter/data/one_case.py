@@ -13,10 +13,10 @@ from monai.transforms import ResampleToMatchd
 from monai_lighter.data.expected import Expected, changing
 from monai_lighter.data.facts import ImageFacts, Labels
 from monai_lighter.data.findings import ERROR, NOTE, CaseFinding
-from monai_lighter.data.headers import StoredHeader, contradictions, differences, is_usable
+from monai_lighter.data.headers import StoredHeader, differences, find_contradictions, is_usable
 from monai_lighter.data.reading import CaseFacts, Loading, Unreadable
 
-__all__ = ["ReadCases", "case_findings", "is_split", "judges", "sizes"]
+__all__ = ["ReadCases", "is_split", "judge_case", "judges", "sizes"]
 
 
 class ReadCases(NamedTuple):
@@ -50,7 +50,7 @@ def judges(cases: ReadCases, expected: Expected, key: str) -> bool:
     return expected.judged and not changing(cases.loading.rest, key)
 
 
-def case_findings(cases: ReadCases, expected: Expected) -> Iterator[CaseFinding]:
+def judge_case(cases: ReadCases, expected: Expected) -> Iterator[CaseFinding]:
     """Findings in each case by itself, in order."""
     for case, name in zip(cases.facts, cases.names, strict=True):
         for key in case.blank:
@@ -150,7 +150,7 @@ def _image(cases: ReadCases, name: str, image: ImageFacts, expected: Expected) -
 def _header(cases: ReadCases, name: str, file: str, header: StoredHeader) -> Iterator[CaseFinding]:
     if not is_usable(header.affine):
         yield _unusable(cases, name, file, header.affine)
-    for level, problem in contradictions(header):
+    for level, problem in find_contradictions(header):
         hint = "MONAI and other programs take different ones: write the right one to all three."
         yield cases.finding(level, "contradicting affine", problem, hint, problem, name, file)
     if header.unit in ("meter", "micron"):

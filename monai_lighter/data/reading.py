@@ -15,13 +15,13 @@ from monai.transforms.traits import RandomizableTrait
 from monai.transforms.transform import apply_transform
 from torch import Tensor
 
-from monai_lighter.data.alignment import Shift, better_shift
-from monai_lighter.data.facts import ImageFacts, as_array, is_image, measure
+from monai_lighter.data.alignment import Shift, find_better_shift
+from monai_lighter.data.facts import ImageFacts, is_image, make_array, measure
 from monai_lighter.data.headers import HeaderReader, StoredHeader
 from monai_lighter.errors import in_short
 from monai_lighter.internals import get_image_loader
 
-__all__ = ["CaseFacts", "Loading", "Unreadable", "files_in"]
+__all__ = ["CaseFacts", "Loading", "Unreadable", "list_files_in"]
 
 CHANGING = tuple(f"monai.transforms.{kind}." for kind in ("croppad", "intensity", "spatial"))
 """Modules of transforms that change an image that has been loaded."""
@@ -56,7 +56,7 @@ class CaseFacts(NamedTuple):
         texts: key to a text that is no file, such as the name of a subject.
         blank: keys whose value is None, blank or not a number.
         unreadable: what could not be loaded.
-        shifts: key of a label to where it would lie better (`better_shift`).
+        shifts: key of a label to where it would lie better (`find_better_shift`).
         times: how often the case is in the data.
     """
 
@@ -122,7 +122,7 @@ class Loading:
             loaded = _entries(_applied(chain, case))
         except Exception as error:
             loaded, unreadable = self._each_alone(chain, case, readers, error, blank)
-        files = {str(key): found for key, value in given.items() if (found := files_in(value))}
+        files = {str(key): found for key, value in given.items() if (found := list_files_in(value))}
         headers = {name: header for reader in readers for name, header in reader.headers.items()}
         images = tuple(
             measure(key, value, files.get(key, ()), _of_files(headers, files.get(key, ())), key in labels)
@@ -157,7 +157,7 @@ class Loading:
     ) -> tuple[dict[str, Any], list[Unreadable]]:
         """Loads the entries of a case one by one, to know which cannot be."""
         if not isinstance(case, Mapping) or not self.keys:
-            names = files_in(case) if not isinstance(case, Mapping) else ()
+            names = list_files_in(case) if not isinstance(case, Mapping) else ()
             return {}, [Unreadable("", names[0] if names else "", _cause(error))]
         loaded: dict[str, Any] = {key: value for key, value in case.items() if str(key) not in self.keys}
         unreadable = []
@@ -165,7 +165,7 @@ class Loading:
             try:
                 loaded |= _entries(_applied(_lenient(chain), {key: case[key]}))
             except Exception as cause:
-                names = files_in(case[key])
+                names = list_files_in(case[key])
                 opened = tuple((n, r.headers[n]) for r in readers for n in names if n in r.headers)
                 unreadable.append(Unreadable(str(key), _failing(names, opened), _cause(cause), opened))
         told = unreadable or blank or any(key not in case for key in self.keys)
@@ -213,10 +213,10 @@ def _entries(item: Any) -> dict[str, Any]:
     return {"": item}
 
 
-def files_in(value: Any) -> tuple[str, ...]:
+def list_files_in(value: Any) -> tuple[str, ...]:
     """Paths that an entry of a case gives: one, or a list of them; none where it is no path."""
     if isinstance(value, (list, tuple)):
-        return tuple(path for each in value for path in files_in(each))
+        return tuple(path for each in value for path in list_files_in(each))
     if isinstance(value, Path) or (isinstance(value, str) and ("/" in value or "\\" in value or Path(value).suffix)):
         return (str(Path(value).expanduser()),)
     return ()
@@ -224,13 +224,13 @@ def files_in(value: Any) -> tuple[str, ...]:
 
 def _shifts(loaded: Mapping[str, Any], labels: Sequence[str]) -> dict[str, Shift]:
     """Label maps of one channel that lie beside what the first image shows."""
-    arrays = {key: as_array(value) for key, value in loaded.items() if is_image(value)}
+    arrays = {key: make_array(value) for key, value in loaded.items() if is_image(value)}
     pictures = [array for key, array in arrays.items() if key not in labels and array.size]
     found: dict[str, Shift] = {}
     for key in labels:
         label = arrays.get(key)
         if pictures and label is not None and label.shape == pictures[0].shape and label.ndim > 2 and len(label) == 1:
-            shift = better_shift(pictures[0][0], label[0])
+            shift = find_better_shift(pictures[0][0], label[0])
             found |= {} if shift is None else {key: shift}
     return found
 

@@ -76,7 +76,7 @@ def find_sources(config: dict, native: bool, modes: Collection[str] = MODES, bui
     Random states are as the config's ``seed`` sets them, so that a split of the data is that of the run, and are put back.
 
     Args:
-        config: with its macros expanded; sections of a native config as ``with_defaults`` leaves them.
+        config: with its macros expanded; sections of a native config as ``add_defaults`` leaves them.
         native: whether the config has a ``system`` section.
         modes: of a native config, those to look at.
         built: of a config of engines, ids of the components that its run builds; empty for all.

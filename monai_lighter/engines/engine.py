@@ -16,11 +16,11 @@ from monai.bundle.utils import ID_SEP_KEY
 from monai.engines import Evaluator
 
 from monai_lighter.engines.automatic import AutomaticModule, is_automatic
+from monai_lighter.engines.engine_summary import noted
 from monai_lighter.engines.module import EngineModule
 from monai_lighter.engines.replicas import refuse_processes
 from monai_lighter.engines.run import Batches, Run
 from monai_lighter.engines.state import collect_random_state
-from monai_lighter.engines.summary import noted
 from monai_lighter.engines.trainer import CHECKPOINT, check_keywords, collect_keywords, decide_epochs, make_trainer
 from monai_lighter.internals import drop_run_generator, get_data_iterator, get_run_generator, is_done, set_first_batch
 

@@ -18,9 +18,9 @@ from torch.nn import Module
 from monai_lighter.errors import did_you_mean
 from monai_lighter.errors.packages import install_hint_of
 from monai_lighter.models import load_weights
-from monai_lighter.share.checkpoints import write_plain_weights
 from monai_lighter.share.layout import Bundle, SharingError
 from monai_lighter.share.measure import find_network, forward, take_first
+from monai_lighter.share.plain_weights import write_plain_weights
 from monai_lighter.trust.enforce import Trust
 
 __all__ = ["FORMATS", "TOLERANCE", "Export", "export_bundle"]
@@ -82,7 +82,8 @@ def export_bundle(
         weights: a plain state dict or a Lightning checkpoint; default: ``models/model.pt``.
         input_shape: ``(B, C, H, W[, D])``; default: from ``network_data_format`` of the metadata, with a batch of 1.
         trace: TorchScript by tracing rather than scripting.
-        trust: as `Workflow` takes it.
+        trust: what the bundle may do, ``all``, ``declarative`` or ``sha256:NUMBER``. Default: the environment's
+            ``MONAI_LIGHTER_TRUST``, else ``all``.
 
     Raises:
         SharingError: something is missing, the format cannot express the network, or the outputs differ by more than

@@ -22,6 +22,7 @@ from monai_lighter.config.stages import is_native
 from monai_lighter.errors import did_you_mean
 from monai_lighter.share.fetch import SOURCES, fetch, fetch_large_files, find_newest, unpack
 from monai_lighter.share.layout import CONFIG_SUFFIXES, Bundle, SharingError
+from monai_lighter.trust.digest import hash_file
 from monai_lighter.trust.enforce import ALL, DECLARATIVE, default_trust
 from monai_lighter.workflow.workflow import STAGE_OF_TYPE, Workflow
 
@@ -64,8 +65,8 @@ def load_bundle(
         repo: ``OWNER/REPOSITORY/RELEASE_TAG`` for ``github``, ``OWNER/REPOSITORY`` for ``huggingface_hub``,
             ``org/NAME[/team/NAME]`` for ``ngc_private``.
         progress: show a progress bar.
-        trust: as `Workflow` takes it; default: the environment's ``MONAI_LIGHTER_TRUST``, else ``all`` for a directory and
-            ``declarative`` for what is or was fetched or unpacked.
+        trust: what the bundle may do, ``all``, ``declarative`` or ``sha256:NUMBER``. Default: the environment's
+            ``MONAI_LIGHTER_TRUST``, else ``all`` for a directory and ``declarative`` for what is or was fetched or unpacked.
         override: id-value pairs of the config.
 
     Raises:
@@ -138,7 +139,7 @@ def find_bundle(
             partial(fetch, name, version=version, url=given, progress=progress),
         )
     elif Path(given).is_file():
-        target = cache / f"{Path(given).stem}-{_hash_file(Path(given))[:12]}"
+        target = cache / f"{Path(given).stem}-{hash_file(Path(given))[:12]}"
         obtain = partial(unpack, Path(given))
     else:
         source = source or os.environ.get("BUNDLE_DOWNLOAD_SRC", SOURCES[0])
@@ -201,14 +202,6 @@ def _read_version(bundle: Bundle) -> str:
         problem = f"must be a version of letters, digits and . + - _, got {version!r:.80}"
         raise SharingError.of("metadata::version", problem, "Do not load it, or mend configs/metadata.json.")
     return text
-
-
-def _hash_file(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 @contextmanager

@@ -18,11 +18,11 @@ from monai.bundle import ConfigParser
 
 from monai_lighter.config.stages import is_native
 from monai_lighter.errors import Finding
-from monai_lighter.share.checkpoints import find_newest_checkpoint, read_best
 from monai_lighter.share.derive import write_inference
 from monai_lighter.share.layout import Bundle, SharingError
 from monai_lighter.share.measure import Measured, find_network, measure_case, measure_noise
 from monai_lighter.share.metadata import APART, complete_metadata, find_packages
+from monai_lighter.share.plain_weights import find_checkpoint_to_share, read_best
 from monai_lighter.share.portable import find_leaks, make_config_portable, make_metadata_portable
 from monai_lighter.share.proof import STAGES, prove_archive
 from monai_lighter.share.runs import compare_with_run
@@ -107,7 +107,7 @@ def _compare_with_run(bundle: Bundle, weights: str | Path | None) -> list[Findin
     Raises:
         SharingError: what the package would predict with is not what was trained.
     """
-    checkpoint = Path(weights) if weights else find_newest_checkpoint(bundle.root)
+    checkpoint = Path(weights) if weights else find_checkpoint_to_share(bundle.root)
     wrong, notes = compare_with_run(bundle, checkpoint) if checkpoint is not None and checkpoint.is_file() else ([], [])
     if wrong:
         raise SharingError(*wrong)
@@ -142,7 +142,7 @@ def _complete(
     contents = [package.read(file) for file in configs.values()]
     native = any(map(is_native, contents))
     packages = _find_packages(bundle, staged, contents, native)
-    checkpoint = Path(weights) if weights else find_newest_checkpoint(bundle.root)
+    checkpoint = Path(weights) if weights else find_checkpoint_to_share(bundle.root)
     key_metric, unknown = _read_key_metric(checkpoint) if checkpoint else ({}, [])
     own_metadata, left_out = make_metadata_portable(bundle.metadata())
     metadata, missing = complete_metadata(own_metadata, bundle.name, measured, packages, key_metric, version)

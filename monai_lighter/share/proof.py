@@ -23,7 +23,7 @@ from monai_lighter.share.layout import Bundle, SharingError
 from monai_lighter.share.loading import find_bundle, load_bundle
 from monai_lighter.share.measure import find_network
 from monai_lighter.share.schema import check_metadata
-from monai_lighter.share.synthetic import write_image
+from monai_lighter.share.synthetic import write_nifti
 
 __all__ = ["prove", "prove_archive"]
 
@@ -164,7 +164,7 @@ def _write_case(bundle: Bundle, directory: Path) -> dict[str, Any]:
         ]  # no channels in 2D NIfTI
         for file in files:
             size = (*shape, channels) if channels > len(files) else shape
-            write_image(directory / file, random.uniform(0, 255, size))
+            write_nifti(directory / file, random.uniform(0, 255, size))
         paths = [str(directory / file) for file in files]
         case[key] = paths if len(paths) > 1 else paths[0]
     return case

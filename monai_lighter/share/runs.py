@@ -13,8 +13,8 @@ from monai_lighter.config.items import items, plain_config, reached
 from monai_lighter.config.lighter import translated
 from monai_lighter.config.stages import is_native
 from monai_lighter.errors import Finding
-from monai_lighter.share.checkpoints import read_checkpoint
 from monai_lighter.share.layout import Bundle, SharingError
+from monai_lighter.share.plain_weights import read_checkpoint
 
 __all__ = ["compare_with_run"]
 

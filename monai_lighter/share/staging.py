@@ -13,9 +13,9 @@ import yaml
 from monai.bundle import ConfigParser
 
 from monai_lighter.errors import Finding
-from monai_lighter.share.checkpoints import find_newest_checkpoint, write_plain_weights
 from monai_lighter.share.fetch import list_large_files
 from monai_lighter.share.layout import CONFIG_SUFFIXES, Bundle, SharingError
+from monai_lighter.share.plain_weights import find_checkpoint_to_share, write_plain_weights
 from monai_lighter.share.portable import make_config_portable
 
 __all__ = ["find_project", "is_data_list", "stage"]
@@ -128,7 +128,7 @@ def _stage_weights(bundle: Bundle, directory: Path, given: str | Path | None) ->
     best = models / "model.pt"
     if best.is_file():
         return []
-    source = Path(given) if given else find_newest_checkpoint(bundle.root)
+    source = Path(given) if given else find_checkpoint_to_share(bundle.root)
     if source is None or not source.is_file():
         missing = f"{source} does not exist" if source else f"{bundle.root} has no models/model.pt and no checkpoint"
         raise SharingError.of("weights", missing, "Train first, or name a file with --weights.")

@@ -10,7 +10,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-__all__ = ["CASES", "SHAPES", "write_cases", "write_image"]
+__all__ = ["CASES", "SHAPES", "write_cases", "write_nifti"]
 
 CASES = {"train": 8, "val": 4, "test": 4}
 SHAPES = {2: (80, 72), 3: (52, 48, 44)}
@@ -45,11 +45,11 @@ def write_cases(
             ball, radius = _ball(SHAPES[dims], random, hollow / num_classes, shells)
             images = [f"images/{split}_{i:02d}{name.removeprefix('image')}.nii.gz" for name in names]
             for image in images:
-                write_image(directory / image, 100 * ball / shells + random.normal(0, 10, ball.shape))
+                write_nifti(directory / image, 100 * ball / shells + random.normal(0, 10, ball.shape))
             label: Any = {"classification": hollow, "regression": f"{radius:.2f}"}.get(task)
             if label is None:
                 label = f"labels/{split}_{i:02d}.nii.gz"
-                write_image(directory / label, ball.astype(np.uint8))
+                write_nifti(directory / label, ball.astype(np.uint8))
             rows.append((*images, label))
         with open(directory / f"{split}.csv", "w", newline="") as file:
             csv.writer(file, lineterminator="\n").writerows([(*names, "label"), *rows])
@@ -65,7 +65,7 @@ def _ball(shape: Sequence[int], random: np.random.Generator, hollow: float, shel
     return np.where((distance < radius) & (distance >= hollow * radius), shell, 0), radius
 
 
-def write_image(file: Path, image: np.ndarray) -> None:
+def write_nifti(file: Path, image: np.ndarray) -> None:
     """Write a NIfTI file of 1 mm spacing.
 
     Args:

@@ -64,11 +64,6 @@ class BatchAdapter:
         return input, target, read_case_names(input, batch)
 
     @property
-    def input_key(self) -> str:
-        """Key of the input in the items that postprocessing sees."""
-        return self.input_accessor if isinstance(self.input_accessor, str) else CommonKeys.IMAGE
-
-    @property
     def target_key(self) -> str:
         """Key of the target in the items that postprocessing sees."""
         return self.target_accessor if isinstance(self.target_accessor, str) else CommonKeys.LABEL

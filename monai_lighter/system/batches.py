@@ -95,7 +95,7 @@ def read_case_names(input: Any, batch: Any = None) -> list[str] | None:
     """File names of the cases of a batch, one for each, or None where they are not known.
 
     Args:
-        input: of the model, as in `find_image`; a list of cases, each a `MetaTensor`.
+        input: of the model: a `MetaTensor`, several in a dict, tuple or list, or a list of cases, each a `MetaTensor`.
         batch: what the loader gave, for an input that has lost its file names.
     """
     if isinstance(input, list) and input and all(isinstance(case, MetaTensor) and not case.is_batch for case in input):
@@ -135,7 +135,7 @@ def copy_metadata(pred: Any, input: Any, batch: Any = None) -> Any:
 
     Args:
         pred: ``(B, …)``, or lists, tuples and dicts of such; what is no tensor with one row per case stays as it is.
-        input: of the model, as in `find_image`; with a list of cases, those of a list of predictions.
+        input: of the model: a `MetaTensor`, several in a dict, tuple or list, or a list of cases for a list of predictions.
         batch: what the loader gave.
     """
     if isinstance(input, list) and isinstance(pred, list) and len(input) == len(pred):

@@ -72,12 +72,26 @@ class StandIn:
 
 
 class Checked(StandIn):
-    """A metric that refuses what `find_wrong_input` finds in the arguments of its call."""
+    """A metric that refuses what `find_wrong_input` finds in the arguments of its call; of a soft Dice it is said that it is one.
+
+    Args:
+        metric: that is called.
+        name: of the metric.
+    """
+
+    def __init__(self, metric: Any, name: str) -> None:
+        super().__init__(metric)
+        self._name = name
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
-        wrong = find_wrong_input(self._metric, *_pick_both(arguments, keywords))
+        pred, target = _pick_both(arguments, keywords)
+        wrong = find_wrong_input(self._metric, pred, target)
         if wrong:
-            raise ValueError(wrong)
+            rounded = [case.round() for case in _cases(pred)]
+            soft = isinstance(self._metric, DiceMetric) and _is_soft(pred)
+            if not soft or find_wrong_input(self._metric, rounded, target):
+                raise ValueError(wrong)
+            logger.warning(f"system::metrics: {self._name!r} is a soft Dice, not that of label maps: {wrong}")
         return self._metric(*arguments, **keywords)
 
 
@@ -157,6 +171,11 @@ def _cases(value: Any) -> Iterator[Tensor]:
 
 def _is_one_float_channel(value: Any) -> bool:
     return isinstance(value, Tensor) and value.is_floating_point() and value.ndim > 2 and value.shape[1] == 1
+
+
+def _is_soft(value: Any) -> bool:
+    """Whether all cases hold numbers from 0 to 1, as probabilities are."""
+    return all(bool(((case >= 0) & (case <= 1)).all()) for case in _cases(value))
 
 
 def _find_not_binary(value: Any, single: bool = False) -> str | None:

@@ -87,7 +87,7 @@ class Metrics(nn.Module):
             metric = self[name]
             call = self._with_spacing(name, compared) if name in self._spaced and compared is not None else metric
             call = (
-                call if name in self._checked else Checked(call)
+                call if name in self._checked else Checked(call, name)
             )  # at its first batch alone, since it looks at every value
             try:
                 if isinstance(metric, nn.Module):

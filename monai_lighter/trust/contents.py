@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch.serialization import get_unsafe_globals_in_checkpoint
 
-from monai_lighter.trust.digest import file_digest, walk_files
-from monai_lighter.trust.objects import is_module
+from monai_lighter.trust.digest import hash_file, walk_files
+from monai_lighter.trust.objects import is_listed_module
 
-__all__ = ["CONFIG_SUFFIXES", "CodeFile", "code_files", "own_modules"]
+__all__ = ["CONFIG_SUFFIXES", "CodeFile", "list_code_files", "own_modules"]
 
 CONFIG_SUFFIXES = (".json", ".yaml", ".yml")
 DATA = re.compile(
@@ -57,7 +57,7 @@ class CodeFile(NamedTuple):
     what: str
 
 
-def code_files(bundle: Path) -> Iterator[CodeFile]:
+def list_code_files(bundle: Path) -> Iterator[CodeFile]:
     """All files of a bundle that are not known to be data. Reads them, and loads and imports nothing.
 
     Args:
@@ -75,7 +75,7 @@ def code_files(bundle: Path) -> Iterator[CodeFile]:
         else:
             what = _kind(path)
             if what:
-                yield CodeFile(name, file_digest(path), what)
+                yield CodeFile(name, hash_file(path), what)
 
 
 def _kind(path: Path) -> str:
@@ -132,6 +132,6 @@ def own_modules(bundle: Path) -> frozenset[str]:
     for path in bundle.iterdir() if bundle.is_dir() else ():
         name = path.name.split(".")[0]
         is_module_file = path.suffix in MODULES or (path / "__init__.py").exists()
-        if name.isidentifier() and (is_module_file or (path.is_dir() and not is_module(name))):
+        if name.isidentifier() and (is_module_file or (path.is_dir() and not is_listed_module(name))):
             found.add(name)
     return frozenset(found)

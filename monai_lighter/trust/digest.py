@@ -13,7 +13,7 @@ from pathlib import Path
 
 from lightning.pytorch.utilities import rank_zero_only
 
-__all__ = ["RUN_FOLDERS", "file_digest", "log_digest", "run_digest", "walk_files"]
+__all__ = ["RUN_FOLDERS", "hash_file", "log_digest", "run_digest", "walk_files"]
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ def _lines(directory: Path) -> Iterator[bytes]:
         if stat.S_ISLNK(mode):
             content = "link:" + hashlib.sha256(os.fsencode(os.readlink(path))).hexdigest()
         elif stat.S_ISREG(mode):
-            content = file_digest(path)
+            content = hash_file(path)
         else:
             continue
         yield f"{content} {unicodedata.normalize('NFC', name)}\0".encode("utf-8", "surrogateescape")
@@ -71,7 +71,7 @@ def walk_files(directory: Path, folders: tuple[str, ...] = (".",)) -> Iterator[t
                 yield path.relative_to(directory).as_posix(), path.lstat().st_mode
 
 
-def file_digest(path: Path) -> str:
+def hash_file(path: Path) -> str:
     """sha256 of a file's content."""
     status = path.stat()
     return _digest(path, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)

@@ -22,8 +22,8 @@ from monai_lighter.config.stages import is_native
 from monai_lighter.errors import ConfigError, Finding
 from monai_lighter.trust.configs import judge, texts
 from monai_lighter.trust.contents import own_modules
-from monai_lighter.trust.digest import RUN_FOLDERS, file_digest, run_digest, walk_files
-from monai_lighter.trust.logging_files import logging_code
+from monai_lighter.trust.digest import RUN_FOLDERS, hash_file, run_digest, walk_files
+from monai_lighter.trust.logging_files import find_logging_code
 
 logger = logging.getLogger(__name__)
 
@@ -139,7 +139,7 @@ class Trust:
         found = [Finding(f"{place(each.id)} {each.id}".strip(), f"is code: {each.text[:200]}") for each in code]
         for file in self.files:
             if file.suffix == ".conf" and file.is_file():
-                found += [Finding(str(file), f"is code: {text[:200]}") for text in logging_code(file)]
+                found += [Finding(str(file), f"is code: {text[:200]}") for text in find_logging_code(file)]
         if found:
             problem = f"must be declarative, and {len(found)} of its items are code"
             hint = (
@@ -176,7 +176,7 @@ class Trust:
 
     def _import_counted(self) -> None:
         names = [name for name, _ in walk_files(self.bundle, RUN_FOLDERS) if name.endswith(tuple(SOURCE_SUFFIXES))]
-        CountedLoader.counted.update({str(self.bundle / name): file_digest(self.bundle / name) for name in names})
+        CountedLoader.counted.update({str(self.bundle / name): hash_file(self.bundle / name) for name in names})
         for name, module in [*sys.modules.items()]:  # of a run before, which may have been of other files
             file = getattr(module, "__file__", None)
             is_counted = isinstance(getattr(module, "__loader__", None), CountedLoader)

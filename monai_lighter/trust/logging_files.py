@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-__all__ = ["logging_code"]
+__all__ = ["find_logging_code"]
 
 CLASSES = {
     "handler": {
@@ -24,7 +24,7 @@ LOG_FILE = re.compile(r"[^.].*\.log(\.[\d._-]+)?|(?=.*log)[^.].*\.txt(\.[\d._-]+
 MAX_SIZE = 1 << 20
 
 
-def logging_code(file: Path) -> list[str]:
+def find_logging_code(file: Path) -> list[str]:
     """``[section] option = value`` of all that is evaluated, imported, or written elsewhere than to a log file.
 
     Args:

@@ -19,7 +19,17 @@ import torch
 
 from monai_lighter.trust.listed import BY_NAME, DIRECT, FIXED, FUNCTIONS, IMPORTED, KINDS, NAMED_TRANSFORMS
 
-__all__ = ["Found", "builtin", "find", "is_class", "is_direct", "is_function", "is_module", "is_value", "texts_of"]
+__all__ = [
+    "Found",
+    "builtin",
+    "find",
+    "is_class",
+    "is_direct",
+    "is_function",
+    "is_listed_module",
+    "is_value",
+    "texts_of",
+]
 
 DOTTED = re.compile(r"[A-Za-z]\w*(\.[A-Za-z]\w*)*", re.ASCII)
 PLAIN = (str, int, float, bool, enum.Enum, torch.dtype, torch.layout, torch.memory_format, np.dtype)
@@ -59,7 +69,7 @@ def _modules() -> tuple[frozenset[str], tuple[str, ...]]:
     return frozenset(exact | around), tuple(wide)
 
 
-def is_module(name: str) -> bool:
+def is_listed_module(name: str) -> bool:
     """Whether a module is listed, so that it may be imported to look for something in it."""
     exact, wide = _modules()
     return (name in exact or name.startswith(wide)) and not any(part.startswith("_") for part in name.split("."))
@@ -85,7 +95,7 @@ def find(name: str, start: Found | None = None) -> Found | None:
 
 
 def _imported(name: str) -> Found | None:
-    if not is_module(name):
+    if not is_listed_module(name):
         return None
     try:
         return Found(name, import_module(name))
@@ -100,14 +110,14 @@ def _inside(found: Found, part: str) -> Found | None:
     if value is None:  # of a package that is not installed: the name alone
         return Found(name, None)
     if isinstance(value, ModuleType):
-        if value is not sys.modules.get(value.__name__) or not is_module(_listed_name(value)):
+        if value is not sys.modules.get(value.__name__) or not is_listed_module(_listed_name(value)):
             return None
         name = f"{_listed_name(value)}.{part}"
         inner_module = f"{value.__name__}.{part}"
         if hasattr(value, "__path__") and _is_there(inner_module) and _imported(inner_module) is None:
             return None
     inner = getattr(value, part, found)
-    if inner is found or (isinstance(inner, ModuleType) and not is_module(_listed_name(inner))):
+    if inner is found or (isinstance(inner, ModuleType) and not is_listed_module(_listed_name(inner))):
         return None
     return Found(_listed_name(inner) if isinstance(inner, ModuleType) else name, inner)
 

@@ -21,9 +21,9 @@ from monai_lighter.config.positions import Positions
 from monai_lighter.errors import Finding
 from monai_lighter.trust.archive import ArchiveError, extract_zip
 from monai_lighter.trust.configs import MAX_ITEMS, Code, judge, tree_of
-from monai_lighter.trust.contents import CONFIG_SUFFIXES, CodeFile, code_files, own_modules
+from monai_lighter.trust.contents import CONFIG_SUFFIXES, CodeFile, list_code_files, own_modules
 from monai_lighter.trust.digest import run_digest
-from monai_lighter.trust.logging_files import logging_code
+from monai_lighter.trust.logging_files import find_logging_code
 
 __all__ = ["Inspection", "inspect"]
 
@@ -172,7 +172,7 @@ def _read(bundle: Path, found: Inspection) -> None:
     found.configs = [*documents]
     code = [_line(each, places) for each in judge(documents, own_modules(bundle))]
     found.code = sorted([*code, *_logging(bundle)], key=lambda line: (line.file, line.line or 0, line.id))
-    found.files = sorted(code_files(bundle))
+    found.files = sorted(list_code_files(bundle))
     found.writes = [_line(each, places) for each in _writes(documents)]
     found.digest = run_digest(bundle)
 
@@ -234,7 +234,7 @@ def _downloads(content: dict) -> Iterator[str]:
 def _logging(bundle: Path) -> Iterator[Line]:
     for file in sorted(bundle.rglob("*logging.conf")):
         name = file.relative_to(bundle).as_posix()
-        yield from (Line(name, None, "", text) for text in (logging_code(file) if file.is_file() else ()))
+        yield from (Line(name, None, "", text) for text in (find_logging_code(file) if file.is_file() else ()))
 
 
 def _writes(documents: dict[str, Any]) -> Iterator[Code]:

@@ -11,8 +11,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from monai.bundle.utils import ID_SEP_KEY
 
 from monai_lighter.callbacks.curves import CurvesLogger
-from monai_lighter.callbacks.learning_rate import LearningRate
-from monai_lighter.callbacks.network_summary import NetworkSummary
+from monai_lighter.callbacks.defaults import LearningRate, NetworkSummary
 from monai_lighter.callbacks.run_summary import RunSummary
 from monai_lighter.config.items import at, items, locate
 from monai_lighter.system.profiler import PassThroughProfiler
@@ -38,7 +37,7 @@ def furnish(trainer: Trainer, config: dict, screen: Screen, commands: Mapping[st
         trainer: as the config has made it.
         config: the config, of plain values.
         screen: how much the run prints.
-        commands: as `RunSummary` takes them.
+        commands: stage (``fit``, ``test``, ``predict``) to the words of the command that runs it, for the summary.
     """
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
     callbacks.append(SaveConfig(config))

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import re
 import shlex
-import warnings
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from json import dumps
 from pathlib import Path
@@ -17,22 +16,18 @@ from typing import Any, NamedTuple
 import monai
 from monai.bundle import ConfigParser
 from monai.bundle.utils import ID_SEP_KEY
-from monai.utils import ensure_tuple
 
 from monai_lighter.check.devices import find_absent_devices
+from monai_lighter.check.engine_config import check_engines, find_missing_packages
 from monai_lighter.check.modules import breaks_imports, is_import
-from monai_lighter.check.native import check_walk
-from monai_lighter.check.paths import missing_paths
+from monai_lighter.check.native_config import check_walk
+from monai_lighter.check.paths import find_missing_paths
 from monai_lighter.check.transforms import find_misplaced
 from monai_lighter.check.untrained import find_idle_loads, find_untrained
 from monai_lighter.check.walk import Built, Walk
-from monai_lighter.check.zoo import engine_findings, missing_packages
-from monai_lighter.config.composed import Composed, read_composed
-from monai_lighter.config.files import bundle_folder, config_files, config_root, files_of_run, unreadable
 from monai_lighter.config.items import at, copied, is_text, items, locate, mentions, plain_config
 from monai_lighter.config.lighter import is_lighter, names_lighter, translated
-from monai_lighter.config.overrides import Overridden, apply_overrides, expand_macros, find_unused_overrides
-from monai_lighter.config.positions import Place, Positions
+from monai_lighter.config.overrides import Overridden, expand_macros, find_unused_overrides
 from monai_lighter.config.resolver import LOCATOR
 from monai_lighter.config.stages import (
     MODES_OF_STAGE,
@@ -40,23 +35,23 @@ from monai_lighter.config.stages import (
     RUN_IDS,
     STAGES,
     TOP_LEVEL,
+    add_defaults,
     checks_data,
     find_absent_ids,
     find_absent_run,
+    find_other_run_ids,
     find_unknown_type,
     has_model_section,
     is_native,
-    other_run_ids,
     pruned,
-    with_defaults,
 )
-from monai_lighter.errors import ConfigError, Finding, Note
+from monai_lighter.errors import Finding, Note
 from monai_lighter.trust.enforce import Trust
 from monai_lighter.workflow.aliases import install_aliases, remove_aliases
 from monai_lighter.workflow.project import find_marked, import_project, make_importable
 from monai_lighter.workflow.properties import find_missing_properties
 
-__all__ = ["Asked", "Check", "Prepared"]
+__all__ = ["Asked", "Prepared"]
 
 
 class Asked(NamedTuple):
@@ -157,9 +152,9 @@ class Prepared:
         meta = self.config.get(ConfigParser.meta_key) or {}
         unused = self._unused(given)
         self.unused = [one for one in unused if isinstance(one, Note)]
-        told = [*twice, *unused, *self._idle, *missing_packages(meta), *self._misplaced_root()]
+        told = [*twice, *unused, *self._idle, *find_missing_packages(meta), *self._misplaced_root()]
         self.warnings = [one for one in told if isinstance(one, Note)]
-        found += [*told, *self._misnamed(given), *missing_paths(plain_config(given), bundle), *self._properties()]
+        found += [*told, *self._misnamed(given), *find_missing_paths(plain_config(given), bundle), *self._properties()]
         devices = list(find_absent_devices(self.config, "trainer" if self.native else "lightning"))
         self.here = [one for one in devices if isinstance(one, Note)]
         found = list(dict.fromkeys([*found, *devices, *find_absent_ids(asked.init_id, asked.final_id, self.config)]))
@@ -180,7 +175,7 @@ class Prepared:
         self.saved = plain_config(config)
         if "bundle_root" not in self.overridden.ids:
             config["bundle_root"] = self._inside(config.get("bundle_root", "."))
-        with_defaults(config, config["bundle_root"])
+        add_defaults(config, config["bundle_root"])
         found: list[Finding] = []
         project = config.get(PROJECT)
         if is_text(project):
@@ -243,10 +238,10 @@ class Prepared:
 
     def _engines(self) -> list[Finding]:
         config, (run_id, *others) = self.config, self.asked[:3]
-        found = self._sure = list(engine_findings(config))
+        found = self._sure = list(check_engines(config))
         run_ids = [run_id]
         if run_id not in config:
-            run_ids = other_run_ids(config, others) if run_id == "run" else []
+            run_ids = find_other_run_ids(config, others) if run_id == "run" else []
             self.absent = find_absent_run(run_id, config, run_ids)
         scripted = any(next(self.bundle.glob(each), None) for each in ("*.py", "*/*.py"))
         for each in run_ids or [run_id]:
@@ -319,95 +314,6 @@ class Prepared:
                 yield level(one.id, f"the property {one.name!r} ({one.meaning}) is not there", hint)
 
 
-class Check:
-    """What is wrong with a config, what is worth knowing about it, and what it would build, each at its place in the files.
-
-    For a bundle of strangers ``monai-lighter inspect`` comes first: modules are imported, unless ``trust`` forbids it.
-
-    Args:
-        config_file: path of the config, or several (a list, or joined by commas) merged in order.
-        override: id-value pairs.
-        asked: what is to be done with the config.
-        meta_file: path of the metadata. Default: ``metadata.json`` beside the config.
-        trust: as `Workflow` takes it. With ``declarative`` code is an error, and nothing of the bundle is imported.
-
-    Attributes:
-        files: paths of the config files.
-        errors: what is wrong, by place.
-        notes: what need not be wrong, by place.
-        prepared: the config as a run has it; None where it cannot be read.
-        built: stage, or run id, to the components that it would build, in order.
-    """
-
-    def __init__(
-        self,
-        config_file: Any,
-        override: Mapping[str, Any] | None = None,
-        asked: Asked | None = None,
-        meta_file: str | None = None,
-        trust: str | None = None,
-    ) -> None:
-        self.files = config_files(config_file)
-        override = dict(override or {})
-        self.prepared: Prepared | None = None
-        found: list[Finding] = []
-        composed, unmerged = None, list[Finding]()
-        try:
-            composed = read_composed(self.files)
-        except ConfigError as error:
-            unmerged = error.findings
-        self.positions = Positions(ensure_tuple(self.files), override, composed is not None and composed.of_lighter)
-        read = map(Path, composed.read if composed else ())
-        granted = Trust(trust, bundle_folder(self.files), [*files_of_run(self.files, meta_file), *read])
-        try:
-            if unmerged:
-                raise ConfigError(unmerged)
-            parser = read_config(self.files, meta_file, composed)
-        except Exception as error:
-            found = unmerged or [*self.positions.doubles(), *_why_unreadable(self.files, error, meta_file)]
-        else:
-            try:
-                found = self._prepare(parser, override, asked or Asked(), granted)
-            except ConfigError as error:  # not covered by the trust
-                found = error.findings
-        self.built: dict[str, list[Built]] = self.prepared.built if self.prepared else {}
-        found = sorted(dict.fromkeys(found), key=self._order)
-        self.errors = [finding for finding in found if not isinstance(finding, Note)]
-        self.notes = [finding for finding in found if isinstance(finding, Note)]
-
-    def _prepare(self, parser: ConfigParser, override: dict[str, Any], asked: Asked, trust: Trust) -> list[Finding]:
-        bundle, doubles = bundle_folder(self.files), self.positions.doubles()
-        overridden = apply_overrides(parser, override, bundle)
-        prepared = self.prepared = Prepared(parser, overridden, bundle, asked, doubles, trust)
-        return [*prepared.errors, *prepared.notes, *([prepared.absent] if prepared.absent else [])]
-
-    def place(self, finding: Finding | Built) -> Place:
-        """File and line of a finding or of a component."""
-        return self.positions.place(finding.id)
-
-    def _order(self, finding: Finding) -> tuple[int, int]:
-        place, files = self.place(finding), self.positions.files
-        return files.index(place.file) if place.file in files else len(files), place.line or 0
-
-
-def read_config(files: Any, meta_file: str | None = None, composed: Composed | None = None) -> ConfigParser:
-    """A parser with config files, merged in order, and the metadata where there are some, as ``ConfigWorkflow`` reads them.
-
-    Args:
-        files: a path or several.
-        meta_file: path of the metadata.
-        composed: what the files come to where they are merged by Lighter's rules (`read_composed`).
-    """
-    parser = ConfigParser()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # keys that stand twice, which `Positions` finds
-        parser.read_config(files if composed is None else composed.content)
-    meta = meta_file or str(config_root(files) / "metadata.json")
-    if meta_file or Path(meta).is_file():
-        parser.read_meta(meta)
-    return parser
-
-
 def _has_no_data(arguments: Any) -> bool:
     """Whether arguments of a stage are for data that it has elsewhere."""
     return isinstance(arguments, dict) and not any("data" in str(name) for name in arguments)
@@ -417,15 +323,6 @@ def _set(config: Any, id: str, value: Any) -> None:
     parent, _, key = id.rpartition(ID_SEP_KEY)
     section = at(config, parent) if parent else config
     section[int(key) if isinstance(section, list) else key] = value
-
-
-def _why_unreadable(files: Any, error: Exception, meta_file: str | None) -> list[Finding]:
-    known = unreadable(files, error, meta_file)
-    if isinstance(known, ConfigError):
-        return known.findings
-    hint = "A file that is merged over others is given after them: train.json,multi_gpu_train.json."
-    names = ", ".join(map(str, ensure_tuple(files)))
-    return [Finding("config_file", f"{names} cannot be read: {type(error).__name__}: {error}", hint)]
 
 
 def _written_for(config: dict) -> str | None:

@@ -21,7 +21,7 @@ __all__ = [
     "MissingPropertyError",
     "PropertiesWorkflow",
     "find_missing_properties",
-    "native_properties",
+    "make_native_properties",
     "set_item",
 ]
 
@@ -70,7 +70,7 @@ class MissingPropertyError(AttributeError, KeyError):
     __str__ = Exception.__str__
 
 
-def native_properties(properties: dict, config: dict, workflow_type: str | None, stage: str) -> dict[str, Any]:
+def make_native_properties(properties: dict, config: dict, workflow_type: str | None, stage: str) -> dict[str, Any]:
     """Give MONAI's properties the ids that they have in a native config.
 
     Args:
@@ -110,7 +110,7 @@ def find_missing_properties(config: dict, train: bool | None, stage: str | None)
     """
     wanted: dict[str, Any] = {} if train is None else {**(TrainProperties if train else InferProperties)}
     if stage is not None:
-        wanted = native_properties(wanted, config, "train" if train else "infer", stage)
+        wanted = make_native_properties(wanted, config, "train" if train else "infer", stage)
         wanted = {name: entry for name, entry in wanted.items() if name not in IMPLIED}
     if wanted and config.get(ConfigParser.meta_key):
         wanted.update(MetaProperties)

@@ -20,7 +20,11 @@ from monai_lighter.errors import ConfigError, Finding
 
 __all__ = ["Screen"]
 
-RANK_ZERO = ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero")
+RANK_ZERO = tuple(
+    f"{package}.utilities.rank_zero"
+    for package in ("lightning.pytorch", "lightning.fabric", "pytorch_lightning", "lightning_fabric")
+)
+"""Lightning's loggers of the first process. Where code imports ``pytorch_lightning``, its twin says what either has to say."""
 TOLD_TWICE = ("\N{ELECTRIC LIGHT BULB} Tip", "GPU available: ", "TPU available: ", "HPU available: ", "`Trainer.")
 """Beginnings of Lightning's messages: advertisements, devices that are not used, and the end of the run, which is told anyway."""
 UNSAID: dict[str, tuple[str, ...]] = {
@@ -66,7 +70,7 @@ class Screen:
         """That of a run: as its arguments say, else as a native config does under ``quiet`` and ``verbose``.
 
         Raises:
-            ConfigError: as the class does.
+            ConfigError: both, or one that is neither true nor false.
         """
         own = config if native else {}
         given = [own.get(name) if value is None else value for name, value in (("quiet", quiet), ("verbose", verbose))]

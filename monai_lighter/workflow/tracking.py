@@ -13,12 +13,12 @@ from monai.bundle.utils import DEFAULT_EXP_MGMT_SETTINGS
 
 from monai_lighter.errors import ComponentError, ConfigError, Finding, did_you_mean, in_short
 
-__all__ = ["SETTINGS", "SaveConfig", "add_tracking", "save_executed", "tracking_settings"]
+__all__ = ["SETTINGS", "SaveConfig", "add_tracking", "read_tracking_settings", "save_executed"]
 
 SETTINGS = ("output_dir", "tracking_uri", "experiment_name", "run_name", "save_execute_config")
 
 
-def tracking_settings(tracking: str | dict) -> dict:
+def read_tracking_settings(tracking: str | dict) -> dict:
     """MONAI's tracking settings: known by name, read from a file, or given.
 
     Raises:
@@ -45,8 +45,8 @@ def add_tracking(config: dict, tracking: str | dict) -> None:
     Raises:
         ConfigError: a string that is neither; a ``trainer`` that is no section.
     """
-    settings = tracking_settings(tracking).get("configs", {})
-    defaults = tracking_settings("mlflow")["configs"]
+    settings = read_tracking_settings(tracking).get("configs", {})
+    defaults = read_tracking_settings("mlflow")["configs"]
     for name in SETTINGS:
         config.setdefault(name, deepcopy(settings.get(name, defaults.get(name))))
     logger = {

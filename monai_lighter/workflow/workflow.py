@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import monai.bundle
-from lightning.pytorch import LightningModule, seed_everything
-from monai.bundle.reference_resolver import ReferenceResolver
+from lightning.pytorch import seed_everything
 from monai.bundle.utils import ID_SEP_KEY
 from monai.config import PathLike
 from monai.utils import BundlePropertyConfig, ensure_tuple, optional_import, set_determinism
 
-from monai_lighter.callbacks.predictions import Predictions
 from monai_lighter.config.composed import read_composed
-from monai_lighter.config.files import bundle_folder, config_files, config_root, files_of_run, require_files, unreadable
+from monai_lighter.config.files import (
+    bundle_folder,
+    config_files,
+    config_root,
+    explain_unreadable,
+    files_of_run,
+    require_files,
+)
 from monai_lighter.config.items import copied, locate
-from monai_lighter.config.overrides import apply_overrides, find_lost
+from monai_lighter.config.overrides import apply_overrides, recover_lost
 from monai_lighter.config.positions import Positions
 from monai_lighter.config.resolver import LOCATOR, Resolver
 from monai_lighter.config.stages import MODES_OF_STAGE, STAGES, checks_data, is_native
@@ -37,16 +39,16 @@ from monai_lighter.workflow.logging_conf import applied_for_monai
 from monai_lighter.workflow.next_commands import list_next_commands
 from monai_lighter.workflow.parts import Parts
 from monai_lighter.workflow.prepare import Asked, Prepared
-from monai_lighter.workflow.properties import PropertiesWorkflow, native_properties
 from monai_lighter.workflow.screen import Screen
-from monai_lighter.workflow.tracking import SETTINGS, add_tracking, save_executed, tracking_settings
+from monai_lighter.workflow.stages_workflow import StagesWorkflow, tell_what_is_left
+from monai_lighter.workflow.tracking import SETTINGS, add_tracking, read_tracking_settings, save_executed
 
 __all__ = ["Workflow"]
 
 _, has_engines = optional_import("ignite.engine")
 if has_engines:  # an error of our own must be seen, else Ignite would run
     from monai_lighter.engines import adopt as engines
-    from monai_lighter.engines import summary as engines_summary
+    from monai_lighter.engines.engine_summary import print_summary
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +56,7 @@ STAGE_OF_TYPE = {"train": "fit", "training": "fit", "eval": "test", "evaluation"
 """Workflow types of ``BundleWorkflow`` and the stage each runs; the others are inference: ``predict``."""
 
 
-class Workflow(PropertiesWorkflow):
+class Workflow(StagesWorkflow):
     """``monai.bundle.ConfigWorkflow`` on PyTorch Lightning.
 
     A native config has a ``system`` section (`System`) and a ``trainer`` section (``lightning.pytorch.Trainer``). Its run ids
@@ -130,7 +132,7 @@ class Workflow(PropertiesWorkflow):
                     first, meta_file, no_file, init_id, run_id, final_id, None, workflow_type, properties_path
                 )
         except Exception as error:
-            raise unreadable(files, error, meta_file) from error
+            raise explain_unreadable(files, error, meta_file) from error
         if composed:
             self.parser.set({self.parser.meta_key: self.parser.get(self.parser.meta_key, {}), **composed.content})
         self.bundle_path = bundle_folder(files)
@@ -141,21 +143,18 @@ class Workflow(PropertiesWorkflow):
             self._screen.keep()
             granted.tell()
         self._trust, self._files, self._overrides = granted, files, {**override}
-        override.update(_recover_lost(override, self.native))
+        override.update(recover_lost(override, self.native))
         self._overridden = apply_overrides(self.parser, override, self.bundle_path)
         of_lighter = composed is not None and composed.of_lighter
         self._positions = Positions(ensure_tuple(files), override, of_lighter)
         self._absent: Finding | None = None
         self._untrained: Finding | None = None
-        self._prepared = False
         self._unused: list[Note] = []
         self._advice: list[Finding] = []
-        self._parts: Parts | None = None
-        self._visited: dict[str, _Stage] = {}
         if tracking is not None and self.native:
             add_tracking(self.parser.get(), tracking)
         elif tracking is not None:
-            self.patch_bundle_tracking(parser=self.parser, settings=tracking_settings(tracking))
+            self.patch_bundle_tracking(parser=self.parser, settings=read_tracking_settings(tracking))
         self._tracked = tracking is not None and self.native
         type_stage = STAGE_OF_TYPE.get((workflow_type or "").lower(), "predict")
         by_type = run_id == "run" and "run" not in self.parser
@@ -169,14 +168,6 @@ class Workflow(PropertiesWorkflow):
         with self._screen.show():
             self._trust.tell()
             yield
-
-    def _set_stage(self, stage: str | None, type_stage: str) -> None:
-        """The stage that runs, if any, and MONAI's properties as they are in it, or in the one of the workflow's type."""
-        self.stage = stage if self.native else None
-        meant = self.stage or type_stage
-        self._stage_of_type = "validate" if meant == "fit" else meant
-        if self.native:
-            self.properties = native_properties(self.properties, self.parser.get(), self.workflow_type, meant)
 
     def initialize(self) -> Any:
         """Checks the config and evaluates its ``initialize`` expressions; builds nothing else. Once, until a property is set."""
@@ -221,129 +212,12 @@ class Workflow(PropertiesWorkflow):
         with missing_file_hints(self.bundle_path), advised(self._advice), on_lightning:
             return super()._run_expr(id, **kwargs)
 
-    def fit(self, **arguments: Any) -> dict[str, float]:
-        """Trains and validates.
-
-        The stages of one workflow share the network and the Trainer: ``test`` after ``fit`` tests what has been trained, as the
-        last step left it (``test(ckpt_path="best")`` for the best). A second ``fit`` goes on with the same optimizer, as far as
-        ``trainer.fit_loop.max_epochs``.
-
-        Args:
-            arguments: keywords of ``lightning.pytorch.Trainer.fit``; they take the place of the config's ``args``.
-
-        Returns:
-            The last value of everything that was logged, by its name.
-
-        Raises:
-            ConfigError: what is wrong in the config; it is one of MONAI's engines, which have no stages.
-        """
-        self._run_by_hand("fit", arguments)
-        return self.metrics
-
-    def validate(self, **arguments: Any) -> dict[str, float]:
-        """Evaluates the data of ``val``. Arguments, returns and raises as `fit`, for ``Trainer.validate``."""
-        self._run_by_hand("validate", arguments)
-        return self.metrics
-
-    def test(self, **arguments: Any) -> dict[str, float]:
-        """Evaluates the data of ``test``. Arguments, returns and raises as `fit`, for ``Trainer.test``."""
-        self._run_by_hand("test", arguments)
-        return self.metrics
-
-    def predict(self, return_predictions: bool = True, **arguments: Any) -> list[dict[str, Any]]:
-        """Predicts the data of ``predict``; the callbacks of the config write files as under the command.
-
-        Args:
-            return_predictions: whether predictions are kept in memory (on the CPU) and returned.
-            arguments: other keywords of ``lightning.pytorch.Trainer.predict``; they take the place of the config's ``args``.
-
-        Returns:
-            A dict for each case, in the order of the data, as `Predictions` has it: ``identifier`` and ``pred``. Empty without
-            ``return_predictions``. Of several processes, each gets its own cases.
-
-        Raises:
-            ConfigError: what is wrong in the config; it is one of MONAI's engines, which have no stages.
-        """
-        self._select("predict")
-        predictions, trainer = Predictions(), self.trainer
-        trainer.callbacks += [predictions] if return_predictions else []
-        try:
-            self._run_by_hand("predict", {**arguments, "return_predictions": False})
-        finally:
-            trainer.callbacks = [each for each in trainer.callbacks if each is not predictions]
-        return predictions.items
-
-    @property
-    def system(self) -> LightningModule:
-        """The LightningModule of a native config, built when it is first asked for."""
-        return self._get_part("system")
-
-    @property
-    def trainer(self) -> Any:
-        """Lightning's Trainer of a native config; of one that ``initialize`` was called on, as MONAI's clients do, an engine
-        (``monai.engines.SupervisedTrainer``) with the Trainer's attributes beside its own; of a config of engines, its own."""
-        if self.native and (self.by_hand or not self._is_initialized):
-            return self._get_part("trainer")
-        if "trainer" not in self.properties:
-            raise AttributeError("a workflow of this type has no property 'trainer', see workflow_type")
-        return self._get_property("trainer", self.properties["trainer"])
-
-    @property
-    def metrics(self) -> dict[str, float]:
-        """The last value of everything that the last stage logged, by its name."""
-        return {name: float(value) for name, value in self._get_part("trainer").callback_metrics.items()}
-
-    def _get_part(self, id: str) -> Any:
-        if not self.native:
-            raise AttributeError(f"{id!r} is an item of native configs; one of MONAI's engines has workflow properties")
-        if not self._is_initialized:
-            self.by_hand = True
-            self.initialize()
-        return self.parser.get_parsed_content(id)
-
-    def _run_by_hand(self, stage: str, arguments: Mapping[str, Any]) -> None:
-        self._select(stage)
-        self._start()
-        with self._told(), missing_file_hints(self.bundle_path):
-            self._run_stage(stage, arguments)
-
-    def _select(self, stage: str) -> None:
-        if not self.native:
-            hint = "Its expressions are run by run(): Workflow(config_file, run_id=…).run()."
-            raise ConfigError([Finding("run_id", f"stage {stage!r} needs a `system` section", hint)])
-        self.by_hand = True
-        if stage != self.stage:
-            self._change_stage(stage)
-
-    def _change_stage(self, stage: str) -> None:
-        """Another stage with the network and the Trainer there are; one that has run before with all that it had."""
-        if self._parts:
-            now = _Stage(self.parser.get(), self.parser.ref_resolver, self._parts, self._is_initialized)
-            self._visited[self.stage or ""] = now
-        self.run_id = stage
-        if stage in self._visited:
-            config, self.parser.ref_resolver, self._parts, self._is_initialized = self._visited[stage]
-            self.parser.config = config  # type: ignore[assignment]
-        else:
-            self.parser.ref_resolver = Resolver(kept=self._parts.find_shared() if self._parts else {})
-            self.parser.config = copied(self._given or self.parser.get())
-            self._is_initialized = self._prepared = False
-        self._set_stage(stage, stage)
-
     def _build_with(self, kept: dict[str, Any]) -> None:
         """Everything but what is kept is built anew."""
         commands = list_next_commands(self._files, self._overrides, self.config)
         add = partial(furnish, config=self.config, screen=self._screen, commands=commands)
         self._parts = Parts(self.stage, self.parser, self.config, add, self._parts, self.run_id)
         self.parser.ref_resolver = Resolver(built=self._parts.take, kept=kept)
-
-    def _set_property(self, name: str, property: dict, value: Any) -> None:
-        id = property[BundlePropertyConfig.ID]
-        kept = self._parts.find_shared(locate(self.parser.get(), id) or id) if self._parts and self.by_hand else {}
-        super()._set_property(name, property, value)
-        if self._parts:
-            self._visited.clear()
-            self._build_with(kept)
 
     def run(self) -> list[Any]:
         """Runs the stage, or the expressions of the run id, and gives their results.
@@ -366,7 +240,7 @@ class Workflow(PropertiesWorkflow):
         """Within it, no more is printed than was asked for, engines end with what they came to, and errors name their part."""
         built, sources = (self._parts.built, self._parts.sources) if self._parts else ({}, {})
         shown = has_engines and not self.native and shows_summary(self.parser.get())
-        summary = engines_summary.print_summary(shown, self._screen.quiet) if has_engines else nullcontext()
+        summary = print_summary(shown, self._screen.quiet) if has_engines else nullcontext()
         with self._screen.show(), explained(built, sources), summary:
             yield
 
@@ -410,7 +284,7 @@ class Workflow(PropertiesWorkflow):
         if stage in ("validate", "test") and shows_summary(self.config):
             arguments = {"verbose": False, **arguments}  # which has the table
         if stage == "fit" and self.by_hand:
-            _tell_what_is_left(trainer)
+            tell_what_is_left(trainer)
         if self._tracked:
             save_executed(self.parser, self.config)
         try:
@@ -421,33 +295,3 @@ class Workflow(PropertiesWorkflow):
             problem = f"must be a checkpoint of Lightning, not weights alone, got {arguments['ckpt_path']!r}"
             hint = "Weights are loaded where the model is: see monai_lighter.load_weights."
             raise ConfigError([Finding(f"args::{stage}::ckpt_path", problem, hint)]) from error
-
-
-class _Stage(NamedTuple):
-    """What a workflow had of a stage when another one came."""
-
-    config: dict[str, Any]
-    resolver: ReferenceResolver
-    parts: Parts
-    is_initialized: bool
-
-
-def _tell_what_is_left(trainer: Any) -> None:
-    """What a fit of a Trainer that has fitted before will do."""
-    done = trainer.current_epoch
-    if trainer.global_step == 0:
-        return
-    if trainer.fit_loop.max_epochs not in (None, -1) and done >= trainer.fit_loop.max_epochs:
-        hint = "Raise workflow.trainer.fit_loop.max_epochs, or make a new Workflow to begin anew."
-        logger.warning(f"fit has run before, all {done} epochs of trainer::max_epochs: nothing is left to do. {hint}")
-    else:
-        logger.info(f"fit has run before: it goes on with epoch {done + 1} and the same network and optimizer.")
-
-
-def _recover_lost(override: dict[str, Any], native: bool) -> dict[str, None]:
-    """Overrides that are None, which ``monai.bundle`` leaves out; of a config of engines they are named alone."""
-    own = inspect.signature(monai.bundle.run).parameters
-    lost = find_lost(sys.argv[1:], {*own, *override}) if is_command() else []
-    for id in () if native else lost:
-        logger.warning(f"{id}: monai.bundle leaves out an override that is None, so the config's own value stays.")
-    return dict.fromkeys(lost) if native else {}

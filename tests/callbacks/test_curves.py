@@ -10,7 +10,7 @@ from parts import Memory, classification, loader, pairs, trainer
 from torchmetrics.classification import MulticlassAccuracy
 
 from monai_lighter.callbacks.curves import CurvesLogger
-from monai_lighter.callbacks.learning_rate import LearningRate
+from monai_lighter.callbacks.defaults import LearningRate
 
 
 def table(path):

@@ -7,12 +7,13 @@ import yaml
 from mistakes import BASES, FINE, MISTAKES, NOTES, write_spoiled
 from monai.bundle.config_item import ComponentLocator
 
-from monai_lighter.check.native import check_walk
+from monai_lighter.check.native_config import check_walk
 from monai_lighter.check.walk import Walk
-from monai_lighter.config.stages import pruned, with_defaults
+from monai_lighter.config.stages import add_defaults, pruned
 from monai_lighter.errors import Note
 from monai_lighter.share.create import TASKS, create_bundle
-from monai_lighter.workflow.prepare import Asked, Check
+from monai_lighter.workflow.check_config import Check
+from monai_lighter.workflow.prepare import Asked
 
 ROOT = Path(__file__).parents[2]
 
@@ -47,7 +48,7 @@ def messages(changes=None, stage="fit", config=GOOD, roots=None):
             del node[key]
         else:
             node[key] = value
-    with_defaults(full, "/bundle")
+    add_defaults(full, "/bundle")
     needed = full if stage is None else pruned(full, stage)
     before = copy.deepcopy(full)
     roots = roots or ["system", "trainer", f"args::{stage}", "imports", "initialize"]

@@ -6,7 +6,7 @@ from lightning.pytorch.accelerators import CUDAAccelerator
 from monai_lighter import ConfigError, Workflow
 from monai_lighter.check.devices import find_absent_devices
 from monai_lighter.errors import Note
-from monai_lighter.workflow.prepare import Check
+from monai_lighter.workflow.check_config import Check
 
 
 def found(**trainer):

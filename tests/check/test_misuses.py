@@ -3,7 +3,8 @@
 import pytest
 from monai.data import ThreadDataLoader
 
-from monai_lighter.workflow.prepare import Asked, Check
+from monai_lighter.workflow.check_config import Check
+from monai_lighter.workflow.prepare import Asked
 
 TRAIN = "system::dataloaders::train"
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from monai_lighter.workflow.prepare import Asked, Check
+from monai_lighter.workflow.check_config import Check
+from monai_lighter.workflow.prepare import Asked
 
 STOPPING, CHECKPOINT = (f"lightning.pytorch.callbacks.{name}" for name in ("EarlyStopping", "ModelCheckpoint"))
 LOADER = {"_target_": "DataLoader", "dataset": {"_target_": "Dataset", "data": "@data"}}

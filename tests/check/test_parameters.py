@@ -5,11 +5,11 @@ from monai.data import DataLoader
 from monai.metrics import DiceMetric
 from monai.transforms import AsDiscreted, LoadImaged, RandAffined, Spacingd
 
-from monai_lighter.check.parameters import Parameter, accepted_by, read_text
+from monai_lighter.check.parameters import Parameter, find_accepted, read_text
 
 
 def names_of(target):
-    accepted = accepted_by(target)
+    accepted = find_accepted(target)
     return list(accepted.parameters), accepted.required, accepted.is_open
 
 
@@ -52,8 +52,8 @@ def test_what_is_passed_on_to_bases_counts():
     assert names_of(Base) == (["a", "b"], ["a"], False)
     assert names_of(Passing) == (["c", "a", "b"], ["c"], False)
     assert names_of(Again) == (["d", "c", "a", "b"], [], False)
-    assert "num_workers" in accepted_by(DataLoader).parameters
-    assert not accepted_by(DataLoader).is_open
+    assert "num_workers" in find_accepted(DataLoader).parameters
+    assert not find_accepted(DataLoader).is_open
     assert names_of(Made) == (["a"], [], False)
 
 
@@ -61,7 +61,7 @@ def test_what_may_go_elsewhere_is_open():
     assert names_of(Taking) == (["c"], ["c"], True)
     assert names_of(Keeping) == ([], [], True)
     assert names_of(lambda a, **kwargs: a) == (["a"], ["a"], True)
-    assert accepted_by(dict) is None
+    assert find_accepted(dict) is None
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_what_may_go_elsewhere_is_open():
     ],
 )
 def test_a_text_is_read_where_the_parameter_is_none(target, name, text, value):
-    parameter = accepted_by(target).parameters[name]
+    parameter = find_accepted(target).parameters[name]
     read = read_text(text, parameter)
     assert (read, type(read)) == (value, type(value))
 
@@ -101,17 +101,17 @@ def test_a_text_is_read_where_the_parameter_is_none(target, name, text, value):
     ],
 )
 def test_a_text_that_is_no_such_value(target, name, text, wanted):
-    parameter = accepted_by(target).parameters[name]
+    parameter = find_accepted(target).parameters[name]
     assert parameter.wanted == wanted
     with pytest.raises(ValueError, match=r"."):
         read_text(text, parameter)
 
 
 def test_a_default_alone_leaves_other_values_possible():
-    parameter = accepted_by(lambda features=1.0: features).parameters["features"]
+    parameter = find_accepted(lambda features=1.0: features).parameters["features"]
     assert not parameter.certain
     assert read_text("0.5", parameter) == 0.5
-    assert accepted_by(RandAffined).parameters["rotate_range"].single >= {float}
+    assert find_accepted(RandAffined).parameters["rotate_range"].single >= {float}
 
 
 @pytest.mark.parametrize(
@@ -125,4 +125,4 @@ def test_a_default_alone_leaves_other_values_possible():
     ],
 )
 def test_what_may_be_a_text_stays_one(target, name):
-    assert accepted_by(target).parameters[name] == Parameter()
+    assert find_accepted(target).parameters[name] == Parameter()

@@ -2,7 +2,8 @@
 
 import pytest
 
-from monai_lighter.workflow.prepare import Asked, Check
+from monai_lighter.workflow.check_config import Check
+from monai_lighter.workflow.prepare import Asked
 
 LOAD = {"_target_": "LoadImaged", "keys": ["image", "label"]}
 CHANNELS = {"_target_": "EnsureChannelFirstd", "keys": ["image", "label"]}

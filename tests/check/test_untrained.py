@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from monai_lighter import Workflow
-from monai_lighter.workflow.prepare import Asked, Check
+from monai_lighter.workflow.check_config import Check
+from monai_lighter.workflow.prepare import Asked
 
 
 def said(bundle, name="inference", stage="predict", **override):

@@ -5,9 +5,10 @@ import json
 import pytest
 from monai.bundle import ConfigParser
 
-from monai_lighter.check import zoo as engines
-from monai_lighter.check.zoo import engine_findings, missing_packages
-from monai_lighter.workflow.prepare import Asked, Check
+from monai_lighter.check import engine_config as engines
+from monai_lighter.check.engine_config import check_engines, find_missing_packages
+from monai_lighter.workflow.check_config import Check
+from monai_lighter.workflow.prepare import Asked
 
 ENGINE = {"_target_": "SupervisedTrainer"}
 
@@ -25,33 +26,33 @@ ENGINE = {"_target_": "SupervisedTrainer"}
     ],
 )
 def test_a_keyword_that_the_trainer_does_not_have_is_found(section, id, words):
-    (finding,) = engine_findings({"train": {"trainer": ENGINE}, "lightning": section})
+    (finding,) = check_engines({"train": {"trainer": ENGINE}, "lightning": section})
     assert finding.id == id
     assert words in str(finding)
 
 
 def test_keywords_of_the_trainer_and_of_one_engine_are_fine():
     section = {"devices": 2, "ckpt_path": "a.ckpt", "train::trainer": {"accumulate_grad_batches": 2}}
-    assert not list(engine_findings({"train": {"trainer": ENGINE}, "lightning": section}))
-    assert not list(engine_findings({"train": {"trainer": ENGINE}, "lightning": "@other"}))
-    assert not list(engine_findings({"train": {"trainer": ENGINE}, "lightning": {"_requires_": "@seed"}}))
+    assert not list(check_engines({"train": {"trainer": ENGINE}, "lightning": section}))
+    assert not list(check_engines({"train": {"trainer": ENGINE}, "lightning": "@other"}))
+    assert not list(check_engines({"train": {"trainer": ENGINE}, "lightning": {"_requires_": "@seed"}}))
 
 
 def test_a_section_elsewhere_is_looked_at_there():
-    (finding,) = engine_findings({"lightning": "@other", "other": {"device": 2}})
+    (finding,) = check_engines({"lightning": "@other", "other": {"device": 2}})
     assert finding.id == "other::device"
 
 
 def test_engines_without_ignite_name_the_extra(monkeypatch):
     monkeypatch.setattr(engines, "find_spec", lambda name: None)
-    (finding,) = engine_findings({"train": {"trainer": ENGINE}, "network_def": {"_target_": "UNet"}})
+    (finding,) = check_engines({"train": {"trainer": ENGINE}, "network_def": {"_target_": "UNet"}})
     assert finding.id == "train::trainer::_target_"
     assert "monai_lighter[zoo]" in str(finding)
 
 
 def test_packages_that_the_metadata_asks_for_are_told_where_they_are_missing():
     meta = {"required_packages_version": {"nibabel": "5.0", "pytorch-ignite": "0.4", "no-such-package": "1.2"}}
-    (finding,) = missing_packages(meta)
+    (finding,) = find_missing_packages(meta)
     assert "no-such-package 1.2" in str(finding)
 
 

@@ -1,26 +1,10 @@
 import json
-import sys
 
 import pytest
 import yaml
 
 from monai_lighter.commands.arguments import UsageError
 from monai_lighter.commands.check import check
-from monai_lighter.commands.main import main
-
-
-@pytest.fixture
-def command(monkeypatch, capfd):
-    """Runs ``monai-lighter check ARGUMENTS`` in this process; gives exit code and standard output."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["monai-lighter", "check", *map(str, arguments)])
-        monkeypatch.setattr(sys, "excepthook", sys.excepthook)
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return ended.value.code, capfd.readouterr().out
-
-    return run
 
 
 @pytest.fixture
@@ -38,31 +22,31 @@ def inside(created, monkeypatch):
 CPU = ("--trainer::accelerator", "cpu")
 
 
-def test_a_sound_config(inside, command):
+def test_a_sound_config(inside, check_command):
     inside()
-    code, output = command("configs/train.yaml")
+    code, output = check_command("configs/train.yaml")
     assert code == 0
     assert "errors  0" in output
     assert "fit run " in output
     assert "CacheDataset" in output
 
 
-def test_mistakes_with_their_lines(inside, command):
+def test_mistakes_with_their_lines(inside, check_command):
     root = inside()
     file = root / "configs" / "common.yaml"
     text = file.read_text().replace("in_channels:", "in_channel:")
     file.write_text(text)
     line = next(number for number, line in enumerate(text.splitlines(), 1) if "in_channel:" in line)
-    code, output = command("configs/train.yaml", "--system::optimizer::lrr", 1)
+    code, output = check_command("configs/train.yaml", "--system::optimizer::lrr", 1)
     assert code == 2
     assert f"configs/common.yaml:{line}: error: network_def::in_channel: UNet has no argument 'in_channel'" in output
     assert "command line: error: system::optimizer::lrr: torch.optim.AdamW has no argument 'lrr', got 1." in output
 
 
-def test_json_and_several_configs(inside, command):
+def test_json_and_several_configs(inside, check_command):
     root = inside()
     (root / "configs" / "more.yaml").write_text("system#optimizer#lrr: 1\n")
-    code, output = command("configs/train.yaml,configs/more.yaml", "configs/inference.yaml", "--json")
+    code, output = check_command("configs/train.yaml,configs/more.yaml", "configs/inference.yaml", "--json")
     merged, inference = json.loads(output)
     assert code == 2
     assert merged["config"] == ["configs/train.yaml", "configs/more.yaml"]
@@ -76,24 +60,24 @@ def test_json_and_several_configs(inside, command):
     assert built[0]["line"] > 1
 
 
-def test_a_config_that_is_not_there(command, tmp_path):
-    code, output = command(tmp_path / "no.yaml", "--json")
+def test_a_config_that_is_not_there(check_command, tmp_path):
+    code, output = check_command(tmp_path / "no.yaml", "--json")
     assert code == 2
     assert "no.yaml" in json.loads(output)["rows"][0]["problem"]
     with pytest.raises(UsageError, match="must be a file or several, got none"):
         check()
 
 
-def test_a_directory_and_a_file_of_another_kind(inside, command):
+def test_a_directory_and_a_file_of_another_kind(inside, check_command):
     inside()
-    code, output = command("configs")
+    code, output = check_command("configs")
     assert code == 2
     assert (
         "error: config_file: must be a .yaml, .yml or .json file, 'configs' is a directory. Name a file in it:"
         in output
     )
     assert "configs/inference.yaml, configs/train.yaml." in output
-    code, output = command("LICENSE")
+    code, output = check_command("LICENSE")
     assert code == 2
     assert "error: config_file: must be a .yaml, .yml or .json file, 'LICENSE' is none. Mend the path." in output
 
@@ -113,10 +97,10 @@ def rows_of(trace, part):
 
 
 @pytest.mark.parametrize("dims", [2, 3])
-def test_the_trace_of_a_training(inside, command, dims):
+def test_the_trace_of_a_training(inside, check_command, dims):
     root = inside(dims=dims)
     before = {path for path in root.rglob("*") if "__pycache__" not in path.parts}
-    code, output = command("configs/train.yaml", "--trace", "--json", *CPU)
+    code, output = check_command("configs/train.yaml", "--trace", "--json", *CPU)
     trace = json.loads(output)["trace"]
     assert (code, trace["error"], trace["stage"]) == (0, "", "fit")
     train, val = rows_of(trace, "train"), rows_of(trace, "val")
@@ -137,9 +121,9 @@ def test_the_trace_of_a_training(inside, command, dims):
     assert {path for path in root.rglob("*") if "__pycache__" not in path.parts} == before
 
 
-def test_the_trace_of_a_prediction_writes_nothing(inside, command):
+def test_the_trace_of_a_prediction_writes_nothing(inside, check_command):
     root = inside()
-    code, output = command("configs/inference.yaml", "--trace", "--case", 1, *CPU)
+    code, output = check_command("configs/inference.yaml", "--trace", "--case", 1, *CPU)
     assert code == 0
     assert "Invertd" in output
     assert "SaveImaged    " not in output.partition("trace")[2]
@@ -148,9 +132,9 @@ def test_the_trace_of_a_prediction_writes_nothing(inside, command):
 
 
 @pytest.mark.parametrize("task", ["classification", "regression"])
-def test_the_trace_of_other_tasks(inside, command, task):
+def test_the_trace_of_other_tasks(inside, check_command, task):
     inside(task)
-    code, output = command("configs/train.yaml", "--trace", "--json", *CPU)
+    code, output = check_command("configs/train.yaml", "--trace", "--json", *CPU)
     trace = json.loads(output)["trace"]
     assert (code, trace["error"]) == (0, "")
     assert any(row["step"] == "metric" for row in trace["rows"])
@@ -172,27 +156,27 @@ def test_the_trace_of_other_tasks(inside, command, task):
         (("--system::postprocessing::val::argmax", "[1, 2, 3]"), ("system::postprocessing::val", "AsDiscreted")),
     ],
 )
-def test_a_trace_that_fails_names_the_step_and_the_case(inside, command, override, words):
+def test_a_trace_that_fails_names_the_step_and_the_case(inside, check_command, override, words):
     inside()
-    code, output = command("configs/train.yaml", "--trace", *override, *CPU)
+    code, output = check_command("configs/train.yaml", "--trace", *override, *CPU)
     assert code == 2
     (error,) = [line for line in output.splitlines() if line.startswith("error  ") and not line[7:].strip().isdigit()]
     for word in words:
         assert word in error
 
 
-def test_a_file_that_cannot_be_read_is_named(inside, command):
+def test_a_file_that_cannot_be_read_is_named(inside, check_command):
     root = inside()
     (root / "data" / "images" / "train_00.nii.gz").write_bytes(b"no image")
-    code, output = command("configs/train.yaml", "--trace", *CPU)
+    code, output = check_command("configs/train.yaml", "--trace", *CPU)
     assert code == 2
     assert "transform 0, LoadImaged, failed on case image=" in output
     assert "train_00.nii.gz" in output
 
 
-def test_an_erroneous_config_is_not_traced(inside, command):
+def test_an_erroneous_config_is_not_traced(inside, check_command):
     inside()
-    code, output = command("configs/train.yaml", "--trace", "--system::optimizer::lrr", 1)
+    code, output = check_command("configs/train.yaml", "--trace", "--system::optimizer::lrr", 1)
     assert code == 2
     assert "step of" not in output
 
@@ -245,8 +229,8 @@ def engines(inside):
     return file
 
 
-def test_the_trace_of_an_engine(engines, command):
-    code, output = command(engines, "--trace", "--json")
+def test_the_trace_of_an_engine(engines, check_command):
+    code, output = check_command(engines, "--trace", "--json")
     trace = json.loads(output)["trace"]
     assert (code, trace["error"]) == (0, "")
     rows = rows_of(trace, "trainer")
@@ -260,21 +244,21 @@ def test_the_trace_of_an_engine(engines, command):
     assert not [name for name in ("eval", "models2", "marked") if (root / name).exists()]
 
 
-def test_the_trace_of_an_evaluator_and_of_a_failing_engine(engines, command):
-    code, output = command(engines, "--trace", "--run", "[$@evaluator.run()]", "--dataset::data", "$@images")
+def test_the_trace_of_an_evaluator_and_of_a_failing_engine(engines, check_command):
+    code, output = check_command(engines, "--trace", "--run", "[$@evaluator.run()]", "--dataset::data", "$@images")
     assert code == 2
     assert "error  dataset::transform: transform 0, LoadImaged, failed on case data/images/train_00.nii.gz" in output
-    code, output = command(engines, "--trace", "--run", "[$@evaluator.run()]")
+    code, output = check_command(engines, "--trace", "--run", "[$@evaluator.run()]")
     assert code == 0
     assert "step of evaluator" in output
-    code, output = command(engines, "--trace", "--network::in_channels", 2)
+    code, output = check_command(engines, "--trace", "--network::in_channels", 2)
     assert code == 2
     assert "error  network UNet failed on case image=data/images/train_00.nii.gz" in output
 
 
-def test_a_run_without_an_engine_cannot_be_traced(engines, command):
+def test_a_run_without_an_engine_cannot_be_traced(engines, check_command):
     config = yaml.safe_load(engines.read_text())
     engines.write_text(yaml.safe_dump({**config, "run": ["$print(1)"]}))
-    code, output = command(engines, "--trace")
+    code, output = check_command(engines, "--trace")
     assert code == 2
     assert "the run must refer to an engine" in output

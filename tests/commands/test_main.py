@@ -10,20 +10,6 @@ from monai_lighter.commands.main import VERBS, main
 from monai_lighter.share.layout import SharingError
 
 
-@pytest.fixture
-def command(monkeypatch, capfd):
-    """Runs ``monai-lighter ARGUMENTS`` in this process; gives exit code, standard output and standard error."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["monai-lighter", *map(str, arguments)])
-        monkeypatch.setattr(sys, "excepthook", sys.excepthook)
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return ended.value.code, *capfd.readouterr()
-
-    return run
-
-
 @pytest.mark.parametrize("name", VERBS)
 def test_help_has_an_example(name, command):
     code, output, shown = command(name, "--help")

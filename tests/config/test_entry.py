@@ -1,6 +1,6 @@
 import pytest
 
-from monai_lighter.config.stages import find_absent_run, find_unknown_type, other_run_ids
+from monai_lighter.config.stages import find_absent_run, find_other_run_ids, find_unknown_type
 from monai_lighter.errors import Note
 
 NATIVE = {"system": {"model": 1}, "run": "$@trainer.fit(@system)"}
@@ -26,6 +26,6 @@ def test_types_of_workflows():
 
 def test_items_that_run_an_engine():
     config = {"training": ["$@train#trainer.run()"], "initialize": ["$@a.run()"], "x": "$@a.b"}
-    assert other_run_ids(config, ["initialize"]) == ["training"]
+    assert find_other_run_ids(config, ["initialize"]) == ["training"]
     assert isinstance(find_absent_run("run", config, ["training"]), Note)
     assert find_absent_run("trainin", config).hint == "Did you mean 'training'?"

@@ -2,7 +2,7 @@ import pytest
 import yaml
 
 from monai_lighter import ConfigError, Workflow
-from monai_lighter.workflow.prepare import Check
+from monai_lighter.workflow.check_config import Check
 
 FIRST = {"net": {"channels": [4, 8]}, "lr": 0.1, "system": {"model": "@net"}}
 MESSAGES = {

@@ -1,7 +1,7 @@
 import pytest
 
 from monai_lighter.config.items import locate, plain_config
-from monai_lighter.config.stages import find_absent_ids, has_model_section, is_native, pruned, with_defaults
+from monai_lighter.config.stages import add_defaults, find_absent_ids, has_model_section, is_native, pruned
 
 FULL = {
     "data": [1, 2],
@@ -66,7 +66,7 @@ def test_a_section_that_is_a_reference_is_opened_so_that_it_can_be_pruned():
         "args": "@run_args",
         "run_args": {"fit": {"ckpt_path": "last"}},
     }
-    with_defaults(config, "/bundle")
+    add_defaults(config, "/bundle")
     assert config["sys"]["dataloaders"] == "@loaders"
     assert config["trainer"]["max_epochs"] == "@run::max_epochs"
     assert config["trainer"]["default_root_dir"] == "/bundle"
@@ -87,18 +87,18 @@ def test_pruning_leaves_alone_what_is_no_section_by_mode():
 
 def test_defaults():
     config = {"system": {"model": 1}, "trainer": None}
-    with_defaults(config, "/bundle")
+    add_defaults(config, "/bundle")
     assert config["system"]["_target_"] == "monai_lighter.System"
     assert config["trainer"] == {"_target_": "lightning.pytorch.Trainer", "default_root_dir": "/bundle"}
 
 
 def test_defaults_do_not_replace_what_is_given():
     config = {"system": {"_target_": "my.System"}, "trainer": {"_target_": "my.Trainer", "default_root_dir": "x"}}
-    with_defaults(config, "/bundle")
+    add_defaults(config, "/bundle")
     assert config["system"]["_target_"] == "my.System"
     assert config["trainer"] == {"_target_": "my.Trainer", "default_root_dir": "x"}
     config = {"system": "@s", "trainer": "@t"}
-    with_defaults(config, "/bundle")
+    add_defaults(config, "/bundle")
     assert config == {"system": "@s", "trainer": "@t"}
 
 
@@ -161,13 +161,13 @@ def channel_def(**names):
 )
 def test_names_of_classes(config, labels):
     config["system"] = {"model": 1}
-    with_defaults(config, "/bundle")
+    add_defaults(config, "/bundle")
     assert config["system"].get("labels") == labels
     config["system"] = {"model": 1, "labels": {0: "own"}}
-    with_defaults(config, "/bundle")
+    add_defaults(config, "/bundle")
     assert config["system"]["labels"] == {0: "own"}
     config["system"] = {"_target_": "project.Module"}
-    with_defaults(config, "/bundle")
+    add_defaults(config, "/bundle")
     assert "labels" not in config["system"]
 
 
@@ -198,7 +198,7 @@ def test_has_model_section(change, expected):
 def test_a_model_section_is_the_system_and_its_data_are_those_of_the_stages():
     config = {**MODEL, "args": {"fit": {"ckpt_path": "last"}, "test": {"dataloaders": "@other"}, "predict": None}}
     given = plain_config(config)
-    with_defaults(config, "/bundle")
+    add_defaults(config, "/bundle")
     assert config["system"] == "@model"
     assert config["args"] == {
         "fit": {"datamodule": "@data", "ckpt_path": "last"},
@@ -208,7 +208,7 @@ def test_a_model_section_is_the_system_and_its_data_are_those_of_the_stages():
     assert config["trainer"]["default_root_dir"] == "/bundle"
     assert given["args"]["fit"] == {"ckpt_path": "last"}
     config = {**MODEL, "data": {"_target_": "project.Data"}}
-    with_defaults(config, "/bundle")
+    add_defaults(config, "/bundle")
     assert all(config["args"][stage] == {"datamodule": "@data"} for stage in ("fit", "validate", "test", "predict"))
 
 

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from monai_lighter.data.integrity import DataCheck
-from monai_lighter.workflow.prepare import Check
+from monai_lighter.workflow.check_config import Check
 
 AFFINE = np.array([[-1.5, 0, 0, 30], [0, 1.2, 0, -20], [0, 0, 2, 5], [0, 0, 0, 1.0]])
 SHAPE = (12, 14, 10)

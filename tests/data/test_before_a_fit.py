@@ -3,29 +3,13 @@
 import csv
 import json
 import logging
-import sys
 
 import numpy as np
 import pytest
 
 from monai_lighter import ConfigError, Workflow
-from monai_lighter.commands.main import main
 
 pytestmark = pytest.mark.usefixtures("own_modules")
-
-
-@pytest.fixture
-def command(monkeypatch, capfd):
-    """Runs ``monai-lighter check ARGUMENTS`` in this process; gives exit code and standard output."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["monai-lighter", "check", *map(str, arguments)])
-        monkeypatch.setattr(sys, "excepthook", sys.excepthook)
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return ended.value.code, capfd.readouterr().out
-
-    return run
 
 
 def written(folder):
@@ -33,10 +17,10 @@ def written(folder):
     return folder.root / "configs" / "train.yaml"
 
 
-def test_the_report_as_text(folder, command):
+def test_the_report_as_text(folder, check_command):
     folder.change("train_1/label.nii.gz", lambda label: np.where(label, 5, 0).astype(np.uint8))
     folder.write("train_2", shape=(40, 14, 10))
-    code, output = command(written(folder), "--data")
+    code, output = check_command(written(folder), "--data")
     assert code == 2
     said = "error: system::dataloaders::train::dataset: case train_1/image.nii.gz, "
     count = int((folder.load("train_1/label.nii.gz") == 5).sum())
@@ -45,20 +29,20 @@ def test_the_report_as_text(folder, command):
     assert said + f"{folder.root}/train_1/label.nii.gz: {sentence}" in output
     assert "note: system::dataloaders::train::dataset: case train_2/image.nii.gz" in output
     assert "size (voxels)" in output
-    code, output = command(written(folder))
+    code, output = check_command(written(folder))
     assert (code, "size (voxels)" in output) == (0, False)
 
 
-def test_notes_do_not_fail(folder, command):
+def test_notes_do_not_fail(folder, check_command):
     folder.write("train_2", shape=(40, 14, 10))
-    code, output = command(written(folder), "--data")
+    code, output = check_command(written(folder), "--data")
     assert (code, "size outlier" in output or "its size 40 x 14 x 10" in output) == (0, True)
 
 
-def test_json_and_a_table(folder, command, tmp_path):
+def test_json_and_a_table(folder, check_command, tmp_path):
     (folder.root / "train_1" / "image.nii.gz").unlink()
     folder.change("val_1/image.nii.gz", np.ones_like)
-    code, output = command(written(folder), "--data", "--json", "--csv", tmp_path / "found.csv")
+    code, output = check_command(written(folder), "--data", "--json", "--csv", tmp_path / "found.csv")
     report = json.loads(output)["data"]
     assert (code, report["cases"], report["errors"], report["notes"]) == (2, 9, 2, 0)
     missing, constant = report["rows"]
@@ -69,28 +53,28 @@ def test_json_and_a_table(folder, command, tmp_path):
         assert list(csv.DictReader(file)) == report["rows"]
 
 
-def test_many_findings_of_a_kind_are_shortened(folder, command):
+def test_many_findings_of_a_kind_are_shortened(folder, check_command):
     folder.config["train_data"] = [folder.write(f"more_{i}") for i in range(14)]
     for i in range(13):
         folder.change(f"more_{i}/image.nii.gz", lambda image: image * 0)
-    code, output = command(written(folder), "--data")
+    code, output = check_command(written(folder), "--data")
     assert code == 2
     assert output.count("all its voxels are 0") == 10
     assert "3 more of this kind (constant). --json and --csv FILE give them all." in output
 
 
-def test_one_stage(folder, command):
+def test_one_stage(folder, check_command):
     folder.change("train_1/image.nii.gz", np.ones_like)
-    assert command(written(folder), "--data", "--run_id", "validate")[0] == 0
-    assert command(written(folder), "--data", "--run_id", "fit")[0] == 2
+    assert check_command(written(folder), "--data", "--run_id", "validate")[0] == 0
+    assert check_command(written(folder), "--data", "--run_id", "fit")[0] == 2
 
 
-def test_an_item_of_that_name_is_still_an_item(folder, command):
+def test_an_item_of_that_name_is_still_an_item(folder, check_command):
     folder.config["data"] = folder.config["train_data"]
     folder.config["train_data"] = "@data"
-    code, output = command(written(folder), "--data", "[]", "--json")
+    code, output = check_command(written(folder), "--data", "[]", "--json")
     assert (code, "data" in json.loads(output)) == (0, False)
-    assert command(written(folder), "--data")[0] == 0
+    assert check_command(written(folder), "--data")[0] == 0
 
 
 @pytest.mark.slow

@@ -1,6 +1,6 @@
 import pytest
 
-from monai_lighter.data.case_lists import table_flaws
+from monai_lighter.data.case_lists import find_table_flaws
 
 SOUND = "image,label\na.nii.gz,0\nb.nii.gz,1\n"
 KEYS = ("image", "label")
@@ -24,4 +24,4 @@ FLAWS = {
 @pytest.mark.parametrize(("content", "used", "failed", "expected"), FLAWS.values(), ids=FLAWS)
 def test_flaws_of_a_table(content, used, failed, expected, tmp_path):
     (tmp_path / "cases.csv").write_bytes(content)
-    assert [value for value, _, _ in table_flaws(str(tmp_path / "cases.csv"), used, failed)] == expected
+    assert [value for value, _, _ in find_table_flaws(str(tmp_path / "cases.csv"), used, failed)] == expected

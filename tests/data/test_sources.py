@@ -8,7 +8,7 @@ from conftest import AFFINE, SHAPE
 
 from monai_lighter.data.integrity import DataCheck
 from monai_lighter.share.create import create_bundle
-from monai_lighter.workflow.prepare import Check
+from monai_lighter.workflow.check_config import Check
 
 pytestmark = pytest.mark.usefixtures("own_modules")
 

@@ -7,7 +7,7 @@ import pytest
 
 from monai_lighter.data.integrity import DataCheck
 from monai_lighter.share.create import create_bundle
-from monai_lighter.workflow.prepare import Check
+from monai_lighter.workflow.check_config import Check
 
 BUNDLES = Path(__file__).parents[2] / "bundles"
 CONFIGS = ("train", "evaluate", "inference")

@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 from monai_lighter.autoload import autoload
 from monai_lighter.errors import in_terms_of_config
+from monai_lighter.workflow.screen import Screen
 
 ROOT = Path(__file__).parents[2]
 PROGRAMS = ("bash", "cd", "mkdir", "monai-lighter", "pip", "python", "unzip")
@@ -85,6 +86,7 @@ class Reader:
 
     def __init__(self, monkeypatch, unnamed=None):
         self.monkeypatch, self.unnamed = monkeypatch, unnamed
+        monkeypatch.setattr(Screen, "keep", lambda screen: None)  # for the rest of the process, which goes on here
         self.names = {"__name__": "page"}
 
     def follow(self, path):

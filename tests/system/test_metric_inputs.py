@@ -30,7 +30,6 @@ def test_why_outputs_of_a_network_are_refused():
     [
         (DiceMetric(), LOGITS, ONE_HOT),
         (DiceMetric(), list(LOGITS), list(CLASSES)),
-        (DiceMetric(), LOGITS.softmax(1), CLASSES),
         (DiceMetric(), CLASSES, CLASSES),  # of which it would count class 1 alone
         (DiceMetric(), ONE_HOT, 255 * CLASSES),
         (DiceMetric(num_classes=2), CLASSES, CLASSES),
@@ -94,3 +93,17 @@ def test_a_metric_that_is_watched_says_it_once_and_goes_on(caplog):
     (record,) = caplog.records
     assert record.getMessage().startswith("key_metric::dice: DiceMetric takes one channel a class")
     assert len(metric.aggregate()) == 1
+
+
+def test_probabilities_make_a_soft_dice_which_is_said_once(caplog):
+    metrics = Metrics({"one": DiceMetric()})
+    probabilities = LOGITS.softmax(1)
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            metrics.update(ADAPTER, None, ONE_HOT, probabilities)
+    (record,) = caplog.records
+    assert record.getMessage().startswith(
+        "system::metrics: 'one' is a soft Dice, not that of label maps: DiceMetric takes"
+    )
+    with pytest.raises(ValueError, match="MeanIoU takes 0 and 1"):
+        Metrics({"one": MeanIoU()}).update(ADAPTER, None, ONE_HOT, probabilities)

@@ -13,7 +13,7 @@ import pytest
 import torch
 from escapes import touch
 
-from monai_lighter.trust.contents import code_files
+from monai_lighter.trust.contents import list_code_files
 
 
 class Evil:
@@ -27,7 +27,7 @@ class Evil:
 
 
 def kinds(bundle, marker):
-    found = {file.file: file.what for file in code_files(bundle)}
+    found = {file.file: file.what for file in list_code_files(bundle)}
     assert not marker.exists()
     return found
 

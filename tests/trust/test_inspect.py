@@ -318,15 +318,9 @@ def test_usual_logging_settings(bundle):
 
 
 def test_files_that_are_code(bundle, tmp_path):
-    for name in (
-        "scripts/net.py",
-        "fire.py",
-        "run.sh",
-        "Makefile",
-        "x.ipynb",
-        "scripts/__pycache__/net.cpython-311.pyc",
-        "models/lib.so",
-    ):
+    code = ("scripts/net.py", "fire.py", "run.sh", "Makefile", "x.ipynb", "models/lib.so")
+    code += ("scripts/__pycache__/net.cpython-311.pyc",)
+    for name in code:
         (bundle / name).parent.mkdir(parents=True, exist_ok=True)
         (bundle / name).write_bytes(struct.pack("<I", 1))
     for name in ("docs/README.md", "LICENSE", "docs/a.png", "data/x.nii.gz", "requirements.txt"):
@@ -337,15 +331,7 @@ def test_files_that_are_code(bundle, tmp_path):
     os.mkfifo(bundle / "pipe.yaml")
     found = {file.file: file for file in inspect(bundle).files}
     assert {*found} == {
-        *(
-            "scripts/net.py",
-            "fire.py",
-            "run.sh",
-            "Makefile",
-            "x.ipynb",
-            "scripts/__pycache__/net.cpython-311.pyc",
-            "models/lib.so",
-        ),
+        *code,
         *("models/model.pt", "out", "pipe.yaml"),
     }
     assert found["fire.py"].sha256 == "67abdd721024f0ff4e0b3f4c2fc13bc5bad42d0b7851d456d88d203d15aaa450"

@@ -10,7 +10,8 @@ from torch.nn import functional
 
 from monai_lighter import ConfigError, LighterDataModule, LighterModule, System, Workflow
 from monai_lighter.errors import in_terms_of_config
-from monai_lighter.workflow.prepare import Asked, Check
+from monai_lighter.workflow.check_config import Check
+from monai_lighter.workflow.prepare import Asked
 
 MODEL = """
 import torch

@@ -9,9 +9,10 @@ from mistakes import FINE, MISTAKES, NOTES, write_spoiled
 
 from monai_lighter import Workflow
 from monai_lighter.config.files import config_files
-from monai_lighter.config.stages import other_run_ids
+from monai_lighter.config.stages import find_other_run_ids
 from monai_lighter.errors import BundleError, ConfigError
-from monai_lighter.workflow.prepare import Asked, Check, read_config
+from monai_lighter.workflow.check_config import Check, read_config
+from monai_lighter.workflow.prepare import Asked
 
 ZOO = Path(os.environ.get("MONAI_LIGHTER_ZOO", Path(__file__).parents[3] / "shared" / "zoo" / "models"))
 """Bundles of the Model Zoo, each with its ``configs``."""
@@ -88,7 +89,7 @@ def test_nothing_keeps_a_bundle_of_the_zoo_from_running(monkeypatch, caplog):
                 below = [train, file.with_name(file.name.removeprefix("multi_gpu_"))]
             files = ",".join(map(str, dict.fromkeys([*below, file])))
             parser = read_config(config_files(files))
-            (run_id, *_) = ["run"] if "run" in parser else other_run_ids(parser.get(), ["initialize"]) or [None]
+            (run_id, *_) = ["run"] if "run" in parser else find_other_run_ids(parser.get(), ["initialize"]) or [None]
             if run_id is None:
                 continue  # it is run by code that loads it
             imports = [text for text in parser.get("initialize", []) if text.startswith("$import ")]

@@ -10,7 +10,7 @@ from monai.inferers import SimpleInferer, SlidingWindowInferer
 from monai.transforms import Compose, LoadImaged
 
 from monai_lighter import Workflow
-from monai_lighter.workflow.properties import MissingPropertyError, native_properties, set_item
+from monai_lighter.workflow.properties import MissingPropertyError, make_native_properties, set_item
 
 
 def train(bundle, **arguments):
@@ -201,11 +201,11 @@ def test_with_no_workflow_type_only_metadata_is_known(bundle):
 
 
 def test_monais_own_tables_are_not_changed():
-    properties = native_properties(TrainProperties, {}, "train", "fit")
+    properties = make_native_properties(TrainProperties, {}, "train", "fit")
     assert properties["trainer"]["id"] == "trainer"
     assert properties["network_def"]["id"] == "system::model"
     assert TrainProperties["trainer"]["id"] == "train::trainer"
-    properties = native_properties(InferProperties, {"network_def": 1}, "infer", "validate")
+    properties = make_native_properties(InferProperties, {"network_def": 1}, "infer", "validate")
     assert properties["dataset"]["id"] == "system::dataloaders::val::dataset"
     assert properties["network_def"]["id"] == "network_def"
     assert InferProperties["dataset"]["id"] == "dataset"

@@ -7,7 +7,7 @@ from monai.bundle import ConfigParser
 from monai.bundle.utils import DEFAULT_MLFLOW_SETTINGS
 
 from monai_lighter import ConfigError, Workflow
-from monai_lighter.workflow.tracking import add_tracking, save_executed, tracking_settings
+from monai_lighter.workflow.tracking import add_tracking, read_tracking_settings, save_executed
 
 
 def fit(bundle, **arguments):
@@ -95,8 +95,8 @@ def test_items_of_the_config_are_kept():
 
 
 def test_settings():
-    assert tracking_settings("mlflow") is DEFAULT_MLFLOW_SETTINGS
-    assert tracking_settings({"configs": {}}) == {"configs": {}}
+    assert read_tracking_settings("mlflow") is DEFAULT_MLFLOW_SETTINGS
+    assert read_tracking_settings({"configs": {}}) == {"configs": {}}
 
 
 def test_the_executed_config_is_written_where_it_is_wanted(tmp_path):

@@ -39,17 +39,7 @@ from monai_lighter.config.stages import (
 )
 from monai_lighter.errors import Finding, did_you_mean
 
-__all__ = [
-    "arguments",
-    "check_walk",
-    "checkpoint",
-    "counts",
-    "no_objects",
-    "schedulers",
-    "seed",
-    "several_optimizers",
-    "unbuilt",
-]
+__all__ = ["check_walk"]
 
 KINDS = {"system": LightningModule, "trainer": Trainer}
 LIGHTNING = ("lightning.pytorch", "pytorch_lightning")
@@ -59,11 +49,17 @@ LIGHTNING = ("lightning.pytorch", "pytorch_lightning")
 def check_walk(walk: Walk, roots: Iterable[str]) -> list[Finding]:
     """All findings and notes about a native config, by a walk that then holds what would be built."""
     full = walk.full
-    findings = [*_sections(full), *seed(full.get("seed")), *counts(full), *schedulers(full), *arguments(full)]
+    findings = [
+        *_check_sections(full),
+        *_check_seed(full.get("seed")),
+        *_check_counts(full),
+        *_check_schedulers(full),
+        *_check_arguments(full),
+    ]
     findings += [
-        *_model(walk),
-        *_stage(walk),
-        *several_optimizers(walk.needed),
+        *_check_model(walk),
+        *_check_stage(walk),
+        *_check_optimizers(walk.needed),
         *find_misuses(walk),
         *find_unlogged(walk),
     ]
@@ -74,12 +70,12 @@ def check_walk(walk: Walk, roots: Iterable[str]) -> list[Finding]:
     for id, value in items(walk.needed):  # which MONAI looks at wherever they stand
         if id not in walk.visited and breaks_imports(value):
             findings += walk.expressions.findings(id, value)
-    findings += [*_kinds(walk), *_mixed_lightning(walk), *no_objects(walk), *walk.misread]
+    findings += [*_check_kinds(walk), *_find_mixed_lightning(walk), *_find_objects(walk), *walk.misread]
     findings += [*find_misplaced(walk), *find_missized(walk)]
     return list(dict.fromkeys(findings))
 
 
-def _kinds(walk: Walk) -> Iterator[Finding]:
+def _check_kinds(walk: Walk) -> Iterator[Finding]:
     """``system`` must be a LightningModule and ``trainer`` a Trainer, where a class says so."""
     for id, wanted in KINDS.items():
         section = walk.needed.get(id)
@@ -90,30 +86,30 @@ def _kinds(walk: Walk) -> Iterator[Finding]:
                 yield finding
 
 
-def _sections(full: dict) -> Iterator[Finding]:
+def _check_sections(full: dict) -> Iterator[Finding]:
     system = full["system"]
     if isinstance(system, dict) and system.get("_target_") == SYSTEM_TARGET:
         for key in (*BY_MODE, "inferer"):
-            yield from _keys(f"system::{key}", system.get(key), MODES)
+            yield from _check_keys(f"system::{key}", system.get(key), MODES)
         for mode, adapters in _section(system.get("adapters")).items():
-            yield from _keys(f"system::adapters::{mode}", adapters, ADAPTERS)
+            yield from _check_keys(f"system::adapters::{mode}", adapters, ADAPTERS)
     elif not isinstance(system, (dict, str)):
         yield Finding("system", f"must be a section, got {system!r}", "Give it model, optimizer, dataloaders, ….")
     if not isinstance(full["trainer"], (dict, str)):
         yield Finding("trainer", f"must be a section, got {full['trainer']!r}", "Give it max_epochs, devices, ….")
-    yield from _keys("args", full.get("args"), STAGES)
+    yield from _check_keys("args", full.get("args"), STAGES)
     for stage in STAGES:
         accepted = [
             name for name in inspect.signature(getattr(Trainer, stage)).parameters if name not in ("self", "model")
         ]
-        yield from _keys(f"args::{stage}", _section(full.get("args")).get(stage), accepted)
+        yield from _check_keys(f"args::{stage}", _section(full.get("args")).get(stage), accepted)
 
 
 def _section(value: Any) -> dict:
     return value if isinstance(value, dict) else {}
 
 
-def _keys(id: str, section: Any, allowed: Iterable[str]) -> Iterator[Finding]:
+def _check_keys(id: str, section: Any, allowed: Iterable[str]) -> Iterator[Finding]:
     if section is None or isinstance(section, str) or (isinstance(section, dict) and "_target_" in section):
         return
     if not isinstance(section, dict):
@@ -124,7 +120,7 @@ def _keys(id: str, section: Any, allowed: Iterable[str]) -> Iterator[Finding]:
             yield Finding(f"{id}::{key}", f"unknown key {key!r}", did_you_mean(str(key), allowed))
 
 
-def _mixed_lightning(walk: Walk) -> Iterator[Finding]:
+def _find_mixed_lightning(walk: Walk) -> Iterator[Finding]:
     """Parts of ``pytorch_lightning`` beside those of ``lightning.pytorch``, which take no object of the other's classes."""
     found: dict[str, list[tuple[str, str]]] = {package: [] for package in LIGHTNING}
     for built in walk.built:
@@ -146,7 +142,7 @@ def _lightning_of(base: type) -> str | None:
     return next((name for name in LIGHTNING if f"{base.__module__}.".startswith(f"{name}.")), None)
 
 
-def _model(walk: Walk) -> Iterator[Finding]:
+def _check_model(walk: Walk) -> Iterator[Finding]:
     """Of a config with a ``model`` section: its class, and the loader that the stage needs."""
     model, data = walk.needed.get(MODEL), walk.needed.get(DATA)
     if walk.stage is None or walk.needed["system"] != f"@{MODEL}" or not isinstance(model, dict):
@@ -162,7 +158,7 @@ def _model(walk: Walk) -> Iterator[Finding]:
         yield Finding(f"{DATA}{ID_SEP_KEY}{loader}", problem, "Add it.")
 
 
-def _stage(walk: Walk) -> Iterator[Finding]:
+def _check_stage(walk: Walk) -> Iterator[Finding]:
     stage, system = walk.stage, walk.needed["system"]
     if stage is None or not isinstance(system, dict) or system.get("_target_") != SYSTEM_TARGET:
         return
@@ -174,13 +170,13 @@ def _stage(walk: Walk) -> Iterator[Finding]:
         others = [m for m in MODES if _section(walk.full["system"].get("dataloaders")).get(m)]
         has = f"; it has {', '.join(others)}" if others else ""
         yield Finding(f"system::dataloaders::{mode}", f"stage {stage!r} needs a dataloader, got none{has}", "Add it.")
-    yield from checkpoint(f"args{ID_SEP_KEY}{stage}{ID_SEP_KEY}ckpt_path", _section(given).get("ckpt_path"))
+    yield from _check_checkpoint(f"args{ID_SEP_KEY}{stage}{ID_SEP_KEY}ckpt_path", _section(given).get("ckpt_path"))
     needs = {"fit": ("model", "criterion", "optimizer")}.get(stage, ("model",))
     for key in needs:
         if not system.get(key):
             yield Finding(f"system::{key}", f"stage {stage!r} needs it, got {system.get(key)!r}", "Add it.")
     for key in (*needs, *(() if elsewhere else (f"dataloaders{ID_SEP_KEY}{mode}",))):
-        yield from unbuilt(walk, key)
+        yield from _find_unbuilt(walk, key)
 
 
 PLACES = {
@@ -210,7 +206,7 @@ SCHEDULER = "scheduler"
 """Key of Lightning's ``lr_scheduler_config`` that holds the object."""
 
 
-def no_objects(walk: Walk) -> Iterator[Finding]:
+def _find_objects(walk: Walk) -> Iterator[Finding]:
     """A finding for each of the items of `PLACES` that a run uses and that is no object and no expression."""
     for name, places in PLACES.items():
         section = walk.needed.get(name)
@@ -254,7 +250,7 @@ def _hint(text: str, walk: Walk) -> str:
     return close if close.startswith("Did") else "Write '@ID' for an item, {_target_: CLASS}, or an expression with $."
 
 
-def unbuilt(walk: Walk, key: str) -> Iterator[Finding]:
+def _find_unbuilt(walk: Walk, key: str) -> Iterator[Finding]:
     """What keeps a component that the stage needs as an argument of the system from being built."""
     where, value = located(walk.needed, f"system{ID_SEP_KEY}{key}")
     if value is None or not ConfigComponent.is_instantiable(value):
@@ -266,14 +262,14 @@ def unbuilt(walk: Walk, key: str) -> Iterator[Finding]:
         yield Finding(f"{where}{ID_SEP_KEY}_mode_", f"{needs}, got 'callable'", "Remove it.")
 
 
-def seed(value: Any) -> Iterator[Finding]:
+def _check_seed(value: Any) -> Iterator[Finding]:
     """Lightning's ``seed_everything`` takes what fits into 32 bits."""
     if value is not None and not is_computed(value) and (not str(value).isdigit() or int(value) >= 2**32):
         problem = f"must be a whole number from 0 to {2**32 - 1}, got {value!r}"
         yield Finding("seed", problem, "Give one, or leave it out.")
 
 
-def counts(config: dict) -> Iterator[Finding]:
+def _check_counts(config: dict) -> Iterator[Finding]:
     """Arguments of Lightning's Trainer that count something and are given as parts of one; it looks at them late."""
     trainer = config["trainer"]
     if not isinstance(trainer, dict) or trainer.get("_target_") != TRAINER_TARGET:
@@ -289,7 +285,7 @@ AUTOMATIC = {"gradient_clip_val": (None, 0, 0.0), "accumulate_grad_batches": (No
 """Arguments of the Trainer for automatic optimization alone, and the values that ask for nothing."""
 
 
-def several_optimizers(config: dict) -> Iterator[Finding]:
+def _check_optimizers(config: dict) -> Iterator[Finding]:
     """What Lightning does for one optimizer alone: it clips and accumulates no gradients where several step on one loss."""
     system, trainer = config["system"], config["trainer"]
     if not isinstance(system, dict) or system.get("_target_") != SYSTEM_TARGET or not isinstance(trainer, dict):
@@ -305,7 +301,7 @@ def several_optimizers(config: dict) -> Iterator[Finding]:
             yield Finding(where, problem, hint)
 
 
-def checkpoint(id: str, path: Any) -> Iterator[Finding]:
+def _check_checkpoint(id: str, path: Any) -> Iterator[Finding]:
     """A checkpoint that is given as a path; those that have a name instead Lightning finds itself."""
     local = isinstance(path, str) and "://" not in path and not is_computed(path)
     if local and path.endswith((".ckpt", ".pt", ".pth")) and not Path(path).exists():
@@ -313,7 +309,7 @@ def checkpoint(id: str, path: Any) -> Iterator[Finding]:
         yield Finding(id, f"there is no checkpoint {path!r}", hint)
 
 
-def arguments(config: dict) -> Iterator[Finding]:
+def _check_arguments(config: dict) -> Iterator[Finding]:
     """A stage that would unpickle its checkpoint, which runs what is in it."""
     for stage in STAGES:
         where, value = located(config, ID_SEP_KEY.join(("args", stage, "weights_only")))
@@ -322,7 +318,7 @@ def arguments(config: dict) -> Iterator[Finding]:
             yield Finding(where, problem, "Leave it out, and convert the checkpoint to tensors and plain values.")
 
 
-def schedulers(config: dict) -> Iterator[Finding]:
+def _check_schedulers(config: dict) -> Iterator[Finding]:
     """Misspelt keys of Lightning's ``lr_scheduler_config``, which it leaves out with a warning."""
     system = config["system"]
     if not isinstance(system, dict) or system.get("_target_") != SYSTEM_TARGET:

@@ -1,15 +1,19 @@
-"""Learning rates that change within an epoch, and those of LightningModules that log none themselves."""
+"""Callbacks of every fit of a native config: the learning rates that change, and the networks, a line each."""
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelSummary
 
 from monai_lighter.system.logging import Recorded
 from monai_lighter.system.optimizers import read_optimizer_stats
 
-__all__ = ["LearningRate"]
+__all__ = ["LearningRate", "NetworkSummary"]
+
+summary_logger = logging.getLogger("lightning.pytorch.callbacks.model_summary")
 
 
 class LearningRate(Callback):
@@ -38,6 +42,33 @@ class LearningRate(Callback):
         self._before = rates
         for name, value in rates.items() if self._changes else ():
             pl_module.log(f"{name}/step", value, on_step=True, on_epoch=False)
+
+
+class NetworkSummary(ModelSummary):
+    """Lightning's ``ModelSummary`` as a line for each part that has parameters: its name, class and number of parameters.
+
+    Losses and metrics, which have none, are left out. It is what a fit of a native config has, unless one is named in
+    ``trainer::callbacks`` or ``enable_model_summary`` is false.
+    """
+
+    @staticmethod
+    def summarize(
+        summary_data: list[tuple[str, list[str]]],
+        total_parameters: int,
+        trainable_parameters: int,
+        model_size: float,
+        *args: Any,
+        **kwargs: Any,
+    ) -> None:
+        columns = dict(summary_data)
+        rows = zip(columns["Name"], columns["Type"], columns["Params"], strict=True)
+        lines = [f"{name}: {kind}, {count.strip()} parameters" for name, kind, count in rows if count.strip() != "0"]
+        frozen = total_parameters - trainable_parameters
+        held = f", {frozen:,} of them frozen" if frozen else ""
+        if lines:
+            lines[-1] += f"{held}, {model_size:.1f} MB"
+        for line in lines:
+            summary_logger.info(line)
 
 
 def _read_rates(trainer: Trainer) -> dict[str, float]:

@@ -13,7 +13,7 @@ from monai_lighter.models import network_state_dict
 from monai_lighter.share.layout import SharingError
 from monai_lighter.system.tensors import plain
 
-__all__ = ["find_newest_checkpoint", "read_best", "read_checkpoint", "write_plain_weights"]
+__all__ = ["find_checkpoint_to_share", "read_best", "read_checkpoint", "write_plain_weights"]
 
 ESCAPES = re.compile(r"\x1b\[[\d;]*m")
 """Colours of a terminal, which PyTorch puts into its messages."""
@@ -53,7 +53,7 @@ def write_plain_weights(source: Path, target: Path) -> None:
     torch.save({name: plain(value).detach().contiguous().clone() for name, value in tensors.items()}, target)
 
 
-def find_newest_checkpoint(root: Path) -> Path | None:
+def find_checkpoint_to_share(root: Path) -> Path | None:
     """Find the Lightning checkpoint below a directory that was written last."""
     files = [path for path in root.glob("**/checkpoints/*.ckpt") if path.is_file()]
     return max(files, key=lambda path: (path.stat().st_mtime_ns, path.name), default=None)

@@ -16,14 +16,14 @@ from monai_lighter.check.former import suggest_former
 from monai_lighter.config.items import items, locate, normalize
 from monai_lighter.errors import Finding, Note, did_you_mean
 
-__all__ = ["engine_findings", "missing_packages"]
+__all__ = ["check_engines", "find_missing_packages"]
 
 SECTION = "lightning"
 OWN_KEYWORDS = ("ckpt_path",)
 ENGINES = ("Trainer", "Evaluator")
 
 
-def engine_findings(config: dict) -> Iterator[Finding]:
+def check_engines(config: dict) -> Iterator[Finding]:
     """Unknown keywords of the ``lightning`` section and of engines of ours, and engines where pytorch-ignite is not installed."""
     id = locate(config, SECTION) or SECTION
     section = ConfigParser(config).get(id)
@@ -64,7 +64,7 @@ def _keywords(id: str, engine: str, section: dict, components: Sequence[str]) ->
         yield Finding(f"{id}{ID_SEP_KEY}{key}", problem, hint)
 
 
-def missing_packages(meta: dict) -> Iterator[Note]:
+def find_missing_packages(meta: dict) -> Iterator[Note]:
     """Packages that a bundle's metadata asks for and that are not installed."""
     for name in ("required_packages_version", "optional_packages_version"):
         asked = meta.get(name)

@@ -14,7 +14,7 @@ from monai_lighter.data.expected import Expected
 from monai_lighter.data.facts import ImageFacts
 from monai_lighter.data.one_case import ReadCases, is_split, judges
 
-__all__ = ["summarize", "summary_rows"]
+__all__ = ["make_rows", "summarize"]
 
 DIGITS = 6
 
@@ -111,7 +111,7 @@ def _short(value: float) -> float:
     return float(f"{value:.{DIGITS}g}")
 
 
-def summary_rows(summary: dict[str, dict[str, Any]]) -> list[dict[str, str]]:
+def make_rows(summary: dict[str, dict[str, Any]]) -> list[dict[str, str]]:
     """The summary as the rows of a table: ``mode``, ``entry``, ``what``, ``min``, ``median``, ``max``."""
     rows = []
     for mode, values in summary.items():
