@@ -24,6 +24,7 @@ _HOME = {
     "EnsembleEvaluator": "engines.engine",
     "FileWriter": "callbacks.writers",
     "Freezer": "callbacks.freezer",
+    "LastCheckpoint": "system.checkpoints",
     "LighterDataModule": "system.lighter_module",
     "LighterModule": "system.lighter_module",
     "LoggingAdapter": "system.adapters",
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
     from monai_lighter.models import load_weights
     from monai_lighter.share.loading import load_bundle
     from monai_lighter.system.adapters import BatchAdapter, CriterionAdapter, LoggingAdapter, MetricsAdapter
+    from monai_lighter.system.checkpoints import LastCheckpoint
     from monai_lighter.system.lighter_module import LighterDataModule, LighterModule
     from monai_lighter.system.system import System
     from monai_lighter.system.weights import ModelWeights

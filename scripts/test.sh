@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Environment, install, lint, types and tests. `scripts/test.sh` runs all tests and measures what of the package they run;
-# `scripts/test.sh fast` leaves out the types and the tests that start a process, a Trainer or an engine or take long. Further
-# arguments are passed on to pytest.
+# Environment, install, lint, types and tests. `scripts/test.sh` runs all tests, disturbs some runs (`faults.py`) and measures
+# what of the package the tests run; `scripts/test.sh fast` leaves out the types, the faults and the tests that start a process,
+# a Trainer or an engine or take long. Further arguments are passed on to pytest.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/environment.sh
@@ -15,4 +15,5 @@ if [ "${1:-}" = fast ]; then
     exec "${pytest[@]}" -m "not slow" "${@:2}"
 fi
 mypy
+python scripts/faults.py --short
 exec "${pytest[@]}" --cov --cov-report=term "$@"

@@ -17,6 +17,8 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from monai.utils import optional_import
 
+from monai_lighter.safe_files import written_beside
+
 __all__ = ["CurvesLogger"]
 
 MODES = ("train", "val", "test")
@@ -172,12 +174,10 @@ class _LogTable:
         self.columns = [*(name for name in ("epoch", "step") if name in (*self.columns, *new))] + [
             name for name in (*self.columns, *new) if name not in ("epoch", "step")
         ]
-        temporary = self.path.with_name(f".{self.path.name}.part")
-        with open(temporary, "w", newline="", encoding="utf-8") as file:
+        with written_beside(self.path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, self.columns, restval="")
             writer.writeheader()
             writer.writerows(rows)
-        temporary.replace(self.path)
         self._start = self.path.stat().st_size
 
 
@@ -229,6 +229,5 @@ def _draw_panels(curves: Mapping[str, Mapping[str, list[tuple[float, float]]]], 
         axes.set_xlabel("step")
         axes.grid(alpha=0.3)
         axes.legend(fontsize="small")
-    temporary = picture.with_name(f".{picture.name}.part")
-    figure.savefig(temporary, format="png", dpi=100)
-    temporary.replace(picture)
+    with written_beside(picture) as temporary:
+        figure.savefig(temporary, format="png", dpi=100)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import signal
 import textwrap
 import time
 from collections import Counter
@@ -19,9 +20,11 @@ from monai_lighter.callbacks.case_values import CaseValues, Scores
 from monai_lighter.callbacks.predictions import Predictions
 from monai_lighter.callbacks.score_table import WIDTH, format_number, format_scores
 from monai_lighter.system.batches import count_cases
+from monai_lighter.system.checkpoints import LAST
 from monai_lighter.system.logging import Recorded
 from monai_lighter.system.outputs import Outputs
 from monai_lighter.system.processes import gather
+from monai_lighter.system.signals import RunStopped
 from monai_lighter.system.weights import ModelWeights
 
 __all__ = ["RunSummary", "align", "format_duration", "show_path"]
@@ -29,6 +32,7 @@ __all__ = ["RunSummary", "align", "format_duration", "show_path"]
 VERBS = {"fit": "fitted", "validate": "validated", "test": "tested", "predict": "predicted"}
 MODES = {"validate": "val", "test": "test"}
 CHECKPOINT = "--args::fit::ckpt_path"
+RESUME = "--resume"
 LABEL = 14
 """Width of the names before paths."""
 
@@ -54,10 +58,14 @@ class RunSummary(Callback):
         self._scores: list[Scores] = []
         self._count = 0
         self._files: list[Path] = []
+        self._logs: str | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
         trainer.callbacks = [each for each in callbacks if each is not self] + [self]  # type: ignore[attr-defined]
+        self._logs = (
+            trainer.log_dir if trainer.loggers else None
+        )  # here: all processes take part, which may be gone at the end
         self._started, self._began = time.monotonic(), time.time()
         self._cases, self._scores, self._count, self._files = None, [], 0, []
 
@@ -129,8 +137,8 @@ class RunSummary(Callback):
         checkpoint = _find_newest_checkpoint(trainer)
         if checkpoint is not None:
             yield align("checkpoint", show_path(checkpoint))
-        if trainer.loggers and trainer.log_dir:
-            yield align("logs", show_path(Path(trainer.log_dir)))
+        if self._logs:
+            yield align("logs", show_path(Path(self._logs)))
         yield from self._describe_next(checkpoint, error)
 
     def _describe_weights(self, trainer: Trainer) -> Iterator[str]:
@@ -153,7 +161,7 @@ class RunSummary(Callback):
             command = self.commands.get("fit")
             if command and checkpoint is not None:
                 yield "go on with:"
-                yield from _fold([*_drop_option(command, CHECKPOINT), CHECKPOINT, show_path(checkpoint)])
+                yield from _fold([*_drop_option(_drop_option(command, CHECKPOINT), RESUME), RESUME, "auto"])
             elif command:
                 yield "no checkpoint has been written yet; begin again with:"
                 yield from _fold(command)
@@ -174,6 +182,8 @@ def _describe_end(trainer: Trainer, error: BaseException | None) -> str:
     """
     if isinstance(error, KeyboardInterrupt):
         return "Ctrl-C"
+    if isinstance(error, RunStopped):
+        return "Ctrl-C" if error.signal == signal.SIGINT else f"signal {error.signal.name}"
     if isinstance(error, SIGTERMException):
         return "signal SIGTERM"
     if error is not None:
@@ -196,6 +206,8 @@ def _find_newest_checkpoint(trainer: Trainer) -> Path | None:
     paths = []
     for callback in trainer.checkpoint_callbacks:
         paths += [getattr(callback, name, "") for name in ("last_model_path", "best_model_path")]
+        folder = getattr(callback, "dirpath", None)
+        paths += [str(Path(folder) / LAST)] if folder else []
     found = [Path(path) for path in paths if path and Path(path).is_file()]
     return max(found, key=lambda path: path.stat().st_mtime, default=None)
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from monai_lighter.callbacks.writers import BaseWriter
 from monai_lighter.errors import ConfigError, Finding
+from monai_lighter.safe_files import written_beside
 from monai_lighter.system.outputs import Outputs
 
 __all__ = ["Table", "TableWriter", "convert_to_number"]
@@ -76,10 +77,8 @@ class Table:
                 rows.sort(key=lambda row: _order_name(row[0]))
             columns = len(self.header)
             header = [*self.header, "note"] if any(len(row) > columns for row in rows) else self.header
-            merged = self.path.with_name(f".{self.path.name}.merged")
-            with open(merged, "w", newline="") as file:
+            with written_beside(self.path) as merged, open(merged, "w", newline="") as file:
                 csv.writer(file).writerows([header, *(row + [""] * (len(header) - len(row)) for row in rows)])
-            merged.replace(self.path)
             for part in parts:
                 part.unlink()
         self.trainer.strategy.barrier()

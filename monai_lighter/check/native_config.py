@@ -52,6 +52,7 @@ def check_walk(walk: Walk, roots: Iterable[str]) -> list[Finding]:
     findings = [
         *_check_sections(full),
         *_check_seed(full.get("seed")),
+        *_check_resume(full.get("resume")),
         *_check_counts(full),
         *_check_schedulers(full),
         *_check_arguments(full),
@@ -260,6 +261,12 @@ def _find_unbuilt(walk: Walk, key: str) -> Iterator[Finding]:
         yield Finding(f"{where}{ID_SEP_KEY}_disabled_", f"{needs}, got {value['_disabled_']!r}", "Remove it.")
     elif value.get("_mode_") == "callable" and key.startswith(BUILT):
         yield Finding(f"{where}{ID_SEP_KEY}_mode_", f"{needs}, got 'callable'", "Remove it.")
+
+
+def _check_resume(value: Any) -> Iterator[Finding]:
+    """What `Workflow` takes to go on with a fit; a path is looked for when the fit is about to begin."""
+    if value is not None and not (isinstance(value, str) and value):
+        yield Finding("resume", f"must be a checkpoint, auto, force or none, got {value!r}", "Give --resume auto.")
 
 
 def _check_seed(value: Any) -> Iterator[Finding]:

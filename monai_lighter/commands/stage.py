@@ -33,6 +33,7 @@ Args:
     workflow_type: train, infer or eval, for MONAI's properties; default: train, as MONAI's.
     properties_path: JSON file of properties in place of MONAI's.
     args_file: JSON or YAML file with any of these and of the overrides; the command line goes first.
+    resume: with what a fit goes on: auto (the newest checkpoint, or a new beginning), force (also of another config), or a path.
     trust: what the config may do: all, declarative (no code), or sha256:NUMBER, which inspect prints.
     quiet: print errors and the result alone.
     verbose: print what MONAI, Lightning and other libraries say, too.
@@ -53,6 +54,7 @@ def _make_verb(stage: str, summary: str, example: str, kind: str) -> Callable[..
         workflow_type: str | None = None,
         properties_path: str | None = None,
         args_file: str | None = None,
+        resume: str | None = None,
         trust: str | None = None,
         quiet: bool | None = None,
         verbose: bool | None = None,
@@ -63,6 +65,7 @@ def _make_verb(stage: str, summary: str, example: str, kind: str) -> Callable[..
             "tracking": tracking,
             "workflow_type": workflow_type,
             "properties_path": properties_path,
+            "resume": resume,
             "trust": trust,
             "quiet": quiet,
             "verbose": verbose,

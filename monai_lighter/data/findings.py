@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+from monai_lighter.safe_files import written_beside
 
 __all__ = ["ERROR", "NOTE", "CaseFinding", "shortened", "write_table"]
 
@@ -67,12 +68,7 @@ def shortened(findings: Sequence[CaseFinding]) -> Iterator[str]:
 
 def write_table(findings: Sequence[CaseFinding], file: str) -> None:
     """Writes findings as csv, a row each, with the columns of `CaseFinding`. The file is complete, or what it was before."""
-    partial = f"{file}.{os.getpid()}.partial"
-    try:
-        with open(partial, "w", newline="", encoding="utf-8") as opened:
-            writer = csv.writer(opened, lineterminator="\n")
-            writer.writerow(CaseFinding._fields)
-            writer.writerows(findings)
-        os.replace(partial, file)
-    finally:
-        Path(partial).unlink(missing_ok=True)
+    with written_beside(Path(file)) as partial, open(partial, "w", newline="", encoding="utf-8") as opened:
+        writer = csv.writer(opened, lineterminator="\n")
+        writer.writerow(CaseFinding._fields)
+        writer.writerows(findings)

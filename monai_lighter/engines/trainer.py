@@ -27,6 +27,7 @@ from monai.bundle.utils import ID_SEP_KEY
 
 from monai_lighter.callbacks.progress_bar import ProgressBar
 from monai_lighter.errors import ComponentError, ConfigError, Finding, did_you_mean, in_short
+from monai_lighter.system.checkpoints import SafeCheckpointIO
 from monai_lighter.system.profiler import PassThroughProfiler
 from monai_lighter.system.tensors import as_list
 
@@ -187,6 +188,7 @@ def make_trainer(engine: Engine, automatic: bool, keywords: Mapping[str, Any]) -
     except (MisconfigurationException, TypeError, ValueError) as error:
         raise ComponentError("lightning", f"lightning: no Trainer can be made of {given}: {in_short(error)}") from error
     PassThroughProfiler.into(trainer)
+    SafeCheckpointIO.into(trainer)
     ProgressBar.into(trainer, given.get("callbacks"))
     return trainer
 

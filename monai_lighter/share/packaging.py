@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shutil
 import stat
@@ -18,6 +17,7 @@ from monai.bundle import ConfigParser
 
 from monai_lighter.config.stages import is_native
 from monai_lighter.errors import Finding
+from monai_lighter.safe_files import copy_safely
 from monai_lighter.share.derive import write_inference
 from monai_lighter.share.layout import Bundle, SharingError
 from monai_lighter.share.measure import Measured, find_network, measure_case, measure_noise
@@ -116,14 +116,8 @@ def _compare_with_run(bundle: Bundle, weights: str | Path | None) -> list[Findin
 
 def _put(file: Path, target: Path) -> None:
     """Copies a file to its place, where it is as a whole or not at all."""
-    beside = target.with_name(f".{target.name}.part")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            shutil.copyfile(file, beside)
-            os.replace(beside, target)
-        finally:
-            beside.unlink(missing_ok=True)
+        copy_safely(file, target)
     except OSError as error:
         raise SharingError.of("output", f"{target} cannot be written: {error}", "Name another file.") from error
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,27 +15,21 @@ from lightning.fabric.plugins.io import TorchCheckpointIO
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-__all__ = ["LastCheckpoint", "SafeCheckpointIO", "find_newest_checkpoint", "written_beside"]
+from monai_lighter.safe_files import written_beside
+
+__all__ = [
+    "LAST",
+    "LastCheckpoint",
+    "SafeCheckpointIO",
+    "ends_stretch",
+    "find_newest_checkpoint",
+    "list_checkpoints",
+    "save_last",
+]
 
 logger = logging.getLogger(__name__)
 
-
-@contextmanager
-def written_beside(path: Path) -> Iterator[Path]:
-    """A path beside ``path`` to write to; what is there at the end is synced to the disk and takes the place of ``path``.
-
-    Where something fails, ``path`` is as it was and nothing is left beside it; a killed process leaves ``.NAME.part``, which the
-    next one writes over.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        yield temporary
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+LAST = "last.ckpt"
 
 
 class SafeCheckpointIO(TorchCheckpointIO):
@@ -50,6 +43,13 @@ class SafeCheckpointIO(TorchCheckpointIO):
         with written_beside(Path(path)) as temporary:
             torch.save(checkpoint, temporary)
 
+    @classmethod
+    def into(cls, trainer: Trainer) -> None:
+        """Puts one in the place of Lightning's own; that of a strategy or a user stays."""
+        with suppress(NotImplementedError):  # strategies that write shards have none
+            if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+                trainer.strategy.checkpoint_io = cls()
+
 
 class LastCheckpoint(ModelCheckpoint):
     """Keeps the newest checkpoint of a fit, ``checkpoints/last.ckpt`` in its log folder, to go on from.
@@ -62,9 +62,20 @@ class LastCheckpoint(ModelCheckpoint):
     """
 
     def __init__(self, minutes: float = 15.0) -> None:
-        super().__init__(filename="last", enable_version_counter=False)
+        super().__init__(filename="last", enable_version_counter=False, save_on_train_epoch_end=True)
         self.minutes = minutes
         self._saved = time.monotonic()
+
+    @classmethod
+    def into(cls, trainer: Trainer) -> None:
+        """Puts one in the place of Lightning's default checkpoint callback; one that a user has set stays."""
+        trainer.callbacks = [  # type: ignore[attr-defined]
+            cls() if _is_default(each) else each
+            for each in trainer.callbacks  # type: ignore[attr-defined]
+        ]
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes nothing: a fit that goes on has a log folder, and a checkpoint, of its own."""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
@@ -74,21 +85,63 @@ class LastCheckpoint(ModelCheckpoint):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        if ends_stretch(trainer, batch_idx):
+            return
         due = time.monotonic() - self._saved >= 60 * self.minutes
         if trainer.world_size > 1:
             due = trainer.strategy.reduce_boolean_decision(due, all=False)
-        if due and self.dirpath and not trainer.fast_dev_run:  # type: ignore[attr-defined]
-            trainer.save_checkpoint(str(Path(self.dirpath) / "last.ckpt"), self.save_weights_only)
+        if due and save_last(trainer) is not None:
             self._saved = time.monotonic()
 
 
-def find_newest_checkpoint(folder: Path) -> Path | None:
-    """The newest whole checkpoint of the fits that ran in a folder; a broken one is passed over with a warning.
+def _is_default(callback: Any) -> bool:
+    """Whether a callback is the one that Lightning adds where none is named."""
+    names = ("dirpath", "filename", "monitor", "save_last", "save_top_k", "state_key", "save_weights_only")
+    default = ModelCheckpoint()
+    return type(callback) is ModelCheckpoint and all(getattr(callback, n) == getattr(default, n) for n in names)
 
-    Args:
-        folder: ``default_root_dir`` of the Trainer: ``checkpoints`` in it, and in its log folders, hold ``*.ckpt``.
+
+def ends_stretch(trainer: Trainer, batch_idx: int) -> bool:
+    """Whether validation or the end of the epoch comes after a batch: Lightning would leave it out after a checkpoint of now."""
+    every: Any = trainer.val_check_batch  # type: ignore[attr-defined]
+    counts = (batch_idx + 1, trainer.fit_loop.total_batch_idx + 1)
+    return bool(trainer.is_last_batch) or (isinstance(every, int) and every > 0 and any(c % every == 0 for c in counts))
+
+
+def save_last(trainer: Trainer) -> Path | None:
+    """Writes ``last.ckpt`` where the Trainer's first checkpoint callback writes; None where it has none, or is not to write.
+
+    It is called by all processes at once.
     """
-    found = {*folder.glob("checkpoints/*.ckpt"), *folder.glob("*/*/checkpoints/*.ckpt")}
+    folder = next((each.dirpath for each in _list_savers(trainer) if each.dirpath), None)
+    if folder is None or trainer.fast_dev_run:  # type: ignore[attr-defined]
+        return None
+    path = Path(folder) / LAST
+    trainer.save_checkpoint(str(path))
+    return path
+
+
+def _list_savers(trainer: Trainer) -> list[ModelCheckpoint]:
+    return [each for each in trainer.checkpoint_callbacks if isinstance(each, ModelCheckpoint)]
+
+
+def list_checkpoints(trainer: Trainer) -> set[Path]:
+    """Files that Lightning's checkpoint callbacks have written for a Trainer, in this fit or in others before.
+
+    They lie in ``checkpoints`` in ``default_root_dir`` or the folder of a logger, or in a log folder there; or where a
+    ``ModelCheckpoint`` says.
+    """
+    folders = [trainer.default_root_dir, *(each.save_dir for each in trainer.loggers)]
+    patterns = ("checkpoints/*.ckpt", "*/*/checkpoints/*.ckpt")
+    places: list[tuple[Any, str]] = [(folder, pattern) for folder in folders for pattern in patterns]
+    places += [(each.dirpath, "*.ckpt") for each in _list_savers(trainer)]
+    return {
+        path for folder, pattern in places if folder and "://" not in str(folder) for path in Path(folder).glob(pattern)
+    }
+
+
+def find_newest_checkpoint(found: Iterable[Path]) -> Path | None:
+    """The newest whole one of some checkpoints; a broken one is passed over with a warning."""
     for path in sorted(found, key=lambda path: path.stat().st_mtime_ns, reverse=True):
         if _is_whole(path):
             return path

@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 from monai_lighter.errors import CaseError, Finding
+from monai_lighter.safe_files import sync
 
 __all__ = ["Ledger", "Output"]
 
@@ -112,6 +113,7 @@ class Ledger:
         if refusal is not None:
             raise CaseError(str(refusal))
         output.path.parent.mkdir(parents=True, exist_ok=True)
+        sync(file)
         file.replace(output.path)
         status = output.path.stat()
         self._written[status.st_dev, status.st_ino] = output

@@ -18,8 +18,8 @@ __all__ = ["Resumable"]
 
 logger = logging.getLogger(__name__)
 
-RANDOM = "random_numbers"
-"""Key of Lightning's checkpoints."""
+RANDOM, PLATEAUS = "random_numbers", "epoch_of_plateaus"
+"""Keys of Lightning's checkpoints."""
 
 
 class Resumable(LightningModule):
@@ -35,6 +35,7 @@ class Resumable(LightningModule):
 
     seed: int | None = None
     _restored: dict[str, Any] | None = None
+    _epoch_of_plateaus = -1
 
     def begin_training_data(self, loaders: Any) -> Any:
         """Loaders for the fit that is about to begin, or to go on.
@@ -72,13 +73,14 @@ class Resumable(LightningModule):
             numbers = [None] * dist.get_world_size()
             dist.all_gather_object(numbers, own)
         checkpoint[RANDOM] = numbers
+        checkpoint[PLATEAUS] = self._epoch_of_plateaus
         gradients = {name: each.grad for name, each in self.named_parameters() if each.grad is not None}
         if gradients and self._trainer is not None and self._trainer.accumulate_grad_batches > 1:
             checkpoint["gradients"] = gradients
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_load_checkpoint(checkpoint)
-        self._restored = {name: checkpoint.get(name) for name in (RANDOM, "gradients")}
+        self._restored = {name: checkpoint.get(name) for name in (RANDOM, PLATEAUS, "gradients")}
 
     def on_train_start(self) -> None:
         super().on_train_start()
@@ -88,10 +90,28 @@ class Resumable(LightningModule):
             torch.manual_seed(self.seed + self.trainer.global_rank)
         if len(numbers) == self.trainer.world_size:
             restore_random_numbers(numbers[self.trainer.global_rank])
+        epoch = (restored or {}).get(PLATEAUS)
+        self._epoch_of_plateaus = -1 if epoch is None else epoch
         gradients = (restored or {}).get("gradients") or {}
         for name, each in self.named_parameters():
             if name in gradients:
                 each.grad = gradients[name].to(each.device)
+
+    def step_plateaus(self) -> None:
+        """Automatic optimization: at the end of an epoch schedulers with a ``monitor`` step, before its checkpoint is written.
+
+        Lightning has them step after that, and not at all in the epoch that a fit goes on in: each time a step is lost.
+        """
+        trainer, loop = self.trainer, self.trainer.fit_loop.epoch_loop
+        ended = trainer.is_last_batch or loop.batch_progress.current.ready == trainer.num_training_batches
+        if self.automatic_optimization and ended and self._epoch_of_plateaus != trainer.current_epoch:
+            loop.update_lr_schedulers("epoch", update_plateau_schedulers=True)
+            self._epoch_of_plateaus = trainer.current_epoch
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any | None) -> None:
+        has_stepped = metric is not None and self._epoch_of_plateaus == self.trainer.current_epoch
+        if not has_stepped:  # else this is Lightning's call, after that of `step_plateaus`
+            super().lr_scheduler_step(scheduler, metric)
 
 
 @rank_zero_only

@@ -313,6 +313,7 @@ class System(Recorded, Optimized, FiniteLoss, Resumable):
     def on_train_epoch_end(self) -> None:
         super().on_train_epoch_end()
         self.step_schedulers("epoch")
+        self.step_plateaus()
 
     def configure_callbacks(self) -> list[Callback]:
         """Keeps files apart (`Outputs`); of a fit the best weights (`ModelWeights`), unless the Trainer already does or keeps no

@@ -19,6 +19,7 @@ from torch.nn import Module
 
 from monai_lighter.errors import ComponentError, NonFiniteError, in_short
 from monai_lighter.internals import COMPILED, get_compiled
+from monai_lighter.safe_files import copy_safely, written_beside
 from monai_lighter.system.averaging import has_started
 from monai_lighter.system.metrics import Metrics, lower_is_better
 from monai_lighter.system.tensors import plain
@@ -35,6 +36,8 @@ class ModelWeights(Callback):
 
     The file is a plain state dict of ``system.model``, of tensors alone: ``torch.load(path, weights_only=True)`` reads it in
     any process. It is written beside its place and moved into it, so that a killed run leaves the file that was there.
+    Each fit keeps its weights in its log folder, too (``lightning_logs/version_0/models/model.pt``): ``models`` has copies of
+    those of the fit that wrote last. A fit that goes on from a checkpoint begins with the best weights that it had.
     Weights that are not finite are never written. A fit that ends on a loss that is not finite leaves the last weights that
     it had, in ``NAME_last.pt``; statistics that the network keeps of its inputs (``BatchNorm``), which the pass before that loss
     has spoilt, are then those of the beginning of the epoch.
@@ -66,40 +69,67 @@ class ModelWeights(Callback):
         if mode not in (None, "min", "max"):
             raise ValueError(f"mode must be 'min' or 'max', got {mode!r}.")
         self.path = None if path is None else Path(path)
+        self._root = Path()
         self.monitor = monitor
         self.mode = mode
         self.save_last = save_last
         self.best: float | None = None
         self.best_epoch: int | None = None
+        self._folder: Path | None = None
+        self._before: str | None = None
         self._epoch = 0
         self._never_finite: set[str] = set()
         self._buffers: dict[str, Tensor] = {}
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best": self.best, "best_epoch": self.best_epoch, "monitor": self.monitor, "mode": self.mode}
+        own = self.path and self._find_own(self.path)
+        state = {"best": self.best, "best_epoch": self.best_epoch, "monitor": self.monitor, "mode": self.mode}
+        return {**state, "file": None if own is None else os.path.relpath(own, self._root)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         if self.monitor in (None, state_dict["monitor"]):
             self.monitor, self.mode = state_dict["monitor"], state_dict["mode"]
             self.best, self.best_epoch = state_dict["best"], state_dict["best_epoch"]
+            self._before = state_dict.get("file")
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if self.path is None:
             self.path = Path(trainer.default_root_dir) / "models" / "model.pt"
+        self._root = Path(trainer.default_root_dir)
+        self._folder = trainer.strategy.broadcast(_find_log_folder(trainer))
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert self.path is not None
         self._never_finite = _find_non_finite(dict(_find_network(pl_module)[0].named_buffers()))
-        if self.best is not None and not self.path.is_file():
-            logger.info(f"{self.path} is not there: the best weights are looked for again")
-            self.best = self.best_epoch = None
         try:
+            if self.best is not None and not self._bring_best(trainer):
+                logger.info(f"{self.path} is not there: the best weights are looked for again")
+                self.best = self.best_epoch = None
             if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 with TemporaryFile(dir=self.path.parent):  # told now, not after the first epoch
                     pass
         except OSError as error:
             raise _unwritable(self.path.parent, error) from error
+
+    def _find_own(self, path: Path) -> Path | None:
+        """Where this fit keeps what it writes to ``path``; None without a log folder."""
+        if self._folder is None or self._folder.absolute() == self._root.absolute():
+            return None
+        whole = path.absolute()
+        inside = whole.is_relative_to(self._root.absolute())
+        return self._folder / (whole.relative_to(self._root.absolute()) if inside else path.name)
+
+    def _bring_best(self, trainer: Trainer) -> bool:
+        """Whether the best weights of the fit that goes on are there: another fit may have written to ``path`` since."""
+        assert self.path is not None
+        before, own = self._before and self._root / self._before, self._find_own(self.path)
+        there = trainer.strategy.broadcast((before or self.path).is_file())
+        if there and before and trainer.is_global_zero:
+            for target in dict.fromkeys([self.path, own or self.path]):
+                if target.absolute() != before.absolute():
+                    copy_safely(before, target)
+        return there
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.sanity_checking or trainer.state.fn != TrainerFn.FITTING:
@@ -207,14 +237,25 @@ class ModelWeights(Callback):
     def _write(self, tensors: dict[str, Tensor], path: Path | None) -> None:
         assert path is not None
         state = {name: plain(value).detach().cpu() for name, value in tensors.items()}
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        own = self._find_own(path)
         try:
-            torch.save(state, temporary)
-            temporary.replace(path)
+            with written_beside(own or path) as temporary:
+                torch.save(state, temporary)
+            if own is not None:
+                copy_safely(own, path)
         except (OSError, RuntimeError) as error:  # the latter of torch, where the disk is full
             raise _unwritable(path, error) from error
-        finally:
-            temporary.unlink(missing_ok=True)
+
+
+def _find_log_folder(trainer: Trainer) -> Path | None:
+    """The folder of this run alone, of the Trainer's first logger; None without one."""
+    if not trainer.loggers or trainer.fast_dev_run:  # type: ignore[attr-defined]
+        return None
+    first: Any = trainer.loggers[0]
+    folder = getattr(first, "log_dir", None)
+    if folder is None and None not in (first.save_dir, first.version):  # as ModelCheckpoint has it
+        folder = Path(first.save_dir) / str(first.name) / str(first.version)
+    return None if folder is None or "://" in str(folder) else Path(folder)
 
 
 def _unwritable(path: Path, error: Exception) -> ComponentError:

@@ -14,7 +14,9 @@ from monai_lighter.callbacks.curves import CurvesLogger
 from monai_lighter.callbacks.defaults import LearningRate, NetworkSummary
 from monai_lighter.callbacks.run_summary import RunSummary
 from monai_lighter.config.items import at, items, locate
+from monai_lighter.system.checkpoints import LastCheckpoint, SafeCheckpointIO
 from monai_lighter.system.profiler import PassThroughProfiler
+from monai_lighter.system.signals import StopOnSignal
 from monai_lighter.workflow.screen import Screen
 from monai_lighter.workflow.tracking import SaveConfig
 
@@ -31,7 +33,8 @@ def furnish(trainer: Trainer, config: dict, screen: Screen, commands: Mapping[st
 
     ``config.yaml`` in the log directory (`SaveConfig`); `CurvesLogger` beside Lightning's default logger, or in its place where
     TensorBoard is not installed; `LearningRate`, unless there is a ``LearningRateMonitor``; `NetworkSummary` in the place of
-    Lightning's default summary; `RunSummary`, unless there is one or the config says ``run_summary: false``.
+    Lightning's default summary; `RunSummary`, unless there is one or the config says ``run_summary: false``; `LastCheckpoint` in
+    the place of Lightning's default ``ModelCheckpoint``, `SafeCheckpointIO` in that of its way of writing; `StopOnSignal`.
 
     Args:
         trainer: as the config has made it.
@@ -42,6 +45,7 @@ def furnish(trainer: Trainer, config: dict, screen: Screen, commands: Mapping[st
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
     callbacks.append(SaveConfig(config))
     PassThroughProfiler.into(trainer)
+    SafeCheckpointIO.into(trainer)
     if _logs_by_default(config):
         _add_curves(trainer)
     if trainer.loggers and not any(isinstance(each, LearningRateMonitor) for each in callbacks):
@@ -54,6 +58,10 @@ def furnish(trainer: Trainer, config: dict, screen: Screen, commands: Mapping[st
         ]
     if shows_summary(config) and not any(isinstance(each, RunSummary) for each in callbacks):
         trainer.callbacks.append(RunSummary(commands))  # type: ignore[attr-defined]
+    if not any("ModelCheckpoint" in str(value) for _, value in items(config) if isinstance(value, str)):
+        LastCheckpoint.into(trainer)
+    if not trainer.fast_dev_run:  # type: ignore[attr-defined]
+        trainer.callbacks.append(StopOnSignal())  # type: ignore[attr-defined]
     screen.clear_trainer(trainer)
 
 

@@ -19,6 +19,8 @@ __all__ = ["list_next_commands"]
 PROGRAM = "monai-lighter"
 FILE_OF_STAGE = {"test": "evaluate", "predict": "inference"}
 """Names that MONAI's bundles give to the configs of the stages that follow a fit."""
+OF_FIT = ("resume",)
+ARGUMENTS_OF_FIT = ID_SEP_KEY.join(("args", "fit", ""))
 SUFFIXES = (".yaml", ".yml", ".json")
 
 
@@ -35,6 +37,7 @@ def list_next_commands(files: Any, override: Mapping[str, Any], config: Mapping[
     """
     names = [str(name) for name in ensure_tuple(files)]
     commands = {"fit": _write_command("fit", names, override)}
+    override = {id: value for id, value in override.items() if id not in OF_FIT and not id.startswith(ARGUMENTS_OF_FIT)}
     for stage, stem in FILE_OF_STAGE.items():
         if locate(dict(config), _loader_of(stage)) is not None:
             commands[stage] = _write_command(stage, names, override)

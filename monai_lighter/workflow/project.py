@@ -32,6 +32,9 @@ def make_importable(bundle: Path) -> None:
             sys.path.remove(other)
         if other != folder:
             _forget_modules(other)
+    for name in {path.stem for path in bundle.iterdir() if path.is_dir() or path.suffix == ".py"} & sys.modules.keys():
+        if getattr(sys.modules[name], "__file__", None) is None and hasattr(sys.modules[name], "__path__"):
+            _forget({name})  # a folder by that name elsewhere on the search path, which would hide this one
     IMPORTABLE[:] = [folder]
     if folder in sys.path:
         sys.path.remove(folder)
@@ -48,7 +51,11 @@ def _forget_modules(folder: str) -> None:
             top = name.partition(".")[0]
             if file.startswith((f"{inside}{top}{os.sep}", f"{inside}{top}.py")):
                 tops.add(top)
-    for name in modules if tops else ():
+    _forget(tops)
+
+
+def _forget(tops: set[str]) -> None:
+    for name in sys.modules.copy() if tops else ():
         if name.partition(".")[0] in tops:
             del sys.modules[name]
 

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch import Trainer
+from monai.bundle import ConfigParser
 from monai.bundle.reference_resolver import ReferenceResolver
 from monai.bundle.utils import ID_SEP_KEY
 
 from monai_lighter.config.items import locate, located, normalize
-from monai_lighter.errors import ConfigError, Finding
-from monai_lighter.system.checkpoints import find_newest_checkpoint
+from monai_lighter.errors import ConfigError, Finding, Note
+from monai_lighter.system.checkpoints import find_newest_checkpoint, list_checkpoints
 
-__all__ = ["choose_checkpoint", "find_differences"]
+__all__ = ["choose_checkpoint", "find_differences", "find_place"]
 
 logger = logging.getLogger(__name__)
 
@@ -23,28 +25,58 @@ WORKERS = ("multiprocessing_context", "num_workers", "persistent_workers", "pref
 LOADING = frozenset((*WORKERS, "pin_memory", "pin_memory_device"))
 """Arguments of a ``DataLoader`` that change how its batches are made, and nothing in them."""
 MOVED = ("bundle_root",)
+WAYS = "Give a path, auto (the newest, or a new beginning where there is none), force or none."
 
 
-def choose_checkpoint(resume: str, config: dict[str, Any], folder: Path) -> str | None:
+def find_place(
+    trainer: Trainer, parser: ConfigParser, config: dict[str, Any], given: Mapping[str, Any]
+) -> dict[str, str]:
+    """Where a fit begins: ``ckpt_path`` of ``Trainer.fit`` in a dict, which is empty where nothing is to be gone on with.
+
+    Args:
+        trainer: that will fit. One that has fitted before goes on from where it is.
+        parser: with the config that runs, and its ``resume``, perhaps: as `choose_checkpoint` takes it.
+        config: native config, as it is saved with the run.
+        given: keywords of ``Trainer.fit``. A ``ckpt_path`` among them is the user's word: another config than the checkpoint's is
+            then a warning.
+
+    Raises:
+        ConfigError: as `choose_checkpoint`; ``resume`` is none of what it may be.
+    """
+    path = given.get("ckpt_path")
+    if path is not None:
+        if isinstance(path, (str, Path)) and Path(path).is_file():
+            for one in _describe(Path(path), find_differences(_read_config(Path(path)) or config, config)):
+                logger.warning(str(Note(*one, "The fit goes on with what the config says now.")))
+        return {}
+    resume = parser.get_parsed_content("resume") if "resume" in parser else None
+    if trainer.global_step or resume is None:
+        return {}
+    path = choose_checkpoint(resume, config, list_checkpoints(trainer))
+    return {"ckpt_path": path} if path is not None else {}
+
+
+def choose_checkpoint(resume: Any, config: dict[str, Any], found: Iterable[Path]) -> str | None:
     """The checkpoint that a fit goes on from; None where it begins anew.
 
     Args:
-        resume: ``auto`` or ``force`` (the newest in the folder, if there is one), ``none``, or a path.
+        resume: ``auto`` or ``force`` (the newest, if there is one), ``none``, or a path.
         config: native config, as it is saved with the run.
-        folder: ``default_root_dir`` of the Trainer.
+        found: checkpoints of the fits before this one.
 
     Raises:
         ConfigError: a path that is not there; a checkpoint that was made with another config, unless ``resume`` is ``force``.
     """
     if resume == "none":
         return None
-    path = find_newest_checkpoint(folder) if resume in ("auto", "force") else Path(resume)
+    if not isinstance(resume, (str, Path)):
+        raise ConfigError([Finding("resume", f"must be a checkpoint, auto, force or none, got {resume!r}", WAYS)])
+    path = find_newest_checkpoint(found) if resume in ("auto", "force") else Path(resume)
     if path is None:
-        logger.info(f"resume: no checkpoint in {folder}, the fit begins anew")
+        logger.info("resume: no fit before this one has left a checkpoint, it begins anew")
         return None
     if not path.exists():
-        hint = "Give a path, auto (the newest, or none where there is none), force or none."
-        raise ConfigError([Finding("resume", f"must be a checkpoint, {str(path)!r} is not there", hint)])
+        raise ConfigError([Finding("resume", f"must be a checkpoint, {str(path)!r} is not there", WAYS)])
     if resume != "force":
         made = _read_config(path)
         differing = find_differences(made, config) if made else []

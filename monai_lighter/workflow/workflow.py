@@ -39,6 +39,7 @@ from monai_lighter.workflow.logging_conf import applied_for_monai
 from monai_lighter.workflow.next_commands import list_next_commands
 from monai_lighter.workflow.parts import Parts
 from monai_lighter.workflow.prepare import Asked, Prepared
+from monai_lighter.workflow.resume import find_place
 from monai_lighter.workflow.screen import Screen
 from monai_lighter.workflow.stages_workflow import StagesWorkflow, tell_what_is_left
 from monai_lighter.workflow.tracking import SETTINGS, add_tracking, read_tracking_settings, save_executed
@@ -71,6 +72,9 @@ class Workflow(StagesWorkflow):
     of the Trainer's methods, by stage). A relative ``bundle_root`` of a native config is relative to the bundle, wherever the
     command is run; one given as an override is relative to where it is run. The file of a macro
     (``%configs/common.yaml::spacing``) is one in the bundle too; where the bundle has none, in the working directory.
+
+    ``resume`` of a native config (``resume="auto"``, ``--resume auto``) goes on with a fit: ``auto`` from the newest whole
+    checkpoint of its folders, or anew where there is none; ``force`` also where that is of another config; or from a path.
 
     With ``data: check`` a native config has every case of training and validation read before a fit: what ``check --data``
     finds wrong ends the run, notes are logged.
@@ -283,6 +287,7 @@ class Workflow(StagesWorkflow):
         arguments = {**self._stage_arguments(stage), **(given or {})}
         if stage in ("validate", "test") and shows_summary(self.config):
             arguments = {"verbose": False, **arguments}  # which has the table
+        arguments |= find_place(trainer, self.parser, self.config, arguments) if stage == "fit" else {}
         if stage == "fit" and self.by_hand:
             tell_what_is_left(trainer)
         if self._tracked:

@@ -98,7 +98,7 @@ class TestFit:
         assert fields(text)["ended by"] == "Ctrl-C"
         command = " ".join(row.rstrip("\\").strip() for row in text[text.index("go on with:") + 1 :])
         checkpoint = "checkpoints/epoch=0-step=3.ckpt"
-        assert command == f"monai-lighter fit 'my configs/train.yaml' --args::fit::ckpt_path {checkpoint}"
+        assert command == "monai-lighter fit 'my configs/train.yaml' --resume auto"
         again = trainer(tmp_path, max_epochs=3)
         again.fit(classification(metrics={"val": {"acc": MulticlassAccuracy(3)}}), ckpt_path=checkpoint)
         assert again.global_step == 9

@@ -9,9 +9,11 @@ import time
 import pytest
 import torch
 from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.demos.boring_classes import BoringModel
+from lightning.pytorch.loggers import CSVLogger
 
-from monai_lighter.system.checkpoints import LastCheckpoint, SafeCheckpointIO, find_newest_checkpoint
+from monai_lighter.system.checkpoints import LastCheckpoint, SafeCheckpointIO, find_newest_checkpoint, list_checkpoints
 
 
 def test_a_file_that_fails_leaves_the_one_before_and_no_litter(tmp_path):
@@ -36,10 +38,8 @@ def test_saves_that_are_killed_leave_whole_checkpoints(tmp_path):
     time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert find_newest_checkpoint(tmp_path / "nothing") is None
-    (tmp_path / "checkpoints").mkdir()
-    path.rename(tmp_path / "checkpoints" / "last.ckpt")
-    assert find_newest_checkpoint(tmp_path) == tmp_path / "checkpoints" / "last.ckpt"
+    assert find_newest_checkpoint([path]) == path
+    assert find_newest_checkpoint([]) is None
 
 
 def save(path, mtime):
@@ -51,11 +51,11 @@ def test_a_broken_newest_is_passed_over(tmp_path, caplog):
     older, newer = (tmp_path / "logs" / f"version_{i}" / "checkpoints" / "last.ckpt" for i in (0, 1))
     save(older, 10)
     save(newer, 20)
-    assert find_newest_checkpoint(tmp_path) == newer
+    assert find_newest_checkpoint([older, newer]) == newer
     whole = newer.read_bytes()
     for broken in (whole[: len(whole) // 2], b"", whole.replace(torch.ones(3).numpy().tobytes(), bytes(12))):
         newer.write_bytes(broken)
-        assert find_newest_checkpoint(tmp_path) == older
+        assert find_newest_checkpoint([older, newer]) == older
     assert "is broken" in caplog.text
 
 
@@ -71,3 +71,26 @@ def test_a_fit_keeps_one_checkpoint_by_epoch_and_by_time(tmp_path):
         assert path.name == "last.ckpt"
         assert torch.load(path, weights_only=True)["global_step"] == 6
         assert trainer.checkpoint_callback.best_model_path == str(path)
+
+
+def test_checkpoints_are_found_where_lightning_puts_them(tmp_path):
+    places = ("checkpoints", "lightning_logs/version_0/checkpoints", "logs/run/version_3/checkpoints", "own")
+    files = [tmp_path / place / "x.ckpt" for place in places]
+    for file in (*files, tmp_path / "pretrained.ckpt"):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    trainer = Trainer(
+        default_root_dir=tmp_path, logger=CSVLogger(tmp_path / "logs"), accelerator="cpu",
+        callbacks=[ModelCheckpoint(tmp_path / "own")],
+    )  # fmt: skip
+    assert list_checkpoints(trainer) == {*files}
+
+
+def test_lightnings_default_gives_way_and_a_users_stays(tmp_path):
+    own = ModelCheckpoint(monitor="x")
+    for given, kept in (([], LastCheckpoint), ([own], ModelCheckpoint)):
+        trainer = Trainer(default_root_dir=tmp_path, callbacks=given, accelerator="cpu", logger=False)
+        LastCheckpoint.into(trainer)
+        SafeCheckpointIO.into(trainer)
+        assert type(trainer.checkpoint_callback) is kept
+        assert type(trainer.strategy.checkpoint_io) is SafeCheckpointIO

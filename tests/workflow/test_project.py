@@ -1,9 +1,10 @@
+import importlib
 import sys
 
 import pytest
 
 from monai_lighter import Workflow
-from monai_lighter.workflow.project import import_project
+from monai_lighter.workflow.project import import_project, make_importable
 
 
 @pytest.fixture(autouse=True)
@@ -69,3 +70,14 @@ def test_two_bundles_in_one_process_have_each_their_own_scripts(tmp_path):
         workflow = Workflow(str(tmp_path / name / "configs" / "train.yaml"))
         workflow.initialize()
         assert workflow.run() == [name]
+
+
+def test_a_folder_of_that_name_elsewhere_does_not_hide_the_bundles_package(tmp_path, monkeypatch):
+    (tmp_path / "elsewhere" / "helpers_of_mine").mkdir(parents=True)
+    monkeypatch.syspath_prepend(str(tmp_path / "elsewhere"))
+    importlib.import_module("helpers_of_mine")
+    bundle = tmp_path / "bundle"
+    (bundle / "helpers_of_mine").mkdir(parents=True)
+    (bundle / "helpers_of_mine" / "__init__.py").write_text("own = 1\n")
+    make_importable(bundle)
+    assert importlib.import_module("helpers_of_mine").own == 1

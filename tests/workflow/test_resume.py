@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from monai_lighter import ConfigError
+from monai_lighter import ConfigError, Workflow
 from monai_lighter.workflow.resume import choose_checkpoint, find_differences
 
 CONFIG = {
@@ -49,24 +49,56 @@ def save(folder, config):
 
 
 def test_auto_takes_the_newest_or_begins_anew(tmp_path):
-    assert choose_checkpoint("auto", CONFIG, tmp_path) is None
+    assert choose_checkpoint("auto", CONFIG, []) is None
     path = save(tmp_path, CONFIG)
-    assert choose_checkpoint("auto", CONFIG, tmp_path) == choose_checkpoint(str(path), CONFIG, tmp_path) == str(path)
-    assert choose_checkpoint("none", CONFIG, tmp_path) is None
+    assert choose_checkpoint("auto", CONFIG, [path]) == choose_checkpoint(str(path), CONFIG, []) == str(path)
+    assert choose_checkpoint("none", CONFIG, [path]) is None
 
 
 def test_a_checkpoint_of_another_config_is_an_error_that_names_what_differs(tmp_path):
     path = save(tmp_path, CONFIG)
     with pytest.raises(ConfigError) as caught:
-        choose_checkpoint("auto", changed(lr=0.2), tmp_path)
+        choose_checkpoint("auto", changed(lr=0.2), [path])
     hint = "Set it back, or give --resume force to go on with what the config says now."
     assert str(caught.value) == f"lr: is 0.2, and was 0.1 when {path} was made. {hint}"
-    assert choose_checkpoint("force", changed(lr=0.2), tmp_path) == str(path)
+    assert choose_checkpoint("force", changed(lr=0.2), [path]) == str(path)
 
 
 def test_a_path_that_is_no_checkpoint(tmp_path):
     with pytest.raises(ConfigError, match=r"resume: must be a checkpoint, 'nowhere\.ckpt' is not there"):
-        choose_checkpoint("nowhere.ckpt", CONFIG, tmp_path)
+        choose_checkpoint("nowhere.ckpt", CONFIG, [])
     (tmp_path / "x.ckpt").write_bytes(b"no")
     with pytest.raises(ConfigError, match="cannot be read"):
-        choose_checkpoint(str(tmp_path / "x.ckpt"), CONFIG, tmp_path)
+        choose_checkpoint(str(tmp_path / "x.ckpt"), CONFIG, [])
+
+
+LOGGED = {"seed": 5, "trainer::logger": True}
+
+
+def run(bundle, **override):
+    made = Workflow(str(bundle / "configs" / "train.yaml"), logging_file=False, run_id="fit", **{**LOGGED, **override})
+    made.run()
+    return made
+
+
+@pytest.mark.slow
+def test_a_fit_that_is_resumed_comes_to_the_weights_of_the_one_not_stopped(bundle, caplog):
+    whole = run(bundle, **{"trainer::max_epochs": 3, "trainer::default_root_dir": str(bundle / "whole")})
+    with caplog.at_level("INFO"):
+        run(bundle, **{"trainer::max_epochs": 2}, resume="auto")
+        assert "it begins anew" in caplog.text
+        again = run(bundle, **{"trainer::max_epochs": 3}, resume="auto")
+    checkpoint = bundle / "lightning_logs" / "version_0" / "checkpoints" / "last.ckpt"
+    assert f"the fit goes on from {checkpoint}" in caplog.text
+    pairs = zip(whole.system.model.parameters(), again.system.model.parameters(), strict=True)
+    assert all(torch.equal(*pair) for pair in pairs)
+    with pytest.raises(ConfigError, match=r"seed: is 6, and was 5 when .*last\.ckpt was made"):
+        run(bundle, seed=6, resume="auto")
+    other = run(bundle, seed=6, **{"args::fit::ckpt_path": str(checkpoint), "trainer::max_epochs": 3})
+    assert "seed: is 6, and was 5" in caplog.text
+    assert other.trainer.current_epoch == 3
+
+
+def test_what_resume_may_be(bundle):
+    with pytest.raises(ConfigError, match="resume: must be a checkpoint, auto, force or none, got True"):
+        Workflow(str(bundle / "configs" / "train.yaml"), run_id="fit", logging_file=False, resume=True).initialize()

@@ -1,0 +1,399 @@
+"""What becomes of runs that are killed, stopped, cut off or spread over processes: a table of how often all was well.
+
+    python scripts/faults.py [--short] [--only NAME …] [--seed 0]
+
+Runs are commands (``monai-lighter fit …``) in forked processes of a tiny native config with random transforms, dropout and a
+scheduler. A run that was killed goes on with ``--resume auto``; its weights, best and last, must be those of the run that nobody
+disturbed, bit for bit. The exit code is 0 where every row is full.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import random
+import resource
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import yaml
+
+from monai_lighter.commands.main import main as command
+from monai_lighter.system.checkpoints import SafeCheckpointIO, find_newest_checkpoint
+from monai_lighter.workflow.workflow import Workflow
+
+CASES = "$[{'image': torch.rand(1, 16, 16, generator=torch.Generator().manual_seed(i)), 'label': "
+CASES += "torch.rand(1, 16, 16, generator=torch.Generator().manual_seed(i)).round(), 'name': i} for i in range(@count)]"
+SLOW = {"_target_": "Lambdad", "keys": "image", "func": "$lambda image: (time.sleep(@delay), image)[1]"}
+
+
+def loader(count: str, transforms: list, **keywords: object) -> dict:
+    """A loader of cases of two random images each."""
+    data = {"data": CASES.replace("@count", count), "transform": {"_target_": "Compose", "transforms": transforms}}
+    return {"_target_": "DataLoader", "dataset": {"_target_": "Dataset", **data}, "batch_size": 2, **keywords}
+
+
+CONFIG = {
+    "imports": ["$import time", "$import torch"],
+    "seed": 7,
+    "workers": 0,
+    "delay": 0.0,
+    "cases": 5,
+    "network": {
+        **{"_target_": "UNet", "spatial_dims": 2, "in_channels": 1, "out_channels": 1},
+        **{"channels": [4, 8], "strides": [2], "dropout": 0.2},
+    },
+    "system": {
+        "model": "@network",
+        "criterion": {"_target_": "DiceLoss", "sigmoid": True},
+        "optimizer": {"_target_": "torch.optim.Adam", "params": "$@network.parameters()", "lr": 0.01},
+        "scheduler": {
+            "scheduler": {
+                "_target_": "torch.optim.lr_scheduler.StepLR",
+                "optimizer": "@system::optimizer",
+                "step_size": 1,
+            }
+        },
+        "metrics": {
+            "val": {"dice": {"_target_": "DiceMetric"}, "error": {"_target_": "torchmetrics.MeanSquaredError"}}
+        },
+        "dataloaders": {
+            "train": loader(
+                "24",
+                [
+                    {"_target_": "RandFlipd", "keys": ["image", "label"], "prob": 0.5},
+                    {"_target_": "RandGaussianNoised", "keys": "image", "prob": 1.0},
+                    SLOW,
+                ],
+                shuffle=True,
+                num_workers="@workers",
+            ),
+            "val": loader("@cases", [SLOW]),
+            "predict": loader("24", [SLOW]),
+        },
+        "postprocessing": {
+            "val": {
+                "_target_": "Compose",
+                "transforms": [
+                    {"_target_": "Activationsd", "keys": "pred", "sigmoid": True},
+                    {"_target_": "AsDiscreted", "keys": "pred", "threshold": 0.5},
+                ],
+            }
+        },
+    },
+    "trainer": {
+        **{"max_epochs": 4, "accelerator": "cpu", "devices": 1, "num_sanity_val_steps": 0},
+        **{"enable_progress_bar": False, "log_every_n_steps": 5},
+        "callbacks": [
+            {"_target_": "monai_lighter.LastCheckpoint", "minutes": 0.001},
+            {
+                "_target_": "monai_lighter.FileWriter",
+                "path": "$@bundle_root + '/out'",
+                "writer": "tensor",
+                "overwrite": True,
+            },
+        ],
+    },
+}
+
+
+class Row(NamedTuple):
+    """A line of the table."""
+
+    fault: str
+    tried: int
+    held: int
+    why: str = ""
+
+
+def write_bundle(folder: Path) -> Path:
+    """A bundle of the config; gives its file."""
+    file = folder / "configs" / "train.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text(yaml.safe_dump(CONFIG, sort_keys=False))
+    return file
+
+
+def start(log: Path, act: Callable[[], object]) -> int:
+    """A forked process that does something with its output in a file; gives its id."""
+    pid = os.fork()
+    if pid:
+        return pid
+    code = 1
+    try:
+        with open(log, "a") as file:
+            os.dup2(file.fileno(), 1)
+            os.dup2(file.fileno(), 2)
+        act()
+        code = 0
+    except SystemExit as stop:
+        code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        with contextlib.suppress(Exception):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+
+
+def wait(pid: int) -> int:
+    """Exit code of a process, as a shell has it."""
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    return code if code >= 0 else 128 - code
+
+
+def run(file: Path, stage: str, *words: str) -> int:
+    """Starts ``monai-lighter STAGE FILE …``; gives the id of its process."""
+
+    def act() -> None:
+        sys.argv = ["monai-lighter", stage, str(file), *words]
+        command()
+
+    return start(file.parent.parent / "log.txt", act)
+
+
+def weights(bundle: Path) -> dict[str, torch.Tensor]:
+    """Best and last weights of a fit."""
+    found = {}
+    for name in ("model.pt", "model_last.pt"):
+        state = torch.load(bundle / "models" / name, weights_only=True)
+        found.update({f"{name} {key}": value for key, value in state.items()})
+    return found
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    """Whether two fits came to the same, bit for bit."""
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+class Undisturbed(NamedTuple):
+    """What a run comes to that nobody disturbs."""
+
+    weights: dict[str, torch.Tensor]
+    seconds: float
+
+
+def run_undisturbed(folder: Path, *words: str) -> Undisturbed:
+    """A fit from its beginning to its end."""
+    file, began = write_bundle(folder), time.monotonic()
+    if wait(run(file, "fit", *words)):
+        raise SystemExit((folder / "log.txt").read_text())
+    return Undisturbed(weights(folder), time.monotonic() - began)
+
+
+def disturb(
+    name: str,
+    root: Path,
+    times: int,
+    words: tuple[str, ...],
+    number: int,
+    chance: random.Random,
+    codes: tuple[int, ...],
+) -> Row:
+    """Sends a signal to fits, each at a random moment, and has them go on.
+
+    Args:
+        name: of the row.
+        root: folder for the bundles.
+        times: number of fits.
+        words: of the command.
+        number: of the signal.
+        chance: where moments come from.
+        codes: exit codes that a fit may end with that the signal reached; 0 is that of one that was through.
+    """
+    whole = run_undisturbed(root / "whole", *words)
+    held, why = 0, ""
+    for i in range(times):
+        file = write_bundle(root / str(i))
+        pid = run(file, "fit", *words)
+        time.sleep(chance.uniform(0.02, 1.0) * whole.seconds)
+        os.kill(pid, number)
+        code = wait(pid)
+        again = wait(run(file, "fit", *words, "--resume", "auto"))
+        good = code in (0, *codes) and again == 0 and same(whole.weights, weights(root / str(i)))
+        held += good
+        why = why if good else f"run {i}: codes {code}, {again}"
+        if good:
+            shutil.rmtree(root / str(i))
+    return Row(name, times, held, why)
+
+
+def kills(root: Path, short: bool, chance: random.Random) -> Iterator[Row]:
+    """``kill -9`` of fits."""
+    for workers in (0, 2):
+        name = f"kill -9 of a fit, {workers} workers, then --resume auto: equal bit for bit"
+        words = ("--workers", str(workers), "--delay", "0.005")
+        yield disturb(name, root / f"kill{workers}", 2 if short else 20, words, signal.SIGKILL, chance, (137,))
+
+
+def stops(root: Path, short: bool, chance: random.Random) -> Iterator[Row]:
+    """SIGTERM and SIGINT in training, validation and saving."""
+    cases = ("training", ("--delay", "0.005")), ("validation", ("--delay", "0.02", "--cases", "60"))
+    for place, words in cases[: 1 if short else 2]:
+        for each, code in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
+            name = f"{each.name} mostly in {place}, exit code {code}, then --resume auto: equal bit for bit"
+            yield disturb(name, root / f"{place}{code}", 1 if short else 5, words, each, chance, (code,))
+
+
+def predictions(root: Path, short: bool, chance: random.Random) -> Iterator[Row]:
+    """Signals while a run predicts: what has its final name is whole, and going on writes the rest."""
+    times, held, why = 2 if short else 20, 0, ""
+    for i in range(times):
+        file = write_bundle(root / str(i))
+        number = (signal.SIGKILL, signal.SIGTERM)[i % 2]
+        pid = run(file, "predict", "--delay", "0.02")
+        time.sleep(chance.uniform(0.1, 1.2))
+        os.kill(pid, number)
+        code = wait(pid)
+        whole = all(_is_readable(each) for each in (root / str(i) / "out").glob("*.pt"))
+        again = wait(run(file, "predict"))
+        good = code in (0, 128 + number) and whole and again == 0 and len([*(root / str(i) / "out").glob("*.pt")]) == 24
+        held += good
+        why = why if good else f"run {i}: codes {code}, {again}, whole: {whole}"
+    yield Row("kill -9 or SIGTERM while predicting: no partial file, complete after it is run again", times, held, why)
+
+
+def _is_readable(file: Path) -> bool:
+    try:
+        torch.load(file, weights_only=True)
+    except Exception:
+        return False
+    return True
+
+
+def saves(root: Path, short: bool, chance: random.Random) -> Iterator[Row]:
+    """``kill -9`` while checkpoints are written, with a TMPDIR on the same and on another file system."""
+    state = {"x": torch.rand(500_000)}
+    for place, folder in (("the same", root), ("another", Path("/dev/shm"))):
+        path, times, held = root / f"{place.split()[-1]}.ckpt", 5 if short else 50, 0
+        SafeCheckpointIO().save_checkpoint(state, path)
+
+        def save(path: Path = path, folder: Path = folder) -> None:
+            os.environ["TMPDIR"] = str(folder)
+            while True:
+                SafeCheckpointIO().save_checkpoint(state, path)
+
+        for _ in range(times):
+            pid = start(root / "log.txt", save)
+            time.sleep(chance.uniform(0.005, 0.05))
+            os.kill(pid, signal.SIGKILL)
+            wait(pid)
+            held += find_newest_checkpoint([path]) == path and _is_readable(path)
+        yield Row(f"kill -9 while saving, TMPDIR on {place} file system: checkpoint readable", times, held)
+
+
+def full_disks(root: Path, short: bool, chance: random.Random) -> Iterator[Row]:
+    """A disk that is full at some byte of a checkpoint, which the limit of file sizes stands for."""
+    path, state = root / "last.ckpt", {"x": torch.ones(50_000)}
+    SafeCheckpointIO().save_checkpoint(state, path)
+    times, held, size = 2 if short else 10, 0, path.stat().st_size
+    for i in range(times):
+
+        def save(limit: int = size * i // times) -> None:
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+            SafeCheckpointIO().save_checkpoint({"x": torch.zeros(50_000)}, path)
+
+        failed = wait(start(Path(os.devnull), save)) != 0
+        kept = torch.equal(torch.load(path, weights_only=True)["x"], state["x"])
+        held += failed and kept and [*root.glob(".*")] == []
+    yield Row("disk full within a checkpoint: the old one readable, nothing left beside it", times, held)
+
+
+def broken(root: Path, short: bool, chance: random.Random) -> Iterator[Row]:
+    """A newest checkpoint that is cut off or altered: the fit goes on from the one before."""
+    whole = run_undisturbed(root / "whole")
+    kinds = {
+        "cut off": lambda data: data[: len(data) // 2],
+        "empty": lambda data: b"",
+        "altered": lambda data: data[: len(data) // 2] + bytes(64) + data[len(data) // 2 + 64 :],
+    }
+    held, why = 0, ""
+    for kind, spoil in kinds.items():
+        file = write_bundle(root / kind)
+        codes = [wait(run(file, "fit", "--trainer::max_epochs", str(epochs), "--resume", "auto")) for epochs in (2, 3)]
+        newest = root / kind / "lightning_logs" / "version_1" / "checkpoints" / "last.ckpt"
+        newest.write_bytes(spoil(newest.read_bytes()))
+        codes.append(wait(run(file, "fit", "--resume", "auto")))
+        told = "is broken" in (root / kind / "log.txt").read_text()
+        good = not any(codes) and told and same(whole.weights, weights(root / kind))
+        held += good
+        why = why if good else f"{kind}: codes {codes}, told: {told}"
+    yield Row(
+        "newest checkpoint cut off, empty or altered: gone on from the one before, equal bit for bit", 3, held, why
+    )
+
+
+def processes(root: Path, short: bool, chance: random.Random) -> Iterator[Row]:
+    """Validation over several processes."""
+    counts, sizes = ((1, 2, 5), (2,)) if short else (range(1, 18), (2, 3, 4))
+    file = write_bundle(root)
+    expected = {count: validate(file, root / f"{count}_1.pt", count, 1) for count in counts}
+    for size in sizes:
+        held, why = 0, ""
+        for count in counts:
+            found = validate(file, root / f"{count}_{size}.pt", count, size)
+            one = expected[count]
+            good = bool(one) and found.keys() == one.keys() and all(_is_near(found[name], one[name]) for name in one)
+            held += good
+            why = why if good else f"{count} cases: {found}, one process: {one}"
+        yield Row(
+            f"validation with {counts[0]} to {counts[-1]} cases on {size} processes: as on one, to 1e-6",
+            len(counts),
+            held,
+            why,
+        )
+
+
+def _is_near(one: float, other: float) -> bool:
+    return abs(one - other) <= 1e-6 or (one != one and other != other)
+
+
+def validate(file: Path, result: Path, cases: int, size: int) -> dict[str, float]:
+    """What validation logs; empty where it fails."""
+
+    def act() -> None:
+        override = {"trainer::devices": size, "trainer::strategy": "ddp_fork" if size > 1 else "auto"}
+        workflow = Workflow(str(file), logging_file=False, cases=cases, **override)
+        torch.save(workflow.validate(), result)
+
+    return torch.load(result) if wait(start(result.with_suffix(".txt"), act)) == 0 else {}
+
+
+FAULTS = {each.__name__: each for each in (kills, stops, predictions, saves, full_disks, broken, processes)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--short", action="store_true", help="a few of each, for continuous integration")
+    parser.add_argument("--only", nargs="+", choices=FAULTS, default=[*FAULTS])
+    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--keep", action="store_true", help="keep the folder of the runs")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    root, chance, rows = Path(tempfile.mkdtemp(prefix="faults_")), random.Random(given.seed), []
+    print("| fault | tried | held |\n| --- | --- | --- |", flush=True)
+    for name in given.only:
+        (root / name).mkdir()
+        for row in FAULTS[name](root / name, given.short, chance):
+            rows.append(row)
+            print(f"| {row.fault} | {row.tried} | {row.held} |{'  <- ' + row.why if row.why else ''}", flush=True)
+    if given.keep or any(row.held < row.tried for row in rows):
+        print(f"runs: {root}")
+    else:
+        shutil.rmtree(root)
+    sys.exit(any(row.held < row.tried for row in rows))
+
+
+if __name__ == "__main__":
+    main()
