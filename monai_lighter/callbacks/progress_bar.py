@@ -14,6 +14,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer, callbacks
 from lightning.pytorch.callbacks import Checkpoint, EarlyStopping, RichProgressBar, TQDMProgressBar
 from tqdm import tqdm
 
+from monai_lighter.callbacks.score_table import WIDTH
 from monai_lighter.system.profiler import PassThroughProfiler
 from monai_lighter.system.tensors import as_list
 from monai_lighter.system.weights import ModelWeights
@@ -39,8 +40,9 @@ class ProgressBar(callbacks.ProgressBar):
     value; the share of the time of this epoch's steps that was spent waiting for data; and, as far as there is room, all else
     that was logged with ``prog_bar=True``. It is drawn when a batch has ended and ``interval`` has passed, not in every step.
 
-    Where standard error is no terminal nothing is redrawn: a fit writes a line for each epoch, another stage a line when it ends
-    and one a minute before. Of several processes the first one writes.
+    Where standard error is no terminal nothing is redrawn: a fit writes a line for each epoch (with the share of waiting where 80
+    columns have room for it), another stage a line when it ends and one a minute before. Of several processes the first one
+    writes.
 
     `Workflow` puts it in the place of Lightning's default. Another progress bar in ``trainer::callbacks`` takes its place, and
     ``enable_progress_bar: false`` leaves it out.
@@ -196,7 +198,8 @@ class ProgressBar(callbacks.ProgressBar):
         if self._line is not None:
             self._draw(self._line)
         else:
-            self._write(", ".join([f"{self._done} batches in {self._tell_elapsed()}", *self._tell_waiting()]))
+            done = f"{self._done} {'batch' if self._done == 1 else 'batches'}"
+            self._write(", ".join([f"{done} in {self._tell_elapsed()}", *self._tell_waiting()]))
 
     def _find_fraction(self) -> float | None:
         """How much of the stage is done, from 0 to 1; None where nobody knows."""
@@ -272,11 +275,13 @@ class ProgressBar(callbacks.ProgressBar):
             numbers[key] = float(self.trainer.callback_metrics[key])
         texts = []
         for name, value in numbers.items():
-            known = f" (best {best:.4g})" if name == key and best is not None else ""
+            known = f" ({'best' if value == best else f'best {best:.4g}'})" if name == key and best is not None else ""
             texts.append(f"{_shorten(name)} {value:.4g}{known}")
-        texts += [f"{time.perf_counter() - self._epoch_began:.1f} s", *self._tell_waiting()]
+        texts += [f"{time.perf_counter() - self._epoch_began:.1f} s"]
         texts += [left] if (left := self._tell_time_left()) else []
-        self._write(", ".join(texts), f"epoch {self._epoch + 1}{_of(self.trainer.max_epochs)}")
+        name, waiting = f"epoch {self._epoch + 1}{_of(self.trainer.max_epochs)}", self._tell_waiting()
+        length = len(", ".join([*texts, *waiting])) + len(name) + 2
+        self._write(", ".join([*texts, *(waiting if length <= WIDTH else ())]), name)
 
     def _write(self, text: str, name: str = "") -> None:
         if self.is_enabled:
@@ -363,7 +368,8 @@ class _BarLine:
                 into the terminal is left out.
         """
         if self._bar is None:
-            self._bar = _Bar(total=1, file=sys.stderr, leave=True, bar_format="{desc}")
+            # a terminal that tells no height (of a container, of `script`) has 0 rows, in which tqdm would draw nothing
+            self._bar = _Bar(total=1, file=sys.stderr, leave=True, bar_format="{desc}", nrows=2)
             self._handlers = [handler for handler in _list_handlers() if self not in handler.filters]
             for handler in self._handlers:
                 handler.addFilter(self)

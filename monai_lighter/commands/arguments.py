@@ -92,7 +92,7 @@ class _CommandLine:
             self._set(name, self._read_known(flag, self.known[name], value if given else None))
         elif name == self.many and (given or self._has_next()):
             self.arguments.append(value if given else self._next())
-        elif negated in self.known and self.known[negated].annotation == "bool":
+        elif negated in self.known and _is_truth(self.known[negated]):
             self._set(negated, False)
         elif self.takes_items:
             self._set(flag, _read_value(value if given else self._next() if self._has_next() else "True"))
@@ -102,7 +102,7 @@ class _CommandLine:
                 self._next()
 
     def _read_known(self, flag: str, one: inspect.Parameter, value: str | None) -> Any:
-        if one.annotation == "bool":
+        if _is_truth(one):
             return self._read_truth(flag, value)
         may_stand_alone = one.default is False
         if value is None and self._has_next() and not (may_stand_alone and Path(self.rest[0]).is_file()):
@@ -146,6 +146,10 @@ class _CommandLine:
             if one.default is one.empty and one.name in names[len(self.arguments) :]:
                 hint = f"See {PROGRAM} {self.name} --help."
                 self.findings.append(Finding(one.name, "is missing", hint))
+
+
+def _is_truth(one: inspect.Parameter) -> bool:
+    return str(one.annotation).startswith("bool")
 
 
 def _is_flag(word: str) -> bool:
@@ -230,7 +234,7 @@ def format_help(verb: Callable) -> str:
         elif one.kind is one.VAR_KEYWORD:
             typed = "--ID VALUE, ID=VALUE"
         else:
-            typed = name.upper() if required else f"--{name}" if one.annotation == "bool" else f"--{name} VALUE"
+            typed = name.upper() if required else f"--{name}" if _is_truth(one) else f"--{name} VALUE"
         usage += [typed] if required or one.kind is one.VAR_POSITIONAL else []
         words = " ".join(described.get(name, "").split())
         if one.default not in (one.empty, None, False) and "default" not in words.lower():

@@ -21,6 +21,8 @@ def run(
     source: str | None = None,
     repo: str | None = None,
     trust: str | None = None,
+    quiet: bool | None = None,
+    verbose: bool | None = None,
     **override: Any,
 ) -> None:
     """Load a bundle and run a stage of it: predict, test, validate or fit.
@@ -40,6 +42,8 @@ def run(
         repo: as for `python -m monai.bundle download`.
         trust: what the bundle may do: all, declarative (no code), or sha256:NUMBER, which inspect prints. Default: the
             environment's MONAI_LIGHTER_TRUST, else all for a directory and declarative for the rest.
+        quiet: print errors and the result alone.
+        verbose: print what MONAI, Lightning and other libraries say, too.
         override: items of the config, such as --output_dir or --trainer::accelerator.
     """
     if stage not in TYPES:
@@ -47,6 +51,7 @@ def run(
         raise UsageError(Finding("stage", f"must be one of {', '.join(TYPES)}, got {stage!r}", hint))
     from monai_lighter.share.loading import load_bundle
 
+    shown = {name: value for name, value in (("quiet", quiet), ("verbose", verbose)) if value is not None}
     workflow = load_bundle(
         str(bundle),
         version=version,
@@ -56,7 +61,7 @@ def run(
         source=source,
         repo=repo,
         trust=trust,
-        **override,
+        **{**shown, **override},
     )
     workflow.run()
     workflow.finalize()

@@ -35,6 +35,8 @@ Args:
     args_file: JSON or YAML file with any of these and of the overrides; the command line goes first.
     resume: with what a fit goes on: auto (the newest checkpoint, or a new beginning), force (also of another config), or a path.
     trust: what the config may do: all, declarative (no code), or sha256:NUMBER, which inspect prints.
+    quiet: print errors and the result alone.
+    verbose: print what MONAI, Lightning and other libraries say, too.
     override: an item of the config, by its id, such as --trainer::max_epochs 300 or learning_rate=0.01.
 """
 
@@ -54,6 +56,8 @@ def _make_verb(stage: str, summary: str, example: str, kind: str) -> Callable[..
         args_file: str | None = None,
         resume: str | None = None,
         trust: str | None = None,
+        quiet: bool | None = None,
+        verbose: bool | None = None,
         **override: Any,
     ) -> None:
         given = {"meta_file": meta_file, "logging_file": logging_file, "init_id": init_id, "final_id": final_id}
@@ -63,6 +67,8 @@ def _make_verb(stage: str, summary: str, example: str, kind: str) -> Callable[..
             "properties_path": properties_path,
             "resume": resume,
             "trust": trust,
+            "quiet": quiet,
+            "verbose": verbose,
         }
         given = {name: value for name, value in given.items() if value is not None}
         files = [*config, *_listed(config_file)]
@@ -126,6 +132,7 @@ def _run(stage: str, files: list[str], run_id: str | None, keywords: dict[str, A
             does, verbs = ("trains", "fit") if "Trainer" in kinds else ("evaluates", "validate, test or predict")
             hint = f"Use {verbs}, or another config."
             raise ConfigError([Finding("run", f"of {', '.join(files)} {does}, which {stage!r} does not", hint)])
-    workflow.initialize()
-    workflow.run()
-    workflow.finalize()
+    with workflow.announced():
+        workflow.initialize()
+        workflow.run()
+        workflow.finalize()

@@ -70,7 +70,7 @@ class FiniteLoss(LightningModule):
         if finite.is_cuda:
             finite, copied = finite.to("cpu", non_blocking=True), torch.cuda.Event()
             copied.record()
-        place = f"epoch {self.current_epoch}, batch {batch_idx}"
+        place = f"epoch {self.current_epoch + 1}, batch {batch_idx + 1}"
         watched = _UnjudgedLoss(finite, copied, loss.detach(), batch, given, place)
         if on_cpu:
             _judge(watched)

@@ -207,7 +207,7 @@ def _warn_who_monitors(module: LightningModule, name: str) -> None:
             elif isinstance(callback, ModelCheckpoint):
                 does = ", which takes it for the worst value"
             logger.warning(
-                f"{name} has no value in epoch {module.current_epoch} (NaN: no case of it has one); it is monitored by "
+                f"{name} has no value in epoch {module.current_epoch + 1} (NaN: no case of it has one); it is monitored by "
                 f"{type(callback).__name__}{does}"
             )
 

@@ -169,7 +169,7 @@ class System(Recorded, Optimized, FiniteLoss, Resumable):
         try:
             return self._step(batch, batch_idx, dataloader_idx)
         except Exception as error:
-            mark_batch(error, batch, f"{self.mode} batch {batch_idx}")
+            mark_batch(error, batch, f"{self.mode} batch {batch_idx + 1}")
             raise
 
     def _step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any]:

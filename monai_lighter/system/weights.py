@@ -161,14 +161,14 @@ class ModelWeights(Callback):
             state, bad = self._take_weights(trainer, pl_module)
             if bad:
                 logger.warning(
-                    f"{self.monitor} = {value:.4f} at epoch {epoch}, but {bad} not finite: not saved to {self.path}"
+                    f"{self.monitor} = {value:.4f} in epoch {epoch + 1}, but {bad} not finite: not saved to {self.path}"
                 )
                 return
             self.best, self.best_epoch = value, epoch
             self._write(state, self.path)
             better = "lower" if self.mode == "min" else "higher"
             logger.info(
-                f"{self.monitor} = {value:.4f} ({better} is better) at epoch {epoch}: best weights to {self.path}"
+                f"best weights: {self.monitor} = {value:.4f} in epoch {epoch + 1} ({better} is better), to {self.path}"
             )
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -204,7 +204,7 @@ class ModelWeights(Callback):
         self._write(state, self.last_path)
         logger.info(f"the last finite weights, of step {trainer.global_step}, to {self.last_path}")
         if spoilt:
-            logger.info(f"as at the beginning of epoch {trainer.current_epoch}: {', '.join(sorted(spoilt))}")
+            logger.info(f"as at the beginning of epoch {trainer.current_epoch + 1}: {', '.join(sorted(spoilt))}")
 
     @property
     def last_path(self) -> Path | None:

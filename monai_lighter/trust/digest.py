@@ -94,4 +94,6 @@ def log_digest(directory: Path) -> None:
     except OSError as error:
         logger.warning(f"{directory}: sha256 not computed: {error}")
     else:
-        logger.info(f"{directory}: sha256 over {', '.join(RUN_FOLDERS)}: {digest}")
+        absolute, here = directory.absolute(), Path.cwd()
+        near = absolute.relative_to(here) if absolute.is_relative_to(here) else absolute
+        logger.info(f"{near if near.name else absolute.name}: sha256 over {', '.join(RUN_FOLDERS)}: {digest}")

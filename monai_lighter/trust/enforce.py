@@ -93,7 +93,7 @@ class Trust:
         """Says in a line what MONAI says at length of every config: that it may run any code, where it may."""
         if self.is_all:
             names = ", ".join(str(file) for file in self.files if file.suffix != ".conf" and file.stem != "metadata")
-            logger.warning(f"{names} may run any code (trust: all); if it is not yours, inspect it first")
+            logger.warning(f"{names} may run any code (trust: all): inspect what is not yours")
 
     def require(self, parser: ConfigParser, place: Callable[[str], Any] = lambda id: "") -> None:
         """Refuses a config that is not covered, before anything of it is imported, evaluated or loaded.

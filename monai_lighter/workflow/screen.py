@@ -31,6 +31,8 @@ UNSAID: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(RANK_ZERO, TOLD_TWICE),
     "lightning.pytorch.accelerators.cuda": ("LOCAL_RANK: ",),
     "monai.bundle.scripts": ("--- input summary", "> ", "---"),
+    "monai_lighter.system.weights": ("best weights: ",),
+    "monai.data.image_writer": ("writing: ",),
 }
 """Logger to the beginnings of its messages that are left out."""
 LIBRARIES = (

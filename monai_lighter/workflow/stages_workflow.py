@@ -221,6 +221,6 @@ def tell_what_is_left(trainer: Trainer) -> None:
         return
     if trainer.fit_loop.max_epochs not in (None, -1) and done >= trainer.fit_loop.max_epochs:
         hint = "Raise workflow.trainer.fit_loop.max_epochs, or make a new Workflow to begin anew."
-        logger.warning(f"fit has run before, to epoch {done} of trainer::max_epochs: nothing is left to do. {hint}")
+        logger.warning(f"fit has run before, all {done} epochs of trainer::max_epochs: nothing is left to do. {hint}")
     else:
-        logger.info(f"fit has run before: it goes on from epoch {done} with the same network and optimizer.")
+        logger.info(f"fit has run before: it goes on with epoch {done + 1} and the same network and optimizer.")

@@ -146,13 +146,11 @@ class Workflow(StagesWorkflow):
         if is_command():
             self._screen.keep()
             granted.tell()
-        self._files, self._overrides = files, {**override}
+        self._trust, self._files, self._overrides = granted, files, {**override}
         override.update(recover_lost(override, self.native))
         self._overridden = apply_overrides(self.parser, override, self.bundle_path)
-        self._trust, self._positions = (
-            granted,
-            Positions(ensure_tuple(files), override, composed is not None and composed.of_lighter),
-        )
+        of_lighter = composed is not None and composed.of_lighter
+        self._positions = Positions(ensure_tuple(files), override, of_lighter)
         self._absent: Finding | None = None
         self._untrained: Finding | None = None
         self._unused: list[Note] = []
@@ -167,6 +165,13 @@ class Workflow(StagesWorkflow):
         self._set_stage(run_id if run_id in STAGES else type_stage if by_type else None, type_stage)
         adopts = has_engines and not self.native
         self.parser.ref_resolver = Resolver(built=partial(engines.adopt_engines, self.parser) if adopts else None)
+
+    @contextmanager
+    def announced(self) -> Iterator[None]:
+        """Says what the config may do, and within it prints no more than was asked for: around all of a run that is a command."""
+        with self._screen.show():
+            self._trust.tell()
+            yield
 
     def initialize(self) -> Any:
         """Checks the config and evaluates its ``initialize`` expressions; builds nothing else. Once, until a property is set."""

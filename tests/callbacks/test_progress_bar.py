@@ -27,12 +27,12 @@ from monai_lighter.system.profiler import PassThroughProfiler
 class Terminal:
     """A terminal of so many columns as standard error, and what is written to it."""
 
-    def __init__(self, columns):
-        self.columns = columns
+    def __init__(self, columns, rows=24):
+        self.columns, self.rows = columns, rows
 
     def __enter__(self):
         master, slave = pty.openpty()
-        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, self.columns, 0, 0))
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", self.rows, self.columns, 0, 0))
         self.written, self.stderr = b"", sys.stderr
         self.reader = threading.Thread(target=self.read, args=(master,))
         self.reader.start()
@@ -102,6 +102,11 @@ class TestOnATerminal:
             fit(tmp_path, ProgressBar(interval=3600))
         assert len({*terminal.drawings}) == 1
 
+    def test_a_terminal_that_tells_no_size_has_it_too(self, tmp_path):
+        with Terminal(0, rows=0) as terminal:
+            fit(tmp_path, ProgressBar(interval=1e-9), max_epochs=1)
+        assert re.match(r"epoch 1/1 100%\|█+\| loss", terminal.drawings[-1])
+
     def test_what_is_logged_and_printed_stands_above_it(self, tmp_path):
         class Talk(Callback):
             def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
@@ -159,10 +164,13 @@ class TestElsewhere:
         assert len(lines) == 3
         for i, line in enumerate(lines):
             said = re.fullmatch(
-                rf"epoch {i + 1}/3: loss ([\d.]+), val loss ([\d.]+), dice ([\d.]+) \(best ([\d.]+)\), [\d.]+ s, data \d+%"
-                r"(, \d\d:\d\d left)?", line)  # fmt: skip
+                rf"epoch {i + 1}/3: loss ([\d.]+), val loss ([\d.]+), dice ([\d.]+) \(best ?([\d.]*)\), [\d.]+ s"
+                r"(, \d\d:\d\d left)?(, data \d+%)?", line)  # fmt: skip
             assert said, line
             assert (said[5] is None) == (i == 2)
+            assert len(line) <= 80
+            assert said[4] == "" or float(said[4]) > float(said[3])
+            assert said[4] == "" or i > 0  # the first is the best so far
         names = ("train/loss/epoch", "val/loss/epoch", "val/metrics/dice/epoch")
         assert [float(value) for value in said.groups()[:3]] == [float(f"{run.callback_metrics[n]:.4g}") for n in names]
 

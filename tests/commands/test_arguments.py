@@ -3,6 +3,8 @@ from typing import Any
 import pytest
 
 from monai_lighter.commands.arguments import UsageError, format_help, read_words, require_configs, require_path
+from monai_lighter.commands.run import run
+from monai_lighter.commands.stage import fit
 
 
 def several(
@@ -32,6 +34,14 @@ several.__annotations__.update(trace="bool", case="int", prove="bool")
 
 def one(bundle: "str", stage: "str" = "predict", output: "str | None" = None):
     """Does one thing."""
+
+
+@pytest.mark.parametrize(("verb", "name"), [(fit, "train.yaml"), (run, "bundle.zip")])
+def test_how_much_is_printed_is_a_flag_wherever_it_stands(verb, name):
+    for words in (["--quiet", name], [name, "--quiet"], ["--quiet=True", name]):
+        assert read_words(verb, words) == ([name], {"quiet": True})
+    assert read_words(verb, [name, "--noverbose"]) == ([name], {"verbose": False})
+    assert "\n  --quiet\n" in format_help(verb)
 
 
 def read(*words):

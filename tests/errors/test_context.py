@@ -63,9 +63,9 @@ def message(tmp_path, system, **keywords):
 @pytest.mark.parametrize(
     ("keywords", "start"),
     [
-        ({"model": Fails(4, 3)}, "system::model: ArithmeticError: no such vector\nin train batch 0\nat "),
+        ({"model": Fails(4, 3)}, "system::model: ArithmeticError: no such vector\nin train batch 1\nat "),
         ({"model": nn.Linear(5, 3)}, "system::model: RuntimeError: mat1 and mat2 shapes cannot be multiplied"),
-        ({"criterion": fails}, "system::criterion: ArithmeticError: no\nin train batch 0\n"),
+        ({"criterion": fails}, "system::criterion: ArithmeticError: no\nin train batch 1\n"),
         ({"criterion": nn.BCEWithLogitsLoss()}, "system::criterion: ValueError: Target size"),
         ({"criterion": lambda pred, target: {"loss": pred.sum()}}, "system::criterion: a dictionary of losses must"),
         ({"metrics": {"train": {"acc": BinaryAccuracy()}}}, "system::metrics::train::acc: "),
@@ -89,7 +89,7 @@ def test_a_part_of_the_system(tmp_path, keywords, start):
 @pytest.mark.slow
 def test_where_and_on_what(tmp_path):
     lines = message(tmp_path, classification(model=Fails(4, 3))).splitlines()
-    assert lines[1] == "in train batch 0"
+    assert lines[1] == "in train batch 1"
     assert lines[2].startswith(f"at {__file__}:")
     assert lines[3] == "with input (2, 4) float32"
 
@@ -174,7 +174,7 @@ class TestCases:
         assert lines[0].startswith("system::criterion: RuntimeError: index 5 is out of bounds")
         assert lines[1].startswith(f"label={five['label']} has the value 5: with 2 classes, 0 to 1 are allowed.")
         cases = [f"image={each['image']}, label={each['label']}" for each in (good, five)]
-        assert lines[2] == f"in train batch 0: {'; '.join(cases)}"
+        assert lines[2] == f"in train batch 1: {'; '.join(cases)}"
         assert "target (2, 1, 8, 8, 8) float32, pred (2, 2, 8, 8, 8) float32" in lines[-1]
 
     def test_in_the_postprocessing(self, tmp_path, files, good):

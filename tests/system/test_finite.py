@@ -64,7 +64,7 @@ def test_the_last_finite_weights_are_kept(tmp_path, cases, optimizers):
     with pytest.raises(NonFiniteError) as caught:
         trainer(tmp_path / "bad").fit(segmentation(cases, optimizers, "instance"))
     lines = str(caught.value).splitlines()
-    assert lines[0].startswith("system::criterion: the loss is nan in epoch 0, batch 2.")
+    assert lines[0].startswith("system::criterion: the loss is nan in epoch 1, batch 3.")
     assert lines[1] == f"cases: image={cases[2]['image']}, label={cases[2]['label']}"
     assert lines[2] == f"the input of image={cases[2]['image']} is not finite: NaN in 1 and infinite in 0 of 512 values"
     kept, right = (weights(tmp_path / name / "models" / "model_last.pt") for name in ("bad", "good"))
@@ -93,7 +93,7 @@ def test_the_best_weights_of_before_stay(tmp_path):
             return nn.functional.cross_entropy(pred, target) * (torch.nan if system.current_epoch else 1)
 
     system = classification(criterion=Late())
-    with pytest.raises(NonFiniteError, match="epoch 1, batch 0") as caught:
+    with pytest.raises(NonFiniteError, match="epoch 2, batch 1") as caught:
         trainer(tmp_path, max_epochs=2).fit(system)
     assert "input and target are finite: the cause is in the network, the loss or a learning rate" in str(caught.value)
     best, last = (weights(tmp_path / "models" / name) for name in ("model.pt", "model_last.pt"))
@@ -103,7 +103,7 @@ def test_the_best_weights_of_before_stay(tmp_path):
 @pytest.mark.slow
 def test_gradients_are_accumulated_up_to_the_bad_batch(tmp_path, cases):
     trainer(tmp_path / "good", accumulate_grad_batches=2).fit(segmentation(cases[:2], norm="instance"))
-    with pytest.raises(NonFiniteError, match="batch 2"):
+    with pytest.raises(NonFiniteError, match="batch 3"):
         trainer(tmp_path / "bad", accumulate_grad_batches=2).fit(segmentation(cases, norm="instance"))
     kept, right = (weights(tmp_path / name / "models" / "model_last.pt") for name in ("bad", "good"))
     assert all(value.equal(right[name]) for name, value in kept.items())

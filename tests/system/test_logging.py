@@ -118,7 +118,7 @@ class TestNoValue:
     def test_lightnings_callbacks_are_spoken_for(self, tmp_path, caplog, callback, does, epochs):
         run = self.fit(tmp_path, callback(monitor="val/metrics/dice/epoch", mode="max"))
         assert (
-            f"val/metrics/dice/epoch has no value in epoch 0 (NaN: no case of it has one); it is {does}" in caplog.text
+            f"val/metrics/dice/epoch has no value in epoch 1 (NaN: no case of it has one); it is {does}" in caplog.text
         )
         assert run.current_epoch == epochs
 

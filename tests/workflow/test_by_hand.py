@@ -73,7 +73,7 @@ def test_a_stage_that_comes_again_keeps_its_optimizer(bundle, caplog):
         run.fit()
     assert run.system.optimizer is optimizer
     assert run.trainer.global_step == 2 * step
-    assert "goes on from epoch 1" in caplog.text
+    assert "goes on with epoch 2" in caplog.text
 
 
 def test_predictions_are_items_with_identifier_and_geometry(bundle):

@@ -34,6 +34,21 @@ class TestScreen:
             rank_zero_info("Restored all states from the checkpoint")
         assert said() == ["Restored all states from the checkpoint"]
 
+    def test_what_the_end_of_a_run_tells_is_not_told_before(self):
+        told = {
+            "monai_lighter.system.weights": "best weights: dice = 0.9",
+            "monai.data.image_writer": "writing: a.nii.gz",
+        }
+
+        def passes(name, text):
+            return bool(logging.getLogger(name).filter(logging.LogRecord(name, logging.INFO, "", 0, text, None, None)))
+
+        with Screen().show():
+            assert not any(passes(*one) for one in told.items())
+            assert passes("monai_lighter.system.weights", "dice = 0.9 in epoch 1, but a is not finite")
+        with Screen(verbose=True).show():
+            assert all(passes(*one) for one in told.items())
+
     def test_afterwards_and_verbose_all_is_as_it_was(self, said):
         before = warnings.filters[:]
         with Screen(quiet=True).show():
