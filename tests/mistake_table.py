@@ -690,7 +690,7 @@ AT_WORK = [
     Mistake(
         "probabilities for Dice",
         {"system::postprocessing::val": {"_target_": "Activationsd", "keys": "pred", "softmax": True}},
-        ("system::metrics::val::dice", "AsDiscreted", "image_4"),
+        ("system::metrics::val::dice", "soft Dice", "AsDiscreted"),
     ),
     Mistake(
         "outputs for Dice of torchmetrics",

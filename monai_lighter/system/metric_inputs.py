@@ -23,7 +23,7 @@ from torchmetrics import segmentation
 
 from monai_lighter.errors.cases import describe
 
-__all__ = ["Checked", "StandIn", "Watched", "find_wrong_input"]
+__all__ = ["Checked", "StandIn", "Watched", "find_blurred_label", "find_wrong_input"]
 
 logger = logging.getLogger(__name__)
 
@@ -76,12 +76,12 @@ class Checked(StandIn):
 
     Args:
         metric: that is called.
-        name: of the metric.
+        id: config id of the metric.
     """
 
-    def __init__(self, metric: Any, name: str) -> None:
+    def __init__(self, metric: Any, id: str) -> None:
         super().__init__(metric)
-        self._name = name
+        self._id = id
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
         pred, target = _pick_both(arguments, keywords)
@@ -91,7 +91,7 @@ class Checked(StandIn):
             soft = isinstance(self._metric, DiceMetric) and _is_soft(pred)
             if not soft or find_wrong_input(self._metric, rounded, target):
                 raise ValueError(wrong)
-            logger.warning(f"system::metrics: {self._name!r} is a soft Dice, not that of label maps: {wrong}")
+            logger.warning(f"{self._id}: it is a soft Dice, not that of label maps: {wrong}")
         return self._metric(*arguments, **keywords)
 
 
@@ -153,6 +153,30 @@ def find_wrong_input(metric: Any, pred: Any, target: Any) -> str | None:
             if wrong:
                 return f"{kind} takes 0 and 1, one channel a class, the {name} {wrong}. {_hint(name)}"
     return None
+
+
+BLUR = 0.01
+"""From a whole number, for a value that was one before it was scaled or resampled."""
+
+
+def find_blurred_label(target: Any) -> str | None:
+    """What is wrong with label maps some of whose values are just below whole numbers (0.9999), of which a one-hot transform or loss makes the
+    next lower class; None where nothing is, and for targets that are no classes.
+
+    Args:
+        target: ``(B, 1, H, W[, D])``; anything else is none.
+    """
+    if not isinstance(target, Tensor) or not target.is_floating_point() or target.ndim < 4 or target.shape[1] != 1:
+        return None
+    away = target.round() - target
+    if not target.numel() or not 0 < away.max().item() < BLUR or away.min().item() <= -BLUR:
+        return None
+    value = torch.masked_select(target, away > 0)[0].item()
+    name = next((describe(case) for case in _cases(target) if bool((case < case.round()).any())), "")
+    hint = "Round it where it is loaded: {_target_: AsDiscreted, keys: label, rounding: torchrounding}."
+    return (
+        f"the label{f' of {name}' if name else ''} has {value:.7g}, of which a class is made by cutting it off. {hint}"
+    )
 
 
 def _hint(name: str) -> str:

@@ -45,14 +45,16 @@ class Metrics(nn.Module):
             ``torchmetrics.Metric`` or a ``monai.metrics.Cumulative`` (``CumulativeIterationMetric``). A list is named by
             its classes.
         labels: class, from 0, to its name, for metrics with a value for each class.
+        id: config id of the metrics, for messages.
 
     Raises:
         TypeError: something that is neither.
         ValueError: two metrics of one class in a list.
     """
 
-    def __init__(self, metrics: Any, labels: Mapping[int, str] | None = None) -> None:
+    def __init__(self, metrics: Any, labels: Mapping[int, str] | None = None, id: str = "system::metrics") -> None:
         super().__init__()
+        self.id = id
         self.named = _named(metrics)
         self.torch = nn.ModuleList(metric for metric in self.named.values() if isinstance(metric, nn.Module))
         self.names = list(self.named)
@@ -88,7 +90,7 @@ class Metrics(nn.Module):
             metric = self[name]
             call = self._with_spacing(name, compared) if name in self._spaced and compared is not None else metric
             call = (
-                call if name in self._checked else Checked(call, name)
+                call if name in self._checked else Checked(call, f"{self.id}::{name}")
             )  # at its first batch alone, since it looks at every value
             try:
                 if isinstance(metric, nn.Module):
@@ -181,7 +183,7 @@ def build_metrics(
     result: dict[str, Metrics] = {}
     used: set[int] = set()
     for mode in modes:
-        metrics = Metrics(given.get(mode, {}), labels)
+        metrics = Metrics(given.get(mode, {}), labels, f"system::metrics::{mode}")
         own = {id(metrics[name]) for name in metrics.names}
         result[mode] = copy.deepcopy(metrics) if own & used else metrics
         used |= own

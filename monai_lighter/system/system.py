@@ -32,11 +32,13 @@ from monai_lighter.system.datasets import SmartCache
 from monai_lighter.system.finite import FiniteLoss, note_cases
 from monai_lighter.system.inference import infer, list_arguments
 from monai_lighter.system.logging import Record, Recorded
+from monai_lighter.system.metric_inputs import find_blurred_label
 from monai_lighter.system.metrics import build_metrics
 from monai_lighter.system.optimizers import Optimized, read_optimizer_stats
 from monai_lighter.system.outputs import Outputs
 from monai_lighter.system.processes import count_own_items, take
 from monai_lighter.system.resuming import Resumable
+from monai_lighter.system.signals import StopOnSignal
 from monai_lighter.system.spacing import Compared
 from monai_lighter.system.tensors import as_list, detach, plain
 from monai_lighter.system.weights import ModelWeights
@@ -186,6 +188,8 @@ class System(Recorded, Optimized, FiniteLoss, Resumable):
             mark(error, f"system::adapters::{mode}::batch")
             raise
         input, target = plain(source), plain(given)
+        if mode != "train" or self.current_epoch == 0:
+            self._check_labels(mode, given)
         pred = self.forward(source)
         losses = self._losses(mode, input, target, pred, Compared(source, given, None))
         total, losses = losses.get("total"), {name: loss.detach() for name, loss in losses.items()}
@@ -214,6 +218,13 @@ class System(Recorded, Optimized, FiniteLoss, Resumable):
             "epoch": self.current_epoch,
             "notes": notes,
         }
+
+    def _check_labels(self, mode: str, target: Any) -> None:
+        wrong = find_blurred_label(target)
+        if wrong:
+            error = ValueError(wrong)
+            mark(error, f"system::dataloaders::{mode}", target=target)
+            raise error
 
     def _take_own_items(self, batch: Any, batch_idx: int, dataloader_idx: int) -> Any:
         """The batch without items that another process evaluates too; None where nothing is left of it."""
@@ -327,7 +338,8 @@ class System(Recorded, Optimized, FiniteLoss, Resumable):
         averages = any(isinstance(callback, WeightAveraging) for callback in trainer.callbacks)  # type: ignore[attr-defined]
         callbacks += [BeforeAveraging()] if averages else []
         kept = any(isinstance(callback, ModelWeights) for callback in trainer.callbacks)  # type: ignore[attr-defined]
-        return callbacks if kept or trainer.checkpoint_callback is None else [*callbacks, ModelWeights()]
+        keeps = any(not isinstance(callback, StopOnSignal) for callback in trainer.checkpoint_callbacks)
+        return [*callbacks, ModelWeights()] if keeps and not kept else callbacks
 
 
 def _check_modes(name: str, given: Mapping[str, Any] | None) -> dict[str, Any]:

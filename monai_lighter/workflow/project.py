@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
+import sysconfig
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 
 from monai_lighter.errors import Finding
 
@@ -14,6 +16,7 @@ __all__ = ["find_marked", "import_project", "make_importable"]
 
 NAME, MARKER = "project", "__lighter__.py"
 
+INSTALLED = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
 IMPORTABLE: list[str] = []
 """Folder of the bundle whose modules have been made importable in this process."""
 
@@ -32,13 +35,19 @@ def make_importable(bundle: Path) -> None:
             sys.path.remove(other)
         if other != folder:
             _forget_modules(other)
-    for name in {path.stem for path in bundle.iterdir() if path.is_dir() or path.suffix == ".py"} & sys.modules.keys():
-        if getattr(sys.modules[name], "__file__", None) is None and hasattr(sys.modules[name], "__path__"):
-            _forget({name})  # a folder by that name elsewhere on the search path, which would hide this one
+    own = {path.stem for path in bundle.iterdir() if path.is_dir() or path.suffix == ".py"} & sys.modules.keys()
+    _forget({name for name in own if _lies_elsewhere(sys.modules[name], folder)})
     IMPORTABLE[:] = [folder]
     if folder in sys.path:
         sys.path.remove(folder)
     sys.path.insert(1, folder)
+
+
+def _lies_elsewhere(module: ModuleType, folder: str) -> bool:
+    """Whether a module is of somebody's own files, outside of a folder; a package without ``__init__.py`` may be of several."""
+    places = [getattr(module, "__file__", None) or "", *map(str, getattr(module, "__path__", ()))]
+    own = [place for place in places if place and not place.startswith(INSTALLED)]
+    return bool(own) and not any(place.startswith(os.path.join(folder, "")) for place in own)
 
 
 def _forget_modules(folder: str) -> None:

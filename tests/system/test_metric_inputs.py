@@ -10,7 +10,7 @@ from torchmetrics.classification import BinaryJaccardIndex, MulticlassJaccardInd
 from torchmetrics.segmentation import DiceScore
 
 from monai_lighter import MetricsAdapter
-from monai_lighter.system.metric_inputs import Watched, find_wrong_input
+from monai_lighter.system.metric_inputs import Watched, find_blurred_label, find_wrong_input
 from monai_lighter.system.metrics import Metrics
 
 CLASSES = torch.randint(0, 3, (2, 1, 8, 8), generator=torch.Generator().manual_seed(0)).float()
@@ -103,7 +103,32 @@ def test_probabilities_make_a_soft_dice_which_is_said_once(caplog):
             metrics.update(ADAPTER, None, ONE_HOT, probabilities)
     (record,) = caplog.records
     assert record.getMessage().startswith(
-        "system::metrics: 'one' is a soft Dice, not that of label maps: DiceMetric takes"
+        "system::metrics::one: it is a soft Dice, not that of label maps: DiceMetric takes"
     )
     with pytest.raises(ValueError, match="MeanIoU takes 0 and 1"):
         Metrics({"one": MeanIoU()}).update(ADAPTER, None, ONE_HOT, probabilities)
+
+
+@pytest.mark.parametrize("value", [0.9999, 2.995])
+def test_labels_that_are_nearly_classes(value):
+    label = torch.zeros(2, 1, 4, 4)
+    label[1, 0, 2, 2] = value
+    assert f"has {value}" in find_blurred_label(label)
+    assert "AsDiscreted" in find_blurred_label(label.unsqueeze(-1))
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        torch.tensor([[0.9999]]),
+        torch.rand(2, 1, 4, 4),
+        CLASSES,
+        CLASSES.long(),
+        CLASSES + 0.0001,  # which is cut off rightly
+        torch.rand(2, 3, 4, 4),
+        None,
+        torch.zeros(0, 1, 4, 4),
+    ],
+)
+def test_targets_that_are_not_nearly_classes(target):
+    assert find_blurred_label(target) is None
