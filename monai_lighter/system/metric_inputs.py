@@ -160,8 +160,8 @@ BLUR = 0.01
 
 
 def find_blurred_label(target: Any) -> str | None:
-    """What is wrong with label maps some of whose values are just below whole numbers (0.9999), of which a one-hot transform or loss makes the
-    next lower class; None where nothing is, and for targets that are no classes.
+    """What is wrong with label maps some of whose values are just below whole numbers (0.9999): one-hot transforms and losses
+    cut them off to the class below. None where nothing is, and for targets that are no classes.
 
     Args:
         target: ``(B, 1, H, W[, D])``; anything else is none.
