@@ -90,6 +90,14 @@ METADATA = {"version": "0.1.0", "monai_version": "1.6.1", "pytorch_version": "2.
 
 
 @pytest.fixture(autouse=True)
+def search_path():
+    """Leaves the search path of modules as it was: MONAI's own workflow adds the folder of each bundle for good."""
+    before = sys.path[:]
+    yield
+    sys.path[:] = before
+
+
+@pytest.fixture(autouse=True)
 def own_safe_path(monkeypatch):
     """What a declarative run sets for the processes that it starts goes with the test."""
     monkeypatch.setenv("PYTHONSAFEPATH", "")

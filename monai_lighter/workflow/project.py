@@ -31,14 +31,14 @@ def make_importable(bundle: Path) -> None:
     """
     folder = str(bundle)
     for other in IMPORTABLE:
-        if other in sys.path:
+        while other in sys.path:  # MONAI's own workflow adds it once more
             sys.path.remove(other)
         if other != folder:
             _forget_modules(other)
     own = {path.stem for path in bundle.iterdir() if path.is_dir() or path.suffix == ".py"} & sys.modules.keys()
     _forget({name for name in own if _lies_elsewhere(sys.modules[name], folder)})
     IMPORTABLE[:] = [folder]
-    if folder in sys.path:
+    while folder in sys.path:
         sys.path.remove(folder)
     sys.path.insert(1, folder)
 
