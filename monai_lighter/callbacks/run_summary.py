@@ -19,6 +19,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from monai_lighter.callbacks.case_values import CaseValues, Scores
 from monai_lighter.callbacks.predictions import Predictions
 from monai_lighter.callbacks.score_table import WIDTH, format_number, format_scores
+from monai_lighter.callbacks.timing import Timing
 from monai_lighter.system.batches import count_cases
 from monai_lighter.system.checkpoints import LAST
 from monai_lighter.system.logging import Recorded
@@ -119,6 +120,7 @@ class RunSummary(Callback):
         """What an evaluation or a prediction came to."""
         cases = f" {self._count} {'case' if self._count == 1 else 'cases'}" if self._count else ""
         yield f"{VERBS[stage]}{cases} in {format_duration(time.monotonic() - self._started)}"
+        yield from _describe_timing(trainer)
         if stage in MODES:
             logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
             yield from format_scores(self._scores, logged, MODES[stage])
@@ -130,6 +132,7 @@ class RunSummary(Callback):
         epochs = f"{done} {'epoch' if done == 1 else 'epochs'} ({trainer.global_step} steps)"
         yield f"{VERBS['fit']} {epochs} in {format_duration(time.monotonic() - self._started)}"
         yield from _wrap("ended by", _describe_end(trainer, error))
+        yield from _describe_timing(trainer)
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             yield align("weights", "none: nothing is written with fast_dev_run")
             return
@@ -199,6 +202,14 @@ def _describe_end(trainer: Trainer, error: BaseException | None) -> str:
     if trainer.max_epochs is not None and 0 <= trainer.max_epochs <= trainer.current_epoch:
         return f"max_epochs = {trainer.max_epochs}"
     return "a callback (trainer.should_stop)" if trainer.should_stop else "the end of its data"
+
+
+def _describe_timing(trainer: Trainer) -> Iterator[str]:
+    """Where the time went, the peak of memory, and what to change where one part holds the others back."""
+    for timing in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(timing, Timing):
+            for label, text in zip(("time", "memory", "faster"), timing.list_texts(), strict=False):
+                yield from _wrap(label, text)
 
 
 def _find_newest_checkpoint(trainer: Trainer) -> Path | None:

@@ -165,7 +165,8 @@ class ModelWeights(Callback):
                 )
                 return
             self.best, self.best_epoch = value, epoch
-            self._write(state, self.path)
+            with trainer.profiler.profile("save_weights"):  # type: ignore[attr-defined]
+                self._write(state, self.path)
             better = "lower" if self.mode == "min" else "higher"
             logger.info(
                 f"best weights: {self.monitor} = {value:.4f} in epoch {epoch + 1} ({better} is better), to {self.path}"

@@ -13,6 +13,7 @@ from monai.bundle.utils import ID_SEP_KEY
 from monai_lighter.callbacks.curves import CurvesLogger
 from monai_lighter.callbacks.defaults import LearningRate, NetworkSummary
 from monai_lighter.callbacks.run_summary import RunSummary
+from monai_lighter.callbacks.timing import Timing
 from monai_lighter.config.items import at, items, locate
 from monai_lighter.system.checkpoints import LastCheckpoint, SafeCheckpointIO
 from monai_lighter.system.profiler import PassThroughProfiler
@@ -33,8 +34,9 @@ def furnish(trainer: Trainer, config: dict, screen: Screen, commands: Mapping[st
 
     ``config.yaml`` in the log directory (`SaveConfig`); `CurvesLogger` beside Lightning's default logger, or in its place where
     TensorBoard is not installed; `LearningRate`, unless there is a ``LearningRateMonitor``; `NetworkSummary` in the place of
-    Lightning's default summary; `RunSummary`, unless there is one or the config says ``run_summary: false``; `LastCheckpoint` in
-    the place of Lightning's default ``ModelCheckpoint``, `SafeCheckpointIO` in that of its way of writing; `StopOnSignal`.
+    Lightning's default summary; `Timing`, unless the Trainer has a profiler; `RunSummary`, unless there is one or the config
+    says ``run_summary: false``; `LastCheckpoint` in the place of Lightning's default ``ModelCheckpoint``, `SafeCheckpointIO` in
+    that of its way of writing; `StopOnSignal`.
 
     Args:
         trainer: as the config has made it.
@@ -45,6 +47,8 @@ def furnish(trainer: Trainer, config: dict, screen: Screen, commands: Mapping[st
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
     callbacks.append(SaveConfig(config))
     PassThroughProfiler.into(trainer)
+    if isinstance(trainer.profiler, PassThroughProfiler):  # type: ignore[attr-defined]
+        callbacks.append(Timing())
     SafeCheckpointIO.into(trainer)
     if _logs_by_default(config):
         _add_curves(trainer)

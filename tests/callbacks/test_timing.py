@@ -1,0 +1,137 @@
+import json
+import time
+
+import pytest
+import torch
+from lightning.pytorch.loggers import CSVLogger
+from monai.data import CacheDataset, DataLoader, Dataset
+from parts import classification, classifier, loader, pairs, trainer
+from torch import nn
+
+from monai_lighter import ModelWeights
+from monai_lighter.callbacks import timing
+from monai_lighter.callbacks.timing import Timing
+from monai_lighter.system.profiler import PassThroughProfiler
+
+pytestmark = pytest.mark.slow
+
+SLEEP = 0.05
+
+
+class Slow(nn.Module):
+    """A network that takes ``seconds`` longer."""
+
+    def __init__(self, seconds, only_when_training):
+        super().__init__()
+        self.network, self.seconds, self.only = classifier(), seconds, only_when_training
+
+    def forward(self, image):
+        if self.training or not self.only:
+            time.sleep(self.seconds)
+        return self.network(image)
+
+
+class Waiting(list):
+    """Cases, each of which is waited for."""
+
+    def __getitem__(self, index):
+        time.sleep(SLEEP)
+        return super().__getitem__(index)
+
+
+def system(network, slow_data=False, slow_val=False):
+    def make(slow):
+        return loader((Waiting if slow else list)(pairs(8)), batch_size=1)
+
+    return classification(
+        model=network, dataloaders={"train": make(slow_data), "val": make(slow_val), "test": make(slow_data)}
+    )
+
+
+def run(path, module, stage="fit", **kwargs):
+    logger = CSVLogger(path, name="logs")
+    callbacks = [Timing(), ModelWeights(path / "model.pt")]
+    measured = trainer(path, callbacks=callbacks, max_epochs=2, logger=logger, **kwargs)
+    PassThroughProfiler.into(measured)
+    getattr(measured, stage)(module)
+    return json.loads((path / "logs/version_0/timing.json").read_text())
+
+
+def test_waiting_for_data_is_counted_apart_from_the_step(tmp_path):
+    report = run(tmp_path, system(classifier(), slow_data=True))
+    seconds = report["seconds"]
+    assert 16 * SLEEP <= seconds["data"] < 16 * SLEEP + 0.3
+    assert seconds["step"] < seconds["data"]
+    assert report["batches"] == 16
+
+
+def test_the_step_is_that_of_a_network_that_sleeps(tmp_path):
+    report = run(tmp_path, system(Slow(SLEEP, only_when_training=True)))
+    assert report["seconds_per_step"] == pytest.approx(SLEEP, rel=0.5)
+    assert report["seconds_per_step"] >= SLEEP
+    assert report["share"]["step"] > 0.5 > report["share"]["data"]
+
+
+def test_what_validation_waits_for_is_time_of_the_validation(tmp_path):
+    seconds = run(tmp_path, system(classifier(), slow_val=True))["seconds"]
+    assert seconds["validation"] >= 16 * SLEEP > seconds["data"] + seconds["step"]
+
+
+def test_parts_add_up_to_the_total(tmp_path):
+    seconds = run(tmp_path, system(Slow(SLEEP, only_when_training=False), slow_data=True))["seconds"]
+    start, total = seconds.pop("start"), seconds.pop("total")
+    assert sum(seconds.values()) == pytest.approx(total, abs=1e-6)
+    assert start >= 0
+
+
+def test_a_test_has_its_own_parts(tmp_path):
+    report = run(tmp_path, system(Slow(SLEEP, only_when_training=False), slow_data=True), "test")
+    assert report["stage"] == "test"
+    assert report["batches"] == 8
+    assert report["seconds"]["data"] >= 8 * SLEEP
+    assert report["seconds"]["step"] >= 8 * SLEEP
+    assert "validation" not in report["seconds"]
+
+
+def test_peak_memory_is_that_of_the_process(tmp_path):
+    held = torch.ones(64, 1 << 20)  # 256 MiB
+    report = run(tmp_path, system(classifier()))
+    assert report["memory"]["process"] > held.nbytes / (1 << 20)
+
+
+def test_what_is_measured_is_there_when_a_fit_fails(tmp_path):
+    class Broken(Slow):
+        def forward(self, image):
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        run(tmp_path, system(Broken(0, only_when_training=False)))
+    assert json.loads((tmp_path / "logs/version_0/timing.json").read_text())["stage"] == "fit"
+
+
+class TestAdvice:
+    @pytest.fixture(autouse=True)
+    def no_least_time(self, monkeypatch):
+        monkeypatch.setattr(timing, "SECONDS", 0.2)
+        monkeypatch.setattr(timing, "_count_cores", lambda: 3)
+
+    def test_workers_where_data_hold_the_step_back(self, tmp_path):
+        advice = run(tmp_path, system(classifier(), slow_data=True))["advice"]
+        assert advice.startswith("set system::dataloaders::train::num_workers to 3")
+
+    def test_none_where_the_network_takes_its_time(self, tmp_path):
+        assert run(tmp_path, system(Slow(SLEEP, only_when_training=True)))["advice"] is None
+
+    def test_fewer_validations_where_they_take_longest(self, tmp_path):
+        assert "check_val_every_n_epoch" in run(tmp_path, system(classifier(), slow_val=True))["advice"]
+        again = run(tmp_path / "2", system(classifier(), slow_val=True), check_val_every_n_epoch=2)
+        assert again["advice"] is None
+
+    @pytest.mark.parametrize(
+        ("dataset", "workers", "advice"),
+        [(Dataset, 3, "CacheDataset"), (CacheDataset, 1, "num_workers to 3"), (CacheDataset, 3, None)],
+    )
+    def test_what_is_left_with_workers(self, tmp_path, dataset, workers, advice):
+        data = DataLoader(dataset(pairs(2)), num_workers=workers)
+        given = next(timing._advise_data("system::dataloaders::train", data, trainer(tmp_path)), None)
+        assert given is None if advice is None else advice in given
