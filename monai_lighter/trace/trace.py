@@ -15,6 +15,7 @@ from monai_lighter.trace.dry_config import make_dry_config, silence_trainer
 from monai_lighter.trace.rows import Rows, TraceError, explain_failure
 from monai_lighter.trace.step import trace_stage
 from monai_lighter.workflow.prepare import Prepared
+from monai_lighter.workflow.screen import Screen
 
 __all__ = ["Trace"]
 
@@ -47,7 +48,8 @@ class Trace:
         self.stage = stage or (stages[0] if prepared.native else next(iter(prepared.built)))
         self.rows, self.steps, self.error = Rows(), dict[str, Any](), ""
         try:
-            self.steps = self._run(prepared, case)
+            with Screen().show():
+                self.steps = self._run(prepared, case)
         except BundleError as error:
             self.error = str(error)
         except Exception as error:
