@@ -23,6 +23,7 @@ _HOME = {
     "CurvesLogger": "callbacks.curves",
     "EnsembleEvaluator": "engines.engine",
     "FileWriter": "callbacks.writers",
+    "Folds": "data.folds",
     "Freezer": "callbacks.freezer",
     "LastCheckpoint": "system.checkpoints",
     "LighterDataModule": "system.lighter_module",
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from monai_lighter.callbacks.run_summary import RunSummary
     from monai_lighter.callbacks.tables import TableWriter
     from monai_lighter.callbacks.writers import FileWriter
+    from monai_lighter.data.folds import Folds
     from monai_lighter.engines.engine import EnsembleEvaluator, SupervisedEvaluator, SupervisedTrainer
     from monai_lighter.errors import BundleError, CaseError, ComponentError, ConfigError, NonFiniteError
     from monai_lighter.folders import find_common_folder

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["find_common_folder"]
+__all__ = ["find_common_folder", "name_below_shared_folder"]
 
 
 def find_common_folder(data: Iterable[Any], key: str = "image") -> str:
@@ -28,3 +28,20 @@ def find_common_folder(data: Iterable[Any], key: str = "image") -> str:
         if isinstance(first, (str, os.PathLike)):
             folders.add(os.path.dirname(os.path.abspath(Path(first).expanduser())))
     return os.path.commonpath(folders) if folders else ""
+
+
+def name_below_shared_folder(names: Iterable[str]) -> dict[str, str]:
+    """Names of cases that stay the same where data are moved as a whole.
+
+    Args:
+        names: of cases; paths, or others.
+
+    Returns:
+        a short name for each to the name: the path below the folder that all of them share; where one is no absolute path, the
+        names themselves.
+    """
+    names = [*names]
+    if not names or not all(os.path.isabs(name) for name in names):
+        return {name: name for name in names}
+    folder = os.path.commonpath([os.path.dirname(name) for name in names])
+    return {os.path.relpath(name, folder): name for name in names}

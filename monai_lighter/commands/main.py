@@ -20,7 +20,7 @@ __all__ = ["VERBS", "main"]
 STAGE, JSON = "stage", "--json"
 MODULES = {
     **dict.fromkeys(("fit", "validate", "test", "predict"), STAGE),
-    **{verb: verb for verb in ("init", "check", "inspect", "package", "export", "load", "run")},
+    **{verb: verb for verb in ("init", "check", "inspect", "package", "export", "load", "compare", "run")},
 }
 """The module in ``commands`` of each verb."""
 VERBS = tuple(MODULES)

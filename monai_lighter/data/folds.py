@@ -1,0 +1,232 @@
+"""Cases in folds, none of them, and no subject, in two parts."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import Counter
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lightning.fabric.utilities import rank_zero_only
+from monai.utils import optional_import
+
+from monai_lighter.errors import BundleError, ConfigError, Finding
+from monai_lighter.errors.packages import find_install_command
+from monai_lighter.folders import name_below_shared_folder
+from monai_lighter.safe_files import written_beside
+
+splitters, has_sklearn = optional_import("sklearn.model_selection")
+
+__all__ = ["Folds"]
+
+
+class Folds:
+    """Cross-validation: ``train``, ``val`` and ``test`` of one fold of a list of cases, on scikit-learn's splitters.
+
+    Each case is in ``val`` of one fold and in ``train`` of the others; those of ``test`` are in no fold. A subject's cases stay
+    together. The splits are written to a file, and read from it ever after, so that every fold, on whichever machine, is of the
+    same splits; a file that does not fit the cases or what is asked for is an error, and stays. With ``n_repeats`` the folds go
+    on: of 5 splits, fold 5 is the first of the second repetition.
+
+    Args:
+        data: list of dictionaries, as MONAI's datasets take it, or a csv file with a row a case, whose cells are taken as
+            files where there is such a file, seen from the table's folder.
+        fold: from 0 to ``n_splits * n_repeats - 1``.
+        n_splits: folds, 2 or more.
+        n_repeats: how often the cases are split anew.
+        test_size: share of the cases, or of the subjects, that is kept for the test, from 0 to 0.5; as near to it as one of
+            equal parts comes.
+        subject: key of the cases that says whose a case is; default: each case is a subject.
+        stratify: key of the cases whose values (classes) are to be as frequent in each fold.
+        name: key of the cases that tells them apart, in the file of splits; default: ``image``, else the first.
+        seed: of the shuffling.
+        path: json file of the splits; None writes none.
+
+    Attributes:
+        train: cases to train on.
+        val: cases to validate.
+        test: cases of the test, the same in all folds.
+
+    Raises:
+        ConfigError: fewer subjects than folds, a key that a case does not have, two cases of one name, a number out of range; a
+            file of splits of other cases or for other arguments.
+        BundleError: scikit-learn is not installed.
+    """
+
+    def __init__(
+        self,
+        data: Sequence[dict[str, Any]] | str | Path,
+        fold: int = 0,
+        n_splits: int = 5,
+        n_repeats: int = 1,
+        test_size: float = 0.0,
+        subject: str | None = None,
+        stratify: str | None = None,
+        name: str | None = None,
+        seed: int = 0,
+        path: str | Path | None = "splits.json",
+    ) -> None:
+        self.cases = [*data] if not isinstance(data, (str, Path)) else _read_table(Path(data))
+        self.fold, self.subject, self.stratify, self.path = (
+            fold,
+            subject,
+            stratify,
+            None if path is None else Path(path),
+        )
+        self.name = name or ("image" if self.cases and "image" in self.cases[0] else next(iter(self.cases[0]), "image"))
+        self.asked: dict[str, Any] = {
+            "n_splits": n_splits,
+            "n_repeats": n_repeats,
+            "test_size": test_size,
+            "seed": seed,
+        }
+        self.asked |= {"subject": subject, "stratify": stratify}
+        self._check()
+
+    @property
+    def train(self) -> list[dict[str, Any]]:
+        return self._take("train")
+
+    @property
+    def val(self) -> list[dict[str, Any]]:
+        return self._take("val")
+
+    @property
+    def test(self) -> list[dict[str, Any]]:
+        return self._take("test")
+
+    def _take(self, part: str) -> list[dict[str, Any]]:
+        splits = self._splits
+        out = {*splits["test"]} if part != "test" else set()
+        chosen = {*(splits["test"] if part == "test" else splits["folds"][self.fold])}
+        keep = chosen if part != "train" else {*self._names} - chosen - out
+        return [case for case, own in zip(self.cases, self._names, strict=True) if own in keep]
+
+    @cached_property
+    def _names(self) -> list[str]:
+        """A name for each case that is the same wherever the data lie."""
+        texts = [_as_text(case.get(self.name)) for case in self.cases]
+        below = {full: short for short, full in name_below_shared_folder(texts).items()}
+        return [below[text] for text in texts]
+
+    def _check(self) -> None:
+        findings = [*self._find_faults()]
+        if findings:
+            raise ConfigError(findings)
+
+    def _find_faults(self) -> list[Finding]:
+        asked, found = self.asked, []
+        if asked["n_splits"] < 2 or asked["n_repeats"] < 1:
+            found.append(
+                Finding(
+                    "n_splits, n_repeats",
+                    f"must be 2 or more, 1 or more, got {asked['n_splits']}, {asked['n_repeats']}",
+                )
+            )
+        if not 0 <= asked["test_size"] <= 0.5:
+            found.append(Finding("test_size", f"must be from 0 to 0.5, got {asked['test_size']}"))
+        if not 0 <= self.fold < asked["n_splits"] * asked["n_repeats"]:
+            found.append(
+                Finding("fold", f"must be from 0 to {asked['n_splits'] * asked['n_repeats'] - 1}, got {self.fold}")
+            )
+        keys = {"name": self.name, "subject": self.subject, "stratify": self.stratify}
+        for argument, key in keys.items():
+            lacking = [i for i, case in enumerate(self.cases) if key is not None and case.get(key) in (None, "")]
+            if lacking:
+                hint = f"The cases have {', '.join(self.cases[lacking[0]])}."
+                found.append(
+                    Finding(argument, f"case {lacking[0]} has no {key!r}, and {len(lacking) - 1} others", hint)
+                )
+        return found or self._find_twins()
+
+    def _find_twins(self) -> list[Finding]:
+        twice = [name for name, count in Counter(self._names).items() if count > 1]
+        if twice:
+            problem = f"{len(twice)} cases stand more than once, such as {twice[0]!r} by their {self.name!r}"
+            return [Finding("data", problem, "Remove them, or give the key that tells cases apart as name.")]
+        subjects = len({*self._subjects})
+        if subjects < self.asked["n_splits"] + (self.asked["test_size"] > 0):
+            kind = "cases" if self.subject is None else "subjects"
+            return [Finding("n_splits", f"is {self.asked['n_splits']}, for {subjects} {kind}", "Give fewer.")]
+        return []
+
+    @property
+    def _subjects(self) -> list[str]:
+        return self._names if self.subject is None else [_as_text(case[self.subject]) for case in self.cases]
+
+    @cached_property
+    def _splits(self) -> dict[str, Any]:
+        """``test`` and ``folds``, each a list of names of cases; of the file where it is there."""
+        if self.path is not None and self.path.is_file():
+            return self._read(self.path)
+        splits = self._split()
+        if self.path is not None:
+            _write(self.path, {**self.asked, **splits})
+        return splits
+
+    def _read(self, path: Path) -> dict[str, Any]:
+        known = json.loads(path.read_text(encoding="utf-8"))
+        hint = "Give another path, or remove the file where no fold has been trained on it."
+        found = [
+            Finding(name, f"is {value!r}, and {path} was written for {known.get(name)!r}", hint)
+            for name, value in self.asked.items()
+            if known.get(name) != value
+        ]
+        listed = {*known["test"], *(name for fold in known["folds"] for name in fold)}
+        new, gone = {*self._names} - listed, listed - {*self._names}
+        for problem, names in (("that are not in", new), ("fewer than in", gone)):
+            if names:
+                found.append(Finding("data", f"has {len(names)} cases {problem} {path}, such as {min(names)!r}", hint))
+        if found:
+            raise ConfigError(found)
+        return known
+
+    def _split(self) -> dict[str, Any]:
+        names, everything = np.array(self._names, dtype=object), np.arange(len(self.cases))
+        test = np.array([], dtype=int)
+        if self.asked["test_size"]:
+            test = next(self._list_parts(everything, round(1 / self.asked["test_size"]), self.asked["seed"]))
+        rest = np.setdiff1d(everything, test)
+        folds = [
+            sorted(names[part])
+            for repeat in range(self.asked["n_repeats"])
+            for part in self._list_parts(rest, self.asked["n_splits"], self.asked["seed"] + repeat)
+        ]
+        return {"test": sorted(names[test]), "folds": folds}
+
+    def _list_parts(self, indices: Any, n_splits: int, seed: int) -> Any:
+        """Indices of each of ``n_splits`` equal parts."""
+        if not has_sklearn:
+            raise BundleError(f"Folds needs scikit-learn: {find_install_command('sklearn')}.")
+        kind = f"{'Stratified' if self.stratify else ''}{'Group' if self.subject else ''}KFold"
+        splitter = getattr(splitters, kind)(n_splits=n_splits, shuffle=True, random_state=seed)
+        classes = [_as_text(self.cases[i].get(self.stratify)) for i in indices]
+        for _, part in splitter.split(indices, classes, [self._subjects[i] for i in indices]):
+            yield indices[part]
+
+
+def _read_table(table: Path) -> list[dict[str, Any]]:
+    with open(table, newline="", encoding="utf-8-sig") as file:
+        rows = [*csv.DictReader(file)]
+    return [
+        {
+            key: str(table.parent / cell) if cell and (table.parent / cell).exists() else cell
+            for key, cell in row.items()
+        }
+        for row in rows
+    ]
+
+
+def _as_text(value: Any) -> str:
+    """Of several files (channels) the first."""
+    return str(value[0] if isinstance(value, (list, tuple)) and value else value)
+
+
+@rank_zero_only
+def _write(path: Path, splits: dict[str, Any]) -> None:
+    with written_beside(path) as temporary:
+        temporary.write_text(json.dumps(splits, indent=1) + "\n", encoding="utf-8")
