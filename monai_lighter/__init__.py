@@ -21,6 +21,7 @@ _HOME = {
     "CriterionAdapter": "system.adapters",
     "CsvWriter": "callbacks.output_writers",
     "CurvesLogger": "callbacks.curves",
+    "Ensemble": "ensemble",
     "EnsembleEvaluator": "engines.engine",
     "FileWriter": "callbacks.writers",
     "Folds": "data.folds",
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
     from monai_lighter.callbacks.writers import FileWriter
     from monai_lighter.data.folds import Folds
     from monai_lighter.engines.engine import EnsembleEvaluator, SupervisedEvaluator, SupervisedTrainer
+    from monai_lighter.ensemble import Ensemble
     from monai_lighter.errors import BundleError, CaseError, ComponentError, ConfigError, NonFiniteError
     from monai_lighter.folders import find_common_folder
     from monai_lighter.models import load_weights
