@@ -111,7 +111,7 @@ class RunSummary(Callback):
         stage = "" if trainer.state.fn is None else str(trainer.state.fn.value)
         if error is None and stage != "fit" and not trainer.sanity_checking:
             self._files = sorted({file for files in gather(_list_written(trainer)) for file in files})
-            self._skipped = Outputs.of(trainer).skipped
+            self._skipped = sum(each.skipped for each in _find_outputs(trainer))
         if stage not in VERBS or not trainer.is_global_zero:
             return
         lines = [*(self._describe_fit(trainer, error) if stage == "fit" else self._describe_pass(trainer, stage))]
@@ -226,10 +226,15 @@ def format_duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
+def _find_outputs(trainer: Trainer) -> list[Outputs]:
+    return [each for each in trainer.callbacks if isinstance(each, Outputs)]  # type: ignore[attr-defined]
+
+
 def _list_written(trainer: Trainer) -> list[Path]:
     """Files of cases and tables that this process has written."""
-    outputs = [each for each in trainer.callbacks if isinstance(each, Outputs)]  # type: ignore[attr-defined]
-    return [path.absolute() for each in outputs for path in (*each.written, *each.tables) if path.is_file()]
+    return [
+        path.absolute() for each in _find_outputs(trainer) for path in (*each.written, *each.tables) if path.is_file()
+    ]
 
 
 def _describe_files(files: list[Path], none: bool) -> Iterator[str]:

@@ -92,6 +92,8 @@ class Manifest:
 
     def append(self, *rows: Row) -> None:
         """Adds rows, which take their outputs from rows before."""
+        if not rows:
+            return
         for row in rows:
             self._take(row)
         self._appended += rows

@@ -48,18 +48,18 @@ def leave_out_whole(system: Any, loaders: Any) -> Any:
     listed = [(f"{LOADER}{place}", loader) for place, loader in list_entries(loaders)]
     findings = [*_check_writing(system, outputs)]
     findings += [finding for id, loader in listed for finding in _check_loader(id, loader, names)]
-    items = [item for _, loader in listed for item in list_data(getattr(loader, "dataset", None))]
-    findings += [] if findings else _check_twins([names.read_case(item) for item in items])
+    items = [[*list_data(getattr(loader, "dataset", None))] for _, loader in listed]
+    findings += [] if findings else _check_twins([names.read_case(item) for each in items for item in each])
     if findings:
         raise ConfigError(findings)
-    outputs.expect(names, items)
+    outputs.expect(names, [item for each in items for item in each])
     outputs.ledger.recipe = digest_recipe(system, trainer)
     if not outputs.ledger.recipe:
         hint = "Leave skip_existing out."
         raise ConfigError([Finding(ID, "what this config and its weights are cannot be written down", hint)])
     whole: set[str] = set()
     if trainer.is_global_zero:
-        whole = _Folders(system, outputs, names).take_whole(items)
+        whole = _Folders(system, outputs, names).take_whole(items, trainer.world_size)
     whole = trainer.strategy.broadcast(whole)
     outputs.skipped = len(whole)
     return (
@@ -125,27 +125,37 @@ class _Folders:
         self._manifests = {manifest.folder: manifest for manifest in (self._ledger.open(Path(root)) for root in roots)}
         self._rows = {folder: manifest.group_by_case() for folder, manifest in self._manifests.items()}
 
-    def take_whole(self, items: list[Any]) -> set[str]:
-        """The cases that are whole; their rows say that they are skipped."""
-        whole, stale = set(), 0
-        for item in items:
-            rows = self._find_rows(item)
-            if rows is not None:
-                whole.add(self._names.read_case(item))
-                for folder, row in rows:
-                    self._manifests[folder].append(row._replace(state=SKIPPED))
-            stale += rows is None and self._has_outputs(self._names.read_case(item))
-        if whole:
+    def take_whole(self, loaders: list[list[Any]], processes: int) -> set[str]:
+        """The cases that are whole; their rows say that they are skipped.
+
+        Args:
+            loaders: items of each.
+            processes: Lightning cannot share fewer cases than these; so many of a loader are predicted, though they are whole.
+        """
+        items = {self._names.read_case(item): item for each in loaders for item in each}
+        found = {case: rows for case, item in items.items() if (rows := self._find_rows(case, item)) is not None}
+        stale = sum(case not in found and self._has_outputs(case) for case in items)
+        for each in loaders:
+            whole = [case for case in map(self._names.read_case, each) if case in found]
+            left = len(each) - len(whole)
+            for case in whole[: max(processes - left, 0) if left else 0]:
+                del found[case]
+        for folder, manifest in self._manifests.items():
+            manifest.append(
+                *(row._replace(state=SKIPPED) for rows in found.values() for at, row in rows if at == folder)
+            )
+        if found:
             self._ledger.rewrite(self._manifests)
-        logger.info(f"{ID}: {len(whole)} of {len(items)} cases are whole and are left out")
+        logger.info(f"{ID}: {len(found)} of {len(items)} cases are whole and are left out")
         if stale:
             why = "of other weights, another config or other data, or are not as they were written"
-            logger.warning(f"{ID}: outputs of {stale} cases are {why}: these cases are predicted again.")
-        return whole
+            logger.warning(
+                f"{ID}: outputs of {stale} of {len(items)} cases are {why}: these cases are predicted again."
+            )
+        return {*found}
 
-    def _find_rows(self, item: Any) -> list[tuple[Path, Row]] | None:
+    def _find_rows(self, case: str, item: Any) -> list[tuple[Path, Row]] | None:
         """Folders and rows of a case that is whole; None of one that is not."""
-        case = self._names.read_case(item)
         made_of = self._ledger.digest_made_of(case)
         found = []
         for folder, rows in self._rows.items():
