@@ -104,7 +104,7 @@ class Manifest:
             file.write((lead + "".join(map(_format, rows))).encode("utf-8", "surrogateescape"))
 
     def rewrite(self, order: Mapping[str, int]) -> None:
-        """One row for each case and run: those of other runs first, then by place.
+        """One row for each case and run: cases that are not in the data first, then by place.
 
         Args:
             order: case to its place in the data.

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, SequentialSampler, Subset
 from monai_lighter.errors import ConfigError, Finding
 from monai_lighter.errors.cases import list_entries
 from monai_lighter.system.ledger import Output, identify
-from monai_lighter.system.manifest import SKIPPED, Row
+from monai_lighter.system.manifest import SKIPPED, WRITTEN, Row
 from monai_lighter.system.outputs import CaseNames, Outputs, describe_table, list_data
 from monai_lighter.system.provenance import digest_recipe
 from monai_lighter.system.saving import find_savers
@@ -160,7 +160,7 @@ class _Folders:
         found = []
         for folder, rows in self._rows.items():
             own = [row for row in rows.get(identify(case, folder), ()) if made_of and row.made_of == made_of]
-            if not own or not all(row.is_whole(folder) for row in own):
+            if not own or not all(row.state in (WRITTEN, SKIPPED) and row.is_whole(folder) for row in own):
                 return None
             found += [(folder, row) for row in own]
         noted = [os.path.join(folder, name) for folder, row in found for name in row.outputs]
