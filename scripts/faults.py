@@ -266,8 +266,8 @@ def predictions(root: Path, short: bool, chance: random.Random) -> Iterator[Row]
     if wait(run(whole, "predict", "--delay", "0.02")):
         raise SystemExit((root / "whole" / "log.txt").read_text())
     seconds, expected = time.monotonic() - began, read_files(root / "whole" / "out")
-    for number in (signal.SIGKILL, signal.SIGTERM):
-        times, held, why, left = 2 if short else 20, 0, "", 0
+    for number, times in ((signal.SIGKILL, 2 if short else 20), (signal.SIGTERM, 1 if short else 5)):
+        held, why, left = 0, "", 0
         for i in range(times):
             bundle = root / f"{number.name}{i}"
             pid = run(write_cases(bundle), "predict", "--delay", "0.02")

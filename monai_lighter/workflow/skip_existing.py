@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from monai.bundle import ConfigParser
 from monai.bundle.utils import ID_SEP_KEY
 
-from monai_lighter.config.items import at, copied, reached
+from monai_lighter.config.items import at, copied, reached, referenced
 from monai_lighter.config.stages import PROJECT, find_datasets
 from monai_lighter.errors import ConfigError, Finding
 from monai_lighter.system.system import System
@@ -48,21 +48,22 @@ def set_skip_existing(system: Any, parser: ConfigParser, bundle: Path) -> None:
 
 def _digest_config(config: dict[str, Any], bundle: Path) -> str:
     """Left out are the lists of cases, each of which is looked at by itself, ways of loading, and where the bundle is."""
-    config = copied(config)
+    config, lists = copied(config), []
     for where in find_datasets(config, "predict"):
         section = at(config, where)
-        if isinstance(section, dict):
-            section.pop("data", None)
-    config = _drop(config)
+        lists.append(section.pop("data", None) if isinstance(section, dict) else None)
+    config = _drop(config, [each for each in lists if isinstance(each, str) and referenced(each)])
     values = {id: value for root in ROOTS for id, value in reached(config, root) if not isinstance(value, (dict, list))}
     text = json.dumps([sorted(values.items()), [*_list_code(bundle)]], default=repr)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _drop(value: Any) -> Any:
+def _drop(value: Any, lists: Sequence[str]) -> Any:
+    """Without what changes nothing, and without references to lists of cases: names that follow from them are looked at too."""
     if isinstance(value, dict):
-        return {key: _drop(each) for key, each in value.items() if key not in LOADING and key not in MOVED}
-    return [_drop(each) for each in value] if isinstance(value, list) else value
+        kept = {key: each for key, each in value.items() if key not in LOADING and key not in MOVED}
+        return {key: _drop(each, lists) for key, each in kept.items() if each not in lists}
+    return [_drop(each, lists) for each in value] if isinstance(value, list) else value
 
 
 def _list_code(bundle: Path) -> Iterator[list[str]]:

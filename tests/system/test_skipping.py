@@ -130,6 +130,21 @@ class TestSkipping:
         assert predict(bundle, skip_existing=True, **overrides) == WHOLE
         assert outputs(bundle) == before
 
+    def test_cases_that_come_later_leave_the_others_whole(self, bundle):
+        list_cases = "$[{'image': @bundle_root + '/data/%s.nii.gz' % i} for i in @numbers]"
+        root = "system::postprocessing::predict::data_root_dir"
+        overrides = {
+            "cases": list_cases,
+            "numbers": [0, 1],
+            "system::dataloaders::predict::dataset::data": "@cases",
+            root: {"_target_": "monai_lighter.find_common_folder", "data": "@cases"},
+            "trainer::callbacks": [],
+        }
+        assert predict(bundle, **overrides) == {"0.nii.gz": "written", "1.nii.gz": "written"}
+        overrides["numbers"] = [0, 1, 2]
+        two = {"0.nii.gz": "skipped", "1.nii.gz": "skipped"}
+        assert predict(bundle, skip_existing=True, **overrides) == {**two, "2.nii.gz": "written"}
+
     def test_a_bundle_may_be_moved(self, bundle, tmp_path):
         predict(bundle)
         moved = tmp_path / "elsewhere" / "bundle"
