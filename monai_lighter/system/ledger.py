@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from collections.abc import Iterable, Iterator
@@ -167,7 +168,7 @@ class Ledger:
     def close(self) -> None:
         """Ends all cases of a run that is through."""
         for case in self._cases.values():
-            case.began, case.holds = case.began or time.monotonic(), 0
+            case.began, case.holds = case.began or math.inf, 0
             self._end(case)
 
     def open(self, root: Path) -> Manifest:
@@ -210,7 +211,7 @@ class Ledger:
             identify(case.name, root),
             tuple(name for name, _ in own),
             tuple(digest for _, digest in own),
-            f"{time.monotonic() - case.began:.3f}" if ended else "",
+            f"{time.monotonic() - case.began:.3f}" if ended and case.began < math.inf else "",
             state,
             _digest(case.name),
             self.digest_made_of(case.name) if ended else "",
@@ -307,7 +308,7 @@ class _Case:
         name: its file, or its identifier.
         outputs: folder, name in it and sha256 of those that are there, as long as it has not ended.
         holds: what it is yet to wait for.
-        began: when work on it began; 0 until it is said to have ended.
+        began: when work on it began; 0 until it is said to have ended, infinite where only the end of the run says so.
     """
 
     name: str
