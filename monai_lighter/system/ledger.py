@@ -91,7 +91,7 @@ class Ledger:
         Args:
             case: the file that its prediction is named by, or its identifier.
             item: of the data, before its transforms.
-            files: that it is read from; outputs that are named by one of them are the case's.
+            files: that it is read from, and its identifier; outputs that are named by one of them are the case's.
         """
         self._items.setdefault(case, item)
         for file in files:

@@ -154,7 +154,7 @@ class Outputs(Callback):
             files = list(list_files(item))
             self.ledger.protect(files)
             if case := names.read_case(item):
-                self.ledger.expect(case, item, files)
+                self.ledger.expect(case, item, [*files, names.name(item)[1] or case])
 
     def on_test_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
@@ -184,7 +184,9 @@ class Outputs(Callback):
     ) -> None:
         """After the writers, which come before it in the Trainer's callbacks: the cases of the batch have ended."""
         of_step = outputs if isinstance(outputs, Mapping) else {}
-        for case in read_case_names(of_step.get("input"), batch) or of_step.get("identifier") or ():
+        identifiers = of_step.get("identifier")
+        known = identifiers if isinstance(identifiers, (list, tuple)) else ()
+        for case in read_case_names(of_step.get("input"), batch) or known:
             self.ledger.finish(str(case), self._began)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
