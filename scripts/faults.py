@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import csv
 import os
 import random
 import resource
@@ -24,6 +25,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import nibabel
 import torch
 import yaml
 
@@ -43,7 +45,7 @@ def loader(count: str, transforms: list, **keywords: object) -> dict:
 
 
 CONFIG = {
-    "imports": ["$import time", "$import torch"],
+    "imports": ["$import glob", "$import time", "$import torch"],
     "seed": 7,
     "workers": 0,
     "delay": 0.0,
@@ -78,16 +80,30 @@ CONFIG = {
                 num_workers="@workers",
             ),
             "val": loader("@cases", [SLOW]),
-            "predict": loader("24", [SLOW]),
+            "predict": {
+                **{"_target_": "DataLoader", "batch_size": 2, "num_workers": "@workers"},
+                "dataset": {
+                    "_target_": "Dataset",
+                    "data": "$[{'image': file} for file in sorted(glob.glob(@bundle_root + '/data/*.nii.gz'))]",
+                    "transform": {
+                        "_target_": "Compose",
+                        "transforms": [{"_target_": "LoadImaged", "keys": "image", "ensure_channel_first": True}, SLOW],
+                    },
+                },
+            },
         },
         "postprocessing": {
+            "predict": {
+                **{"_target_": "SaveImaged", "keys": "pred", "output_dir": "$@bundle_root + '/out'"},
+                **{"output_postfix": "logits", "separate_folder": False, "print_log": False},
+            },
             "val": {
                 "_target_": "Compose",
                 "transforms": [
                     {"_target_": "Activationsd", "keys": "pred", "sigmoid": True},
                     {"_target_": "AsDiscreted", "keys": "pred", "threshold": 0.5},
                 ],
-            }
+            },
         },
     },
     "trainer": {
@@ -99,7 +115,6 @@ CONFIG = {
                 "_target_": "monai_lighter.FileWriter",
                 "path": "$@bundle_root + '/out'",
                 "writer": "tensor",
-                "overwrite": True,
             },
         ],
     },
@@ -246,21 +261,69 @@ def stops(root: Path, short: bool, chance: random.Random) -> Iterator[Row]:
 
 
 def predictions(root: Path, short: bool, chance: random.Random) -> Iterator[Row]:
-    """Signals while a run predicts: what has its final name is whole, and going on writes the rest."""
-    times, held, why = 2 if short else 20, 0, ""
-    for i in range(times):
-        file = write_bundle(root / str(i))
-        number = (signal.SIGKILL, signal.SIGTERM)[i % 2]
-        pid = run(file, "predict", "--delay", "0.02")
-        time.sleep(chance.uniform(0.1, 1.2))
-        os.kill(pid, number)
-        code = wait(pid)
-        whole = all(_is_readable(each) for each in (root / str(i) / "out").glob("*.pt"))
-        again = wait(run(file, "predict"))
-        good = code in (0, 128 + number) and whole and again == 0 and len([*(root / str(i) / "out").glob("*.pt")]) == 24
-        held += good
-        why = why if good else f"run {i}: codes {code}, {again}, whole: {whole}"
-    yield Row("kill -9 or SIGTERM while predicting: no partial file, complete after it is run again", times, held, why)
+    """Signals while a run predicts, two files a case: what has its name is whole; going on leaves whole cases as they are."""
+    whole, began = write_cases(root / "whole"), time.monotonic()
+    if wait(run(whole, "predict", "--delay", "0.02")):
+        raise SystemExit((root / "whole" / "log.txt").read_text())
+    seconds, expected = time.monotonic() - began, read_files(root / "whole" / "out")
+    for number, times in ((signal.SIGKILL, 2 if short else 20), (signal.SIGTERM, 1 if short else 5)):
+        held, why, left = 0, "", 0
+        for i in range(times):
+            bundle = root / f"{number.name}{i}"
+            pid = run(write_cases(bundle), "predict", "--delay", "0.02")
+            time.sleep(chance.uniform(0.1, 1.0) * seconds)
+            os.kill(pid, number)
+            code = wait(pid)
+            before = read_files(bundle / "out")
+            partial = [name for name, (data, _) in before.items() if data != expected[name][0]]
+            done = [
+                name for row in read_manifest(bundle) if row["state"] == "written" for name in row["outputs"].split(";")
+            ]
+            again = wait(
+                run(bundle / "configs" / "train.yaml", "predict", "--delay", "0.02", "--skip_existing", "true")
+            )
+            after = read_files(bundle / "out")
+            equal = {name: data for name, (data, _) in after.items()} == {
+                name: data for name, (data, _) in expected.items()
+            }
+            touched = [name for name in done if after[name] != before[name]]
+            skipped = sum(row["state"] == "skipped" for row in read_manifest(bundle))
+            states = len(read_manifest(bundle)) == 24 and skipped == len(done) // 2
+            good = code in (0, 128 + number) and not again and not partial and equal and not touched and states
+            held, left = held + good, left + skipped
+            why = (
+                why
+                if good
+                else f"run {i}: codes {code}, {again}, {partial=}, {equal=}, {touched=}, {skipped=} of {done}"
+            )
+        name = f"{number.name} while predicting, then --skip_existing true: no partial file, {left} whole cases left as they"
+        yield Row(f"{name} were, {24 * times - left} predicted, all equal byte for byte", times, held, why)
+
+
+def write_cases(folder: Path) -> Path:
+    """A bundle with 24 images; gives its config."""
+    file = write_bundle(folder)
+    for i in range(24):
+        path = folder / "data" / f"case_{i}.nii.gz"
+        path.parent.mkdir(exist_ok=True)
+        values = torch.rand(16, 16, generator=torch.Generator().manual_seed(i)).numpy()
+        nibabel.save(nibabel.Nifti1Image(values, None), path)
+    return file
+
+
+def read_files(folder: Path) -> dict[str, tuple[bytes, int]]:
+    """Outputs that have their final name: what is in them, and when it was written."""
+    files = [path for path in folder.glob("*") if path.is_file() and path.suffix in (".gz", ".pt")]
+    return {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in files if not path.name.startswith(".")}
+
+
+def read_manifest(bundle: Path) -> list[dict[str, str]]:
+    """Its rows; none where there is no manifest yet."""
+    path = bundle / "out" / "manifest.csv"
+    if not path.is_file():
+        return []
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def _is_readable(file: Path) -> bool:

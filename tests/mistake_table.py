@@ -185,6 +185,7 @@ BEFORE = [
         {"augmentation::0::prob": "half"},
         ("augmentation::0::prob", "'half'", "a number"),
     ),
+    Mistake("going on in words", {"skip_existing": "yes"}, ("skip_existing", "'yes'", "true or false")),
     Mistake("a seed in words", {"seed": "today"}, ("seed", "'today'", "whole number")),
     Mistake(
         "patch sizes in words",

@@ -57,7 +57,7 @@ class RunSummary(Callback):
         self._started = self._began = 0.0
         self._cases: CaseValues | None = None
         self._scores: list[Scores] = []
-        self._count = 0
+        self._count = self._skipped = 0
         self._files: list[Path] = []
         self._logs: str | None = None
 
@@ -69,6 +69,7 @@ class RunSummary(Callback):
         )  # here: all processes take part, which may be gone at the end
         self._started, self._began = time.monotonic(), time.time()
         self._cases, self._scores, self._count, self._files = None, [], 0, []
+        self._skipped = 0
 
     def on_validation_start(self, trainer: Trainer, pl_module: Any) -> None:
         mode = MODES.get(str(trainer.state.fn.value)) if trainer.state.fn is not None else None
@@ -111,6 +112,7 @@ class RunSummary(Callback):
         stage = "" if trainer.state.fn is None else str(trainer.state.fn.value)
         if error is None and stage != "fit" and not trainer.sanity_checking:
             self._files = sorted({file for files in gather(_list_written(trainer)) for file in files})
+            self._skipped = sum(each.skipped for each in _find_outputs(trainer))
         if stage not in VERBS or not trainer.is_global_zero:
             return
         lines = [*(self._describe_fit(trainer, error) if stage == "fit" else self._describe_pass(trainer, stage))]
@@ -124,7 +126,11 @@ class RunSummary(Callback):
         if stage in MODES:
             logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
             yield from format_scores(self._scores, logged, MODES[stage])
-        kept = any(isinstance(each, Predictions) for each in trainer.callbacks)  # type: ignore[attr-defined]
+        if self._skipped:
+            yield align(
+                "skipped", f"{self._skipped} {'case' if self._skipped == 1 else 'cases'}, whole from an earlier run"
+            )
+        kept = self._skipped or any(isinstance(each, Predictions) for each in trainer.callbacks)  # type: ignore[attr-defined]
         yield from _describe_files(self._files, none=stage == "predict" and not kept)
 
     def _describe_fit(self, trainer: Trainer, error: BaseException | None) -> Iterator[str]:
@@ -231,10 +237,15 @@ def format_duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
+def _find_outputs(trainer: Trainer) -> list[Outputs]:
+    return [each for each in trainer.callbacks if isinstance(each, Outputs)]  # type: ignore[attr-defined]
+
+
 def _list_written(trainer: Trainer) -> list[Path]:
     """Files of cases and tables that this process has written."""
-    outputs = [each for each in trainer.callbacks if isinstance(each, Outputs)]  # type: ignore[attr-defined]
-    return [path.absolute() for each in outputs for path in (*each.written, *each.tables) if path.is_file()]
+    return [
+        path.absolute() for each in _find_outputs(trainer) for path in (*each.written, *each.tables) if path.is_file()
+    ]
 
 
 def _describe_files(files: list[Path], none: bool) -> Iterator[str]:

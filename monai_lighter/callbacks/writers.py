@@ -171,7 +171,7 @@ class FileWriter(BaseWriter):
     Follows ``lighter.callbacks.FileWriter``. Of an identifier that is a file name, only the name without folder and image
     suffix counts: ``/data/x.nii.gz`` gives ``x``. Files are complete when they appear under their names. Two cases with one
     file are an error, before the first case where the names follow from the data (`Outputs`), and so is a file that a case is
-    read from. A file of an earlier run is replaced by the same case alone, as the run's ``.cases.jsonl`` in ``path`` has it.
+    read from. A file of an earlier run is replaced by the same case alone, as ``manifest.csv`` in ``path`` has it.
 
     Args:
         path: directory.

@@ -33,11 +33,12 @@ def check_engines(config: dict) -> Iterator[Finding]:
     elif section is not None and not isinstance(section, str):
         yield Finding(id, f"must be a section, got {section!r}", "Give it keywords of lightning.pytorch.Trainer.")
     asked = config.get("resume")
-    if asked in ("auto", "force") and not any(
-        mentions(value, "resume") for _, value in items(config) if isinstance(value, str)
-    ):
+    if asked in ("auto", "force") and not _is_used(config, "resume"):
         hint = "Give --lightning::ckpt_path CHECKPOINT, of a lightning.pytorch.callbacks.ModelCheckpoint in lightning::callbacks."
         yield Finding("resume", f"{asked!r} is for native configs, this one is of MONAI's engines", hint)
+    if config.get("skip_existing") is True and not _is_used(config, "skip_existing"):
+        hint = "Leave it out, or take the cases that are done out of its list."
+        yield Finding("skip_existing", "is for native configs, this one is of MONAI's engines", hint)
     for id, value in items(config):
         target = value.get("_target_") if isinstance(value, dict) else None
         if isinstance(target, str) and target.endswith(ENGINES):
@@ -45,6 +46,10 @@ def check_engines(config: dict) -> Iterator[Finding]:
             yield from _keywords(f"{id}{ID_SEP_KEY}{SECTION}", "", own if isinstance(own, dict) else {}, ())
             if find_spec("ignite") is None:
                 yield Finding(f"{id}::_target_", f"{target} needs pytorch-ignite", "pip install 'monai_lighter[zoo]'.")
+
+
+def _is_used(config: dict, id: str) -> bool:
+    return any(mentions(value, id) for _, value in items(config) if isinstance(value, str))
 
 
 def _keywords(id: str, engine: str, section: dict, components: Sequence[str]) -> Iterator[Finding]:

@@ -53,6 +53,7 @@ def check_walk(walk: Walk, roots: Iterable[str]) -> list[Finding]:
         *_check_sections(full),
         *_check_seed(full.get("seed")),
         *_check_resume(full.get("resume")),
+        *_check_skip_existing(full.get("skip_existing")),
         *_check_counts(full),
         *_check_schedulers(full),
         *_check_arguments(full),
@@ -267,6 +268,11 @@ def _check_resume(value: Any) -> Iterator[Finding]:
     """What `Workflow` takes to go on with a fit; a path is looked for when the fit is about to begin."""
     if value is not None and not (isinstance(value, str) and value):
         yield Finding("resume", f"must be a checkpoint, auto, force or none, got {value!r}", "Give --resume auto.")
+
+
+def _check_skip_existing(value: Any) -> Iterator[Finding]:
+    if not isinstance(value, (bool, type(None))) and not is_computed(value):
+        yield Finding("skip_existing", f"must be true or false, got {value!r}", "Give --skip_existing true.")
 
 
 def _check_seed(value: Any) -> Iterator[Finding]:

@@ -34,6 +34,7 @@ Args:
     properties_path: JSON file of properties in place of MONAI's.
     args_file: JSON or YAML file with any of these and of the overrides; the command line goes first.
     resume: with what a fit goes on: auto (the newest checkpoint, or a new beginning), force (also of another config), or a path.
+    skip_existing: predict no case again whose outputs an earlier predict with this config and these weights has left whole.
     trust: what the config may do: all, declarative (no code), or sha256:NUMBER, which inspect prints.
     quiet: print errors and the result alone.
     verbose: print what MONAI, Lightning and other libraries say, too.
@@ -55,6 +56,7 @@ def _make_verb(stage: str, summary: str, example: str, kind: str) -> Callable[..
         properties_path: str | None = None,
         args_file: str | None = None,
         resume: str | None = None,
+        skip_existing: bool | None = None,
         trust: str | None = None,
         quiet: bool | None = None,
         verbose: bool | None = None,
@@ -66,6 +68,7 @@ def _make_verb(stage: str, summary: str, example: str, kind: str) -> Callable[..
             "workflow_type": workflow_type,
             "properties_path": properties_path,
             "resume": resume,
+            "skip_existing": skip_existing,
             "trust": trust,
             "quiet": quiet,
             "verbose": verbose,

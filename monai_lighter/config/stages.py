@@ -49,7 +49,7 @@ MODES_OF_STAGE = {"fit": ("train", "val"), "validate": ("val",), "test": ("test"
 MODES = ("train", "val", "test", "predict")
 TOP_LEVEL = (
     *("args", "bundle_root", "lightning", "project", "quiet", "resume", "run_summary"),
-    *("seed", "system", "trainer", "vars", "verbose"),
+    *("seed", "skip_existing", "system", "trainer", "vars", "verbose"),
 )
 RUN_IDS = ("run", "initialize", "finalize", "imports")
 """Items of MONAI's configs that run something with nothing in the config referring to them."""

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import RLock
 from typing import Any, NamedTuple
 
 from monai_lighter.errors import CaseError, Finding
 from monai_lighter.safe_files import sync
+from monai_lighter.system.manifest import FAILED, WRITING, WRITTEN, Manifest, Row
+from monai_lighter.system.provenance import digest_item, join_digests
+from monai_lighter.trust.digest import hash_file
 
-__all__ = ["Ledger", "Output"]
+__all__ = ["Ledger", "Output", "identify"]
 
-RECORD = ".cases.jsonl"
-"""File in a folder of outputs: a line for each file, with the case it was made of."""
+LOCK = RLock()
+"""Cases may end in any thread."""
 
 
 class Output(NamedTuple):
@@ -44,16 +51,25 @@ class Output(NamedTuple):
 
 
 class Ledger:
-    """Keeps the files of a run apart.
+    """Keeps the files of a run apart, and what came of each case in the `Manifest` of the folder that they are written to.
 
-    Within a run a file is written once. A file of an earlier run is replaced by the same case alone (``.cases.jsonl`` in the
-    folder says which case that was: where its file lies, seen from there, and the sha256 of it, by which it is known when data
-    have been moved), so that a prediction can be repeated and none of another case is lost. What else lies there is never
-    replaced, inputs least of all, by whichever of their names.
+    Within a run a file is written once. A file of an earlier run is replaced by the same case alone (the manifest says which case
+    that was: where its file lies, seen from there, and the sha256 of it, by which it is known when data have been moved), so that
+    a prediction can be repeated and none of another case is lost. What else lies there is never replaced, inputs least of all, by
+    whichever of their names.
+
+    A case ends (`finish`) when its last file is there. Where a part of its work is done later, in whatever thread, `hold` it
+    before it could end and `release` it after. Methods may be called by any thread.
+
+    Attributes:
+        recipe: digest of all that cases are predicted with; empty where nobody may go by the outputs later.
     """
 
     def __init__(self) -> None:
         self._inputs: dict[tuple[int, int], str] = {}
+        self._items: dict[str, Any] = {}
+        self._names: dict[str, str] = {}
+        self.recipe = ""
         self.reset()
 
     def reset(self, shared: Path | None = None) -> None:
@@ -65,7 +81,21 @@ class Ledger:
         self._shared = shared
         self._claims: dict[str, Output] = {}
         self._written: dict[tuple[int, int], Output] = {}
-        self._records: dict[Path, dict[str, _Known]] = {}
+        self._manifests: dict[Path, Manifest] = {}
+        self._cases: dict[str, _Case] = {}
+        self._has_nameless = False
+
+    def expect(self, case: str, item: Any, files: Iterable[str]) -> None:
+        """Takes note of a case of the data, in its order.
+
+        Args:
+            case: the file that its prediction is named by, or its identifier.
+            item: of the data, before its transforms.
+            files: that it is read from, and its identifier; outputs that are named by one of them are the case's.
+        """
+        self._items.setdefault(case, item)
+        for file in files:
+            self._names[file] = case if self._names.get(file, case) == case else file  # which two cases have
 
     def protect(self, files: Iterable[str | Path]) -> None:
         """Takes note of files that cases are read from; what is no file is left out."""
@@ -103,21 +133,108 @@ class Ledger:
                 if file.is_file():
                     self._place(file, output._replace(path=folder / file.relative_to(temporary)))
 
+    def hold(self, case: str) -> None:
+        """Keeps a case from ending until it is released as often."""
+        with LOCK:
+            self._find_case(case).holds += 1
+
+    def release(self, case: str) -> None:
+        """Ends a case that has been finished in the meantime, if nothing else holds it."""
+        with LOCK:
+            found = self._find_case(case)
+            found.holds -= 1
+        self._end(found)
+
+    def finish(self, case: str, began: float) -> None:
+        """Says that a case's outputs have been written, but for those that it is held for.
+
+        Args:
+            case: its file or identifier.
+            began: when work on it began, by ``time.monotonic``.
+        """
+        with LOCK:
+            found = self._find_case(case)
+            found.began = began
+        self._end(found)
+
+    def fail(self, case: str, cause: str) -> None:
+        """Says what kept a case from being predicted."""
+        with LOCK:
+            found = self._find_case(case)
+            outputs, found.outputs = found.outputs, []
+            for root, manifest in self._manifests.items():
+                manifest.append(self._make_row(found, outputs, root, f"{FAILED}: {cause}"))
+
+    def close(self) -> None:
+        """Ends all cases of a run that is through."""
+        for case in self._cases.values():
+            case.began, case.holds = case.began or math.inf, 0
+            self._end(case)
+
+    def open(self, root: Path) -> Manifest:
+        """The manifest of a folder."""
+        root = Path(_resolve_folder(root))
+        return self._manifests[root] if root in self._manifests else self._manifests.setdefault(root, Manifest(root))
+
+    def list_roots(self) -> list[Path]:
+        """Folders of the run."""
+        return [*self._manifests]
+
+    def rewrite(self, roots: Iterable[Path]) -> None:
+        """Leaves the manifests of folders with one row for each case and run, in the order of the data."""
+        for root in roots:
+            self.open(root).rewrite({identify(case, root): place for place, case in enumerate(self._items)})
+
+    def digest_made_of(self, case: str) -> str:
+        """What the outputs of a case are made of, as a number; empty where nobody may go by them later."""
+        known = self.recipe and case in self._items and not self._has_nameless
+        return join_digests(self.recipe, digest_item(self._items[case])) if known else ""
+
+    def _find_case(self, case: str) -> _Case:
+        name = case if case in self._items else self._names.get(case, case)
+        return self._cases.setdefault(name, _Case(name, []))
+
+    def _end(self, case: _Case) -> None:
+        with LOCK:
+            if case.holds > 0 or not case.began:
+                return
+            outputs, case.outputs = case.outputs, []
+        rows = {root: self._make_row(case, outputs, root, WRITTEN) for root in {root for root, *_ in outputs}}
+        with LOCK:
+            for root, row in rows.items():
+                self.open(root).append(row)
+
+    def _make_row(self, case: _Case, outputs: list[tuple[Path, str, str]], root: Path, state: str) -> Row:
+        own = [(name, digest) for at, name, digest in outputs if at == root]
+        ended = state == WRITTEN
+        return Row(
+            identify(case.name, root),
+            tuple(name for name, _ in own),
+            tuple(digest for _, digest in own),
+            f"{time.monotonic() - case.began:.3f}" if ended and case.began < math.inf else "",
+            state,
+            _digest(case.name),
+            self.digest_made_of(case.name) if ended else "",
+        )
+
     def list_written(self) -> list[Path]:
         """Files that this process has written since the last `reset`, in order."""
         return [output.path for output in self._written.values()]
 
     def _place(self, file: Path, output: Output) -> None:
-        owner = self._claim(output)
-        refusal = _describe_clash(owner, output) if owner is not None else self._refuse(output)
+        with LOCK:
+            owner = self._claim(output)
+            refusal = _describe_clash(owner, output) if owner is not None else self._refuse(output)
         if refusal is not None:
             raise CaseError(str(refusal))
         output.path.parent.mkdir(parents=True, exist_ok=True)
         sync(file)
-        file.replace(output.path)
-        status = output.path.stat()
-        self._written[status.st_dev, status.st_ino] = output
-        self._record(output)
+        digest = hash_file(file)
+        with LOCK:
+            self._record(output, digest)  # first: what lies at a place must not be unknown to the next run
+            file.replace(output.path)
+            status = output.path.stat()
+            self._written[status.st_dev, status.st_ino] = output
 
     def _claim(self, output: Output) -> Output | None:
         """Takes a place; gives the output that has it already, of whichever process."""
@@ -154,12 +271,16 @@ class Ledger:
         return self._refuse_earlier(output)
 
     def _refuse_earlier(self, output: Output) -> Finding | None:
-        known = self._read_record(output.root).get(_name_below(output.path, output.root))
+        root = output.root
+        known = self.open(root).find_owner(_name_below(output.path, root))
+        case = None if output.case is None else self._find_case(output.case).name
         if known is None:
             problem = f"{output.path} exists, and no earlier run says that it is of {output.label}"
-        elif known.case is None or output.case is None:
+        elif not known.case or case is None:
             problem = f"{output.path} exists from an earlier run, and cases without names cannot be told apart"
-        elif known.case != _identify(output.case, output.root) and not known.has_moved_to(output.case, output.root):
+        elif known.case not in (identify(case, root), identify(str(output.case), root)) and not _has_moved(
+            known, root, case
+        ):
             problem = f"{output.path} is the output of another case, {known.case}; {output.label} would replace it"
         else:
             return None
@@ -167,57 +288,46 @@ class Ledger:
         hint = f"Delete it if it may be replaced, move it away, or set {output.settings}{way}"
         return Finding(output.writer, problem, hint)
 
-    def _read_record(self, root: Path) -> dict[str, _Known]:
-        if root not in self._records:
-            self._records[root] = {}
-            if (root / RECORD).is_file():
-                with open(root / RECORD, encoding="utf-8") as file:
-                    self._records[root] = dict(_parse_lines(file))
-        return self._records[root]
-
-    def _record(self, output: Output) -> None:
-        record, name = self._read_record(output.root), _name_below(output.path, output.root)
-        case = None if output.case is None else _identify(output.case, output.root)
-        if name not in record or record[name].case != case:
-            known = record[name] = _Known(case, None if output.case is None else _digest(output.case))
-            with open(output.root / RECORD, "a", encoding="utf-8") as file:
-                file.write(json.dumps({"file": name, **known._asdict()}) + "\n")
+    def _record(self, output: Output, digest: str) -> None:
+        manifest, name = self.open(output.root), _name_below(output.path, output.root)
+        if output.case is None:
+            self._has_nameless = True
+            manifest.append(Row("", (name,), (digest,), "", WRITTEN))
+            return
+        case = self._find_case(output.case)
+        case.outputs.append((manifest.folder, name, digest))
+        known = identify(case.name, manifest.folder), _digest(case.name)
+        manifest.append(Row(known[0], (name,), (digest,), "", WRITING, known[1]))
 
 
-class _Known(NamedTuple):
-    """What is written down of the case that an output is of.
+@dataclass
+class _Case:
+    """A case of the run.
 
     Attributes:
-        case: its file, relative to the folder of outputs, or its name.
-        sha256: of the file; None where there is none.
+        name: its file, or its identifier.
+        outputs: folder, name in it and sha256 of those that are there, as long as it has not ended.
+        holds: what it is yet to wait for.
+        began: when work on it began; 0 until it is said to have ended, infinite where only the end of the run says so.
     """
 
-    case: str | None
-    sha256: str | None = None
-
-    def has_moved_to(self, case: str, root: Path) -> bool:
-        """Whether a file is the one that this case was, which is no longer where it was."""
-        gone = self.case is not None and not (root / self.case).exists()
-        return gone and self.sha256 is not None and self.sha256 == _digest(case)
+    name: str
+    outputs: list[tuple[Path, str, str]]
+    holds: int = 0
+    began: float = 0.0
 
 
-def _digest(case: str) -> str | None:
-    if not os.path.isfile(case):
-        return None
-    digest = sha256()
-    with open(case, "rb") as file:
-        while part := file.read(1 << 20):
-            digest.update(part)
-    return digest.hexdigest()
+def _has_moved(known: Row, root: Path, case: str) -> bool:
+    """Whether a case's file is the one that a row is of, which is no longer where it was."""
+    return bool(known.case_sha256) and not (root / known.case).exists() and known.case_sha256 == _digest(case)
 
 
-def _parse_lines(file: Iterable[str]) -> Iterator[tuple[str, _Known]]:
-    for line in file:
-        try:
-            entry: Any = json.loads(line)
-            yield entry["file"], _Known(entry["case"], entry.get("sha256"))
-        except (ValueError, KeyError, TypeError, AttributeError):  # cut off by a run that was killed
-            continue
+def _digest(case: str) -> str:
+    """sha256 of the file of a case; empty where it has none that can be read."""
+    try:
+        return hash_file(Path(case)) if os.path.isfile(case) else ""
+    except OSError:
+        return ""
 
 
 def _describe_clash(owner: Output, output: Output) -> Finding:
@@ -246,7 +356,7 @@ def _normalize(path: Path) -> str:
 
 
 @lru_cache(maxsize=4096)
-def _resolve_folder(folder: str) -> str:
+def _resolve_folder(folder: str | Path) -> str:
     return os.path.realpath(folder)
 
 
@@ -254,7 +364,7 @@ def _name_below(path: Path, root: Path) -> str:
     return Path(os.path.relpath(path, root)).as_posix()
 
 
-def _identify(case: str, root: Path) -> str:
+def identify(case: str, root: Path) -> str:
     """A case as it is written down: a file relative to the folder of outputs, which both may be moved with; else its name."""
     if not os.path.exists(case):
         return case

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,12 +19,15 @@ from torch.utils.data import Subset
 
 from monai_lighter.errors import ConfigError, Finding
 from monai_lighter.system.adapters import BatchAdapter
+from monai_lighter.system.batches import read_case_names
 from monai_lighter.system.images import describe_unusable_affine
 from monai_lighter.system.ledger import Ledger, Output
+from monai_lighter.system.processes import gather
+from monai_lighter.system.provenance import digest_recipe
 from monai_lighter.system.saving import CheckedSaver, find_savers, plan_saved
 from monai_lighter.system.tensors import as_list
 
-__all__ = ["Outputs", "Planning", "warn_of_lost_files"]
+__all__ = ["CaseNames", "Outputs", "Planning", "describe_table", "list_data", "warn_of_lost_files"]
 
 SHOWN = 10
 """Findings of a kind that are listed; of the others the number is told."""
@@ -43,24 +47,29 @@ class Outputs(Callback):
     When validation, test or prediction begins, the names of all files that ``SaveImaged`` and `FileWriter` will write are
     worked out from the data of MONAI's datasets. Two cases with one file, a file that would take the place of an input, or of
     an earlier output of another case, end the run there. Names that are not known then are looked at when they are written.
-    In test and prediction a case whose NIfTI affine cannot be used is named in a warning.
+    In test and prediction a case whose NIfTI affine cannot be used is named in a warning. What came of each case stands in the
+    `Manifest` of the folder that it is written to.
 
     `System` adds it to every run; callbacks that write find it with `Outputs.of`.
 
     Attributes:
-        ledger: of the files of cases.
+        ledger: of the files of cases, and of what came of these.
+        skipped: cases of this prediction that are whole from an earlier run.
         written: files of cases that this process wrote in the evaluation or prediction that ended last.
         tables: files of tables, and the callback that each is of.
+        writers: callbacks that write a file for each predicted case.
     """
 
     def __init__(self) -> None:
         self.ledger = Ledger()
+        self.skipped = 0
         self.written: list[Path] = []
         self.tables: dict[Path, Callback] = {}
-        self._writers: list[Planning] = []
+        self.writers: list[Planning] = []
         self._checked: list[SaveImaged] = []
         self._planned: set[str] = set()
         self._told: set[str] = set()
+        self._began = 0.0
 
     @classmethod
     def of(cls, trainer: Trainer) -> Outputs:
@@ -74,11 +83,11 @@ class Outputs(Callback):
 
     def add(self, writer: Planning) -> None:
         """Takes note of a callback that writes a file for each predicted case."""
-        if writer not in self._writers:
-            self._writers.append(writer)
+        if writer not in self.writers:
+            self.writers.append(writer)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        self.ledger, self.written = Ledger(), []
+        self.ledger, self.written, self.skipped = Ledger(), [], 0
         self._planned, self._told = set(), set()
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -92,10 +101,14 @@ class Outputs(Callback):
 
     def _start(self, trainer: Trainer, system: Any, mode: str, loaders: Any) -> None:
         savers = list(find_savers(getattr(system, "postprocessing", {}).get(mode)))
-        writers = self._writers if mode == "predict" else []
+        writers = self.writers if mode == "predict" else []
         if not savers and not writers:
             return
+        if mode == "predict" and self.tables and getattr(system, "skip_existing", False):
+            raise ConfigError([describe_table(type(table).__name__) for table in self.tables.values()])
         self.ledger.reset(self._make_shared_folder(trainer))
+        if mode == "predict" and not self.ledger.recipe:
+            self.ledger.recipe = digest_recipe(system, trainer)
         if mode not in self._planned:
             self._planned.add(mode)
             self._check(system, mode, savers, writers, as_list(loaders))
@@ -116,11 +129,11 @@ class Outputs(Callback):
     def _check(self, system: Any, mode: str, savers: list[SaveImaged], writers: list[Planning], loaders: list) -> None:
         outputs: list[Output] = []
         for number, loader in enumerate(loaders):
-            items = list(_list_data(getattr(loader, "dataset", None)))
-            self.ledger.protect(file for item in items for file in _list_files(item))
+            items = list(list_data(getattr(loader, "dataset", None)))
             place = f" of loader {number}" if len(loaders) > 1 else ""
             adapter = getattr(system, "adapters", {}).get(mode, {}).get("batch")
-            names = _Names(adapter, f"system::postprocessing::{mode}")
+            names = CaseNames(adapter, f"system::postprocessing::{mode}")
+            self.expect(names, items)
             planned = [
                 output
                 for index, item in enumerate(items)
@@ -128,14 +141,25 @@ class Outputs(Callback):
             ]
             if _follows_from_data(planned, self.ledger, names, loader):
                 outputs += planned
+        for root in {output.root for output in outputs}:
+            self.ledger.open(root)
         clashes, refusals = self.ledger.check(outputs)
         findings = [*_shorten(clashes), *_shorten(refusals)]
         if findings:
             raise ConfigError(findings)
 
+    def expect(self, names: CaseNames, items: list[Any]) -> None:
+        """Tells the ledger of the cases of the data, and of the files that they are read from."""
+        for item in items:
+            files = list(list_files(item))
+            self.ledger.protect(files)
+            if case := names.read_case(item):
+                self.ledger.expect(case, item, [*files, names.name(item)[1] or case])
+
     def on_test_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
+        self._began = time.monotonic()
         files = list(_find_sources(batch))
         self.ledger.protect(files)
         for file in files:
@@ -149,8 +173,29 @@ class Outputs(Callback):
 
     on_predict_batch_start = on_test_batch_start
 
+    def on_predict_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """After the writers, which come before it in the Trainer's callbacks: the cases of the batch have ended."""
+        of_step = outputs if isinstance(outputs, Mapping) else {}
+        identifiers = of_step.get("identifier")
+        known = identifiers if isinstance(identifiers, (list, tuple)) else ()
+        for case in read_case_names(of_step.get("input"), batch) or known:
+            self.ledger.finish(str(case), self._began)
+
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        shared = self.ledger._shared
+        self.ledger.close()
+        shared, roots = self.ledger._shared, self.ledger.list_roots()
+        if shared is not None:  # which some processes may not have written to
+            roots = [*{root for own in gather(roots) for root in own}]
+        if trainer.is_global_zero:
+            self.ledger.rewrite(roots)
         if shared is not None:
             trainer.strategy.barrier()
             shutil.rmtree(shared, ignore_errors=True)
@@ -172,6 +217,12 @@ class Outputs(Callback):
         self.ledger.reset()
 
 
+def describe_table(kind: str) -> Finding:
+    """Why a table of all cases and ``skip_existing`` do not go together."""
+    problem = f"a {kind} writes one table, in which the cases that are left out would be missing"
+    return Finding("skip_existing", problem, "Leave one of the two out.")
+
+
 def warn_of_lost_files(loader: Any, transform: Any, id: str) -> None:
     """Warns of files that ``SaveImaged`` of an engine of MONAI will write over, a case's by another's or an input.
 
@@ -183,9 +234,9 @@ def warn_of_lost_files(loader: Any, transform: Any, id: str) -> None:
         id: config id of the engine.
     """
     savers = list(find_savers(transform))
-    items = list(_list_data(getattr(loader, "dataset", None))) if savers else []
-    ledger, names = Ledger(), _Names(BatchAdapter(), f"{id}::postprocessing")
-    ledger.protect(file for item in items for file in _list_files(item))
+    items = list(list_data(getattr(loader, "dataset", None))) if savers else []
+    ledger, names = Ledger(), CaseNames(BatchAdapter(), f"{id}::postprocessing")
+    ledger.protect(file for item in items for file in list_files(item))
     planned = [
         output._replace(overwrite=True)
         for index, item in enumerate(items)
@@ -196,7 +247,7 @@ def warn_of_lost_files(loader: Any, transform: Any, id: str) -> None:
             logger.warning(f"{finding} As it is, the one that comes last is kept.")
 
 
-class _Names:
+class CaseNames:
     """How the names of a case follow from its data item; where they do not, there are none.
 
     Args:
@@ -221,6 +272,11 @@ class _Names:
         if identifier is not None:
             yield from (writer.plan(identifier, label, source=source) for writer in writers)
 
+    def read_case(self, item: Any) -> str:
+        """What a case is known by, in the manifest too: its source file, else its identifier; empty where it has neither."""
+        source, identifier = self.name(item)
+        return source or identifier or ""
+
     def name(self, item: Any) -> tuple[str | None, str | None]:
         """The source file of a case, and its identifier, from its data item or from that after its transforms."""
         if self.key is None or not isinstance(item, Mapping):
@@ -240,7 +296,7 @@ class _Names:
         return _read_file_name(value)
 
 
-def _follows_from_data(planned: list[Output], ledger: Ledger, names: _Names, loader: Any) -> bool:
+def _follows_from_data(planned: list[Output], ledger: Ledger, names: CaseNames, loader: Any) -> bool:
     """Whether the planned names are those that the items have after their transforms, which may rename them.
 
     Looked at where there is something against them alone, on the first case of the data.
@@ -250,15 +306,15 @@ def _follows_from_data(planned: list[Output], ledger: Ledger, names: _Names, loa
     try:
         item = loader.dataset[0]
         item = item[0] if isinstance(item, (list, tuple)) and item else item
-        return names.name(item) == names.name(next(iter(_list_data(loader.dataset))))
+        return names.name(item) == names.name(next(iter(list_data(loader.dataset))))
     except Exception:  # the run will say it, with the case
         return False
 
 
-def _list_data(dataset: Any) -> Iterable[Any]:
+def list_data(dataset: Any) -> Iterable[Any]:
     """The data items of MONAI's datasets, before their transforms."""
     if isinstance(dataset, Subset):
-        inner = list(_list_data(dataset.dataset))
+        inner = list(list_data(dataset.dataset))
         return [inner[index] for index in dataset.indices] if inner else []
     data = dataset if isinstance(dataset, (list, tuple)) else getattr(dataset, "data", None)
     return data if isinstance(data, (list, tuple)) else []
@@ -270,7 +326,7 @@ def _read_file_name(value: Any) -> str | None:
     return str(Path(first).expanduser()) if isinstance(first, (str, os.PathLike)) else None
 
 
-def _list_files(item: Any) -> Iterator[str]:
+def list_files(item: Any) -> Iterator[str]:
     for value in item.values() if isinstance(item, Mapping) else ensure_tuple(item):
         for part in value if isinstance(value, (list, tuple)) else (value,):
             if isinstance(part, (str, os.PathLike)):

@@ -16,7 +16,7 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, DistributedSampl
 
 from monai_lighter.system.randomness import drawn_from, find_random_sources
 
-__all__ = ["SeededLoader", "find_reason_against_seeding"]
+__all__ = ["SeededLoader", "find_reason_against_seeding", "read_arguments"]
 
 ORDER = 1
 """Parts the numbers that an order is drawn from from those of a case."""
@@ -114,15 +114,11 @@ class SeededLoader(DataLoader):
 
     def __init__(self, loader: DataLoader, seed: int, num_replicas: int = 1, rank: int = 0) -> None:
         sampler = SeededSampler(loader.sampler, loader, seed, num_replicas, rank)  # type: ignore[arg-type]
-        names = ("collate_fn", "pin_memory", "drop_last", "timeout", "worker_init_fn", "multiprocessing_context")
-        workers = ("prefetch_factor", "persistent_workers", "pin_memory_device", "in_order")
         super().__init__(
             SeededDataset(loader.dataset, seed),
-            loader.batch_size,
             sampler=sampler,
-            num_workers=loader.num_workers,
             generator=torch.Generator().manual_seed(seed),  # else a pass would draw of the run's own numbers
-            **{name: getattr(loader, name) for name in (*names, *workers) if hasattr(loader, name)},
+            **read_arguments(loader),
         )
 
     def begin(self, epoch: int, batches: int) -> None:
@@ -135,6 +131,13 @@ class SeededLoader(DataLoader):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes nothing."""
+
+
+def read_arguments(loader: DataLoader) -> dict[str, Any]:
+    """The keywords that a loader with batches by torch's ``BatchSampler`` was made with, but for those of order and chance."""
+    names = ("batch_size", "num_workers", "collate_fn", "pin_memory", "drop_last", "timeout", "worker_init_fn")
+    workers = ("multiprocessing_context", "prefetch_factor", "persistent_workers", "pin_memory_device", "in_order")
+    return {name: getattr(loader, name) for name in (*names, *workers) if hasattr(loader, name)}
 
 
 def find_reason_against_seeding(loader: Any) -> str | None:

@@ -39,6 +39,7 @@ from monai_lighter.system.outputs import Outputs
 from monai_lighter.system.processes import count_own_items, take
 from monai_lighter.system.resuming import Resumable
 from monai_lighter.system.signals import StopOnSignal
+from monai_lighter.system.skipping import leave_out_whole
 from monai_lighter.system.spacing import Compared
 from monai_lighter.system.tensors import as_list, detach, plain
 from monai_lighter.system.weights import ModelWeights
@@ -88,6 +89,10 @@ class System(Recorded, Optimized, FiniteLoss, Resumable):
         labels: class, from 0, to its name (``{1: grey, 2: white}``): metrics with a value for each class are logged by it,
             as far as the last class that a metric has is the last with a name.
 
+    Attributes:
+        skip_existing: whether prediction leaves out cases whose outputs are whole (`leave_out_whole`); of the config.
+        config_digest: of the config, as far as predictions depend on it; empty where there is none.
+
     Raises:
         ValueError: an unknown mode or adapter; labels of which two have one name; in a step, a dictionary of losses with no
             ``total``.
@@ -108,6 +113,7 @@ class System(Recorded, Optimized, FiniteLoss, Resumable):
         labels: Mapping[int, str] | None = None,
     ) -> None:
         super().__init__(optimizer, scheduler)
+        self.skip_existing, self.config_digest = False, ""
         self.model = model
         self.criterion = criterion
         self.dataloaders = _check_modes("dataloaders", dataloaders)
@@ -132,6 +138,8 @@ class System(Recorded, Optimized, FiniteLoss, Resumable):
         self._forward_accepts = COUNTERS.keys() & list_arguments(model)
 
     def _get_dataloader(self, mode: str) -> Any:
+        if mode == "predict" and self.skip_existing:
+            return leave_out_whole(self, self.dataloaders[mode])
         return self.begin_training_data(self.dataloaders[mode]) if mode == "train" else self.dataloaders[mode]
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer, callbacks
@@ -17,6 +18,7 @@ from monai_lighter.errors.cases import name_cases
 from monai_lighter.system.datasets import count_items, describe_old_cache, find_without_batches
 from monai_lighter.system.resuming import Resumable
 from monai_lighter.system.system import System
+from monai_lighter.workflow.skip_existing import set_skip_existing
 
 __all__ = ["Parts"]
 
@@ -33,6 +35,7 @@ class Parts:
         furnish: adds to the Trainer what every run has.
         before: the parts of a stage of the same workflow that came before; what it built is taken over.
         run_id: of the expressions that run, where no stage does.
+        bundle: its folder.
 
     Attributes:
         built: ``system`` and ``trainer``, as far as they have been built; ``model`` as well where it is the system.
@@ -47,8 +50,9 @@ class Parts:
         furnish: Callable[[Trainer], None],
         before: Parts | None = None,
         run_id: str = "run",
+        bundle: Path | None = None,
     ) -> None:
-        self.parser, self.saved, self._furnish = parser, saved, furnish
+        self.parser, self.saved, self._furnish, self._bundle = parser, saved, furnish, bundle or Path()
         self.stages = [stage] if stage else find_stages(parser.get(), run_id)
         self.built: dict[str, Any] = dict(before.built) if before else {}
         self.sources: dict[str, Any] = dict(before.sources) if before else {}
@@ -95,6 +99,8 @@ class Parts:
             raise ConfigError(empty)
         if isinstance(system, Resumable) and self.saved.get("seed") is not None:
             system.seed = int(self.parser.get_parsed_content("seed"))
+        if "predict" in self.stages:
+            set_skip_existing(system, self.parser, self._bundle)
         if isinstance(system, LightningModule) and not system.hparams:
             system.save_hyperparameters(self.saved)
         self.sources.update(name_cases(system))

@@ -76,6 +76,9 @@ class Workflow(StagesWorkflow):
     ``resume`` of a native config (``resume="auto"``, ``--resume auto``) goes on with a fit: ``auto`` from the newest whole
     checkpoint of its folders, or anew where there is none; ``force`` also where that is of another config; or from a path.
 
+    With ``skip_existing: true`` (``--skip_existing true``) a prediction leaves out the cases whose outputs an earlier one, with
+    this config and these weights, has written, and which are whole.
+
     With ``data: check`` a native config has every case of training and validation read before a fit: what ``check --data``
     finds wrong ends the run, notes are logged.
 
@@ -220,7 +223,7 @@ class Workflow(StagesWorkflow):
         """Everything but what is kept is built anew."""
         commands = list_next_commands(self._files, self._overrides, self.config)
         add = partial(furnish, config=self.config, screen=self._screen, commands=commands)
-        self._parts = Parts(self.stage, self.parser, self.config, add, self._parts, self.run_id)
+        self._parts = Parts(self.stage, self.parser, self.config, add, self._parts, self.run_id, self.bundle_path)
         self.parser.ref_resolver = Resolver(built=self._parts.take, kept=kept)
 
     def run(self) -> list[Any]:

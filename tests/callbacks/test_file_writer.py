@@ -31,7 +31,7 @@ def files(folder):
     return sorted(
         file.relative_to(folder).as_posix()
         for file in folder.rglob("*")
-        if file.is_file() and file.name != ".cases.jsonl"
+        if file.is_file() and file.name != "manifest.csv"
     )
 
 

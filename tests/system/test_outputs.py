@@ -62,7 +62,7 @@ def written(folder):
     return sorted(
         path.relative_to(folder).as_posix()
         for path in folder.rglob("*")
-        if path.is_file() and path.name != ".cases.jsonl"
+        if path.is_file() and path.name != "manifest.csv"
     )
 
 
@@ -228,7 +228,7 @@ class TestEarlierRuns:
     def test_a_record_that_was_cut_off(self, tmp_path):
         image = scan(tmp_path / "x.nii.gz")
         predict(tmp_path, [image])
-        with open(tmp_path / "out" / ".cases.jsonl", "a") as file:
+        with open(tmp_path / "out" / "manifest.csv", "a") as file:
             file.write('{"file": "y_p')
         assert predict(tmp_path, [image]) == ["x_pred.nii.gz"]
 

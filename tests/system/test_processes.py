@@ -90,6 +90,16 @@ class TestTwoProcesses:
             kept = torch.load(folder / "stopped" / "models" / "model_last.pt", weights_only=True)
             assert kept["weight"].isfinite().all()
 
+    def test_one_manifest_of_all_processes_is_in_the_order_of_the_data(self, runs):
+        found = []
+        for folder, _ in runs:
+            with open(folder / "files" / "manifest.csv", newline="") as file:
+                rows = list(csv.DictReader(file))
+            assert all(float(row["seconds"]) > 0 for row in rows)
+            found.append([(row["case"], row["outputs"], row["sha256"], row["state"]) for row in rows])
+        assert found[0] == found[1]
+        assert [case for case, *_ in found[0]] == [f"/s{i}/T1.nii.gz" for i in range(5)]
+
     def test_every_prediction_has_its_file_although_the_names_are_the_same(self, runs):
         tensors = []
         for folder, _ in runs:
