@@ -228,8 +228,7 @@ def test_transforms_of_another_kind_are_refused():
 
 def test_its_parameters_are_checked_and_it_is_no_code():
     assert find_accepted(InvertArgmaxd) == find_accepted(Invertd)
-    found = find("monai_lighter.transforms.InvertArgmaxd")
-    assert is_class(found.value)
+    assert is_class(find("monai_lighter.transforms.InvertArgmaxd").object)
 
 
 def test_from_a_file_through_a_loader_by_its_name_in_a_config(tmp_path, interpolated):
