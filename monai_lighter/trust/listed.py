@@ -72,7 +72,7 @@ KINDS = {
     "monai.transforms.Transform": (
         "monai.transforms.* monai.apps.deepedit.* monai.apps.deepgrow.* monai.apps.detection.* "
         "monai.apps.generation.* monai.apps.nuclick.* monai.apps.pathology.* monai.apps.reconstruction.* "
-        "monai.apps.vista3d.*"
+        "monai.apps.vista3d.* monai_lighter.transforms.*"
     ),
     "monai.data.ImageReader": "monai.data.image_reader monai.data.wsi_reader monai.apps.reconstruction.fastmri_reader",
     "monai.data.ImageWriter": "monai.data.image_writer",
