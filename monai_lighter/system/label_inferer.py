@@ -122,14 +122,13 @@ class SlidingWindowLabelInferer(SlidingWindowInferer):
         if not all(0 <= each < 1 for each in overlap):
             raise ValueError(f"overlap must be from 0 to below 1, got {self.overlap}.")
         windows = dense_patch_slices(image.shape[2:], roi, get_scan_interval(image.shape[2:], roi, overlap))
-        sw_device = self.sw_device or inputs.device
-        weights = self._find_weights(roi, inputs.dtype, sw_device)
+        weights = self._find_weights(roi, inputs.dtype, self.sw_device or inputs.device)
         # MONAI's result for a MetaTensor is of torch's default type, to which it is rounded
         dtypes = (inputs.dtype, torch.get_default_dtype() if isinstance(inputs, MetaTensor) else inputs.dtype)
         sums = WindowSums(image.shape, windows, weights, device, dtypes, self._decide)
         places = [(i, window) for i in range(len(image)) for window in windows]
         for first in tqdm(range(0, len(places), self.sw_batch_size), disable=not self.progress):
-            self._run_batch(image, places[first : first + self.sw_batch_size], networks, sw_device, sums, args, kwargs)
+            self._run_batch(image, places[first : first + self.sw_batch_size], networks, weights, sums, args, kwargs)
         assert sums.labels is not None
         place = (slice(None), slice(None), *inside)
         return sums.labels[place]
@@ -139,16 +138,18 @@ class SlidingWindowLabelInferer(SlidingWindowInferer):
         image: Tensor,
         places: list[tuple[int, tuple[slice, ...]]],
         networks: list[Callable],
-        sw_device: Any,
+        weights: Tensor | None,
         sums: WindowSums,
         args: Any,
         kwargs: Any,
     ) -> None:
         """Sends the windows at some places (number of the image, slices in it) through the networks, and adds them."""
         coords = [[slice(i, i + 1), slice(None), *window] for i, window in places]
-        data = torch.cat([image[tuple(coord)] for coord in coords]).to(sw_device)
+        data = torch.cat([image[tuple(coord)] for coord in coords]).to(self.sw_device or image.device)
         args = (coords, *args) if self.with_coord else args
         scores = _mean([self._score(network, data, *args, **kwargs) for network in networks])
+        if weights is not None:
+            scores *= weights  # in place as in MONAI, which makes a difference to how halves are rounded
         for (i, window), score in zip(places, scores, strict=True):
             sums.add(i, window, score)
 

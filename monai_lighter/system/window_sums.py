@@ -109,10 +109,11 @@ class WindowSums:
         dtypes: tuple[torch.dtype, torch.dtype],
         decide: Callable[[Tensor], Tensor],
     ) -> None:
-        self.shape, self.weights, self.device, self.decide = shape, weights, device, decide
+        self.shape, self.device, self.decide = shape, device, decide
         self.dtype, self.final_dtype = dtypes
         roi = [side.stop - side.start for side in windows[0]]
-        self.counted = torch.ones(roi, dtype=self.dtype, device=device) if weights is None else weights.to(device)
+        self.weighted = weights is not None
+        self.weights = torch.ones(roi, dtype=self.dtype, device=device) if weights is None else weights.to(device)
         self.axes = [_Axis({window[i].start for window in windows}, roi[i], size) for i, size in enumerate(shape[2:])]
         self.labels: Tensor | None = None
         self.cells: dict[tuple[int, ...], _Cell] = {}
@@ -123,18 +124,15 @@ class WindowSums:
         Args:
             image: its number in the batch.
             window: its place in it.
-            score: ``(K, H, W[, D])``, which stays as it is.
+            score: ``(K, H, W[, D])``, weighted, which stays as it is.
         """
         on_axes = [axis.pieces[side.start] for axis, side in zip(self.axes, window, strict=True)]
         for pieces in itertools.product(*on_axes):
             in_window = tuple(piece.in_window for piece in pieces)
             place = (slice(None), *in_window)
-            part = score[place]
-            if self.weights is not None:
-                part = (part * self.weights[in_window]).to(part.dtype)  # rounded as by MONAI, which multiplies in place
             key = (image, *(piece.cell for piece in pieces))
             cell = self.cells.get(key) or self._open(key)
-            cell.add(tuple(piece.in_cell for piece in pieces), part.to(self.device), self.counted[in_window])
+            cell.add(tuple(piece.in_cell for piece in pieces), score[place].to(self.device), self.weights[in_window])
             if not cell.left:
                 self._close(key)
 
@@ -148,7 +146,7 @@ class WindowSums:
         cell = self.cells.pop(key)
         assert cell.value is not None
         assert cell.weight is not None
-        if self.weights is not None or cell.windows > 1:
+        if self.weighted or cell.windows > 1:
             cell.value /= cell.weight
         labels = self.decide(cell.value.to(self.final_dtype))
         if self.labels is None:
