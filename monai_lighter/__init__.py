@@ -34,7 +34,7 @@ _HOME = {
     "OutputWriter": "callbacks.output_writers",
     "ProgressBar": "callbacks.progress_bar",
     "RunSummary": "callbacks.run_summary",
-    "SlidingWindowLabelInferer": "system.label_inferer",
+    "SlidingWindowLabelInferer": "label_inferer",
     "SupervisedEvaluator": "engines.engine",
     "SupervisedTrainer": "engines.engine",
     "System": "system.system",
@@ -59,11 +59,11 @@ if TYPE_CHECKING:
     from monai_lighter.engines.engine import EnsembleEvaluator, SupervisedEvaluator, SupervisedTrainer
     from monai_lighter.errors import BundleError, CaseError, ComponentError, ConfigError, NonFiniteError
     from monai_lighter.folders import find_common_folder
+    from monai_lighter.label_inferer import SlidingWindowLabelInferer
     from monai_lighter.models import load_weights
     from monai_lighter.share.loading import load_bundle
     from monai_lighter.system.adapters import BatchAdapter, CriterionAdapter, LoggingAdapter, MetricsAdapter
     from monai_lighter.system.checkpoints import LastCheckpoint
-    from monai_lighter.system.label_inferer import SlidingWindowLabelInferer
     from monai_lighter.system.lighter_module import LighterDataModule, LighterModule
     from monai_lighter.system.system import System
     from monai_lighter.system.weights import ModelWeights

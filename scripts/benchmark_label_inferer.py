@@ -24,9 +24,10 @@ from monai.inferers import SlidingWindowInferer
 
 from monai_lighter import SlidingWindowLabelInferer
 
-SIDES = {
+SIDES = ("monai", "labels")
+ROWS = {
     "monai": "`SlidingWindowInferer`",
-    "argmax": "`SlidingWindowInferer`, argmax",
+    "argmax": "`SlidingWindowInferer`, then argmax",
     "labels": "`SlidingWindowLabelInferer`",
 }
 
@@ -37,21 +38,27 @@ def resident() -> int:
 
 
 def measure(side: str, given: argparse.Namespace) -> dict:
-    """Seconds, peak memory in MiB above that of before, and the digest of the label map, of one side in this process."""
+    """One side: row to seconds, CPU seconds and peak memory in MiB above that of before; the digest of the label map."""
     generator = torch.Generator().manual_seed(0)
-    roi = [min(given.roi_size, given.size)] * 3
+    roi = [min(given.roi_size[0], given.size)] * 3
     patterns = torch.rand(1, given.classes, *roi, generator=generator)
     image = torch.rand(1, 1, *[given.size] * 3, generator=generator)
-    arguments = {"roi_size": roi, "sw_batch_size": 1, "overlap": given.overlap, "mode": given.mode}
-    inferer = (SlidingWindowLabelInferer if side == "labels" else SlidingWindowInferer)(**arguments)
-    before, start = resident(), time.perf_counter()
+    inferer = {"monai": SlidingWindowInferer, "labels": SlidingWindowLabelInferer}[side](
+        roi_size=roi, sw_batch_size=1, overlap=given.overlap, mode=given.mode
+    )
+    before, start, cpu = resident(), time.perf_counter(), time.process_time()
+
+    def measured() -> list[float]:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
+        return [time.perf_counter() - start, time.process_time() - cpu, peak / 2**20]
+
     with torch.no_grad():
         result = inferer(image, lambda window: patterns * window)
-        result = result.argmax(1, keepdim=True) if side == "argmax" else result
-    seconds = time.perf_counter() - start
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
-    digest = "" if side == "monai" else hashlib.sha256(result.to(torch.int16).numpy().tobytes()).hexdigest()
-    return {"seconds": seconds, "peak": peak / 2**20, "digest": digest}
+        rows = {side: measured()}
+        if side == "monai":
+            result = result.argmax(1, keepdim=True)
+            rows["argmax"] = measured()
+    return {"rows": rows, "digest": hashlib.sha256(result.to(torch.int16).numpy().tobytes()).hexdigest()}
 
 
 def main() -> None:
@@ -65,24 +72,25 @@ def main() -> None:
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.side:
-        given.roi_size = given.roi_size[0]
         print(json.dumps(measure(given.side, given)))
         return
-    print(
-        "| window | | s | of MONAI's with argmax | peak memory, MiB | of MONAI's |\n| --- | --- | --- | --- | --- | --- |"
-    )
+    print("| window | | s | CPU s | peak memory, MiB | CPU time, of MONAI's with argmax | memory, of MONAI's |")
+    print(f"|{' --- |' * 7}")
     for roi in given.roi_size:
         turns = [{side: run(side, roi, given) for side in SIDES} for _ in range(given.repetitions)]
-        if any(turn["argmax"]["digest"] != turn["labels"]["digest"] for turn in turns):
+        if any(turn["monai"]["digest"] != turn["labels"]["digest"] for turn in turns):
             sys.exit(f"roi_size {roi}: the label maps differ")
-        rows = {side: [statistics.median(t[side][key] for t in turns) for key in ("seconds", "peak")] for side in SIDES}
-        for side, (seconds, peak) in rows.items():
-            shares = f"{seconds:.1f} | {seconds / rows['argmax'][0]:.2f} | {peak:.0f} | {peak / rows['monai'][1]:.2f}"
-            print(f"| {roi} | {SIDES[side]} | {shares} |", flush=True)
+        of = [{**turn["monai"]["rows"], **turn["labels"]["rows"]} for turn in turns]
+        rows = {
+            row: [statistics.median(values) for values in zip(*(turn[row] for turn in of), strict=True)] for row in ROWS
+        }
+        for row, (seconds, cpu, peak) in rows.items():
+            shares = f"{cpu / rows['argmax'][1]:.2f} | {peak / rows['monai'][2]:.2f}"
+            print(f"| {roi} | {ROWS[row]} | {seconds:.1f} | {cpu:.1f} | {peak:.0f} | {shares} |", flush=True)
     shape = (
         f"{given.classes} classes, {given.size} x {given.size} x {given.size}, overlap {given.overlap}, {given.mode}"
     )
-    print(f"\n{shape}; equal label maps; {given.repetitions} turns, {os.cpu_count()} cores.")
+    print(f"\nThe label maps are equal. {shape}; {given.repetitions} turns, {torch.get_num_threads()} threads.")
 
 
 def run(side: str, roi: int, given: argparse.Namespace) -> dict:

@@ -17,8 +17,7 @@ from torch.nn import ModuleList
 from tqdm import tqdm
 
 from monai_lighter.internals import get_scan_interval
-from monai_lighter.system.tensors import plain
-from monai_lighter.system.window_sums import WindowSums
+from monai_lighter.window_sums import WindowSums
 
 __all__ = ["SlidingWindowLabelInferer"]
 
@@ -117,7 +116,7 @@ class SlidingWindowLabelInferer(SlidingWindowInferer):
 
     def _label(self, inputs: Tensor, networks: list[Callable], device: Any, args: Any, kwargs: Any) -> Tensor:
         roi = fall_back_tuple(self.roi_size, inputs.shape[2:])
-        image, inside = self._pad(plain(inputs), roi)
+        image, inside = self._pad(_plain(inputs), roi)
         overlap = ensure_tuple_rep(self.overlap, len(roi))
         if not all(0 <= each < 1 for each in overlap):
             raise ValueError(f"overlap must be from 0 to below 1, got {self.overlap}.")
@@ -171,14 +170,14 @@ class SlidingWindowLabelInferer(SlidingWindowInferer):
             weights = compute_importance_map(
                 tuple(roi), mode=self.mode, sigma_scale=self.sigma_scale, device=device, dtype=dtype
             )
-        weights = plain(torch.as_tensor(weights)).to(device=device, dtype=dtype)
+        weights = _plain(torch.as_tensor(weights)).to(device=device, dtype=dtype)
         if math.prod(weights.shape) != math.prod(roi) or tuple(weights.shape[-len(roi) :]) != tuple(roi):
             raise ValueError(f"roi_weight_map must be of roi_size {tuple(roi)}, got {tuple(weights.shape)}.")
         return weights.reshape(roi)
 
     def _score(self, network: Callable, data: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Output of a network for windows, ``(N, K, H, W[, D])``."""
-        score = plain(network(data, *args, **kwargs))
+        score = _plain(network(data, *args, **kwargs))
         if not isinstance(score, Tensor):
             raise ValueError(f"the network must give one tensor, got {type(score).__name__}: take one of its outputs.")
         if score.shape[:1] + score.shape[2:] != data.shape[:1] + data.shape[2:] or not score.is_floating_point():
@@ -214,6 +213,10 @@ def _check_call(inputs: Tensor, networks: list[Callable], kwargs: dict) -> None:
     if torch.is_grad_enabled() and any(getattr(network, "training", False) for network in networks):
         hint = "train with SlidingWindowInferer or with none; to predict, call network.eval() or use torch.no_grad()"
         raise ValueError(f"SlidingWindowLabelInferer gives label maps, which have no gradient: {hint}.")
+
+
+def _plain(value: Any) -> Any:
+    return value.as_tensor() if isinstance(value, MetaTensor) else value
 
 
 def _mean(scores: list[Tensor]) -> Tensor:
