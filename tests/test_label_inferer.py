@@ -2,14 +2,17 @@
 
 import random
 
+import nibabel
+import numpy as np
 import pytest
 import torch
+import yaml
 from monai.data import MetaTensor
 from monai.data.utils import dense_patch_slices
 from monai.inferers import SlidingWindowInferer
 from torch import nn
 
-from monai_lighter import SlidingWindowLabelInferer
+from monai_lighter import SlidingWindowLabelInferer, Workflow
 from monai_lighter.window_sums import WindowSums
 
 ARGUMENTS = {"roi_size": (6, 7), "overlap": 0.4, "mode": "gaussian"}
@@ -184,3 +187,95 @@ def test_arguments_it_does_not_have():
         SlidingWindowLabelInferer((4, 4), buffer_steps=1)
     with pytest.raises(ValueError, match="condition is not known"):
         SlidingWindowLabelInferer((4, 4))(torch.rand(1, 1, 8, 8), lambda x: x, condition=torch.rand(1, 1, 8, 8))
+
+
+RESAMPLED = [
+    {"_target_": "LoadImaged", "keys": "image", "ensure_channel_first": True},
+    {"_target_": "Spacingd", "keys": "image", "pixdim": [0.7, 0.8], "mode": "bilinear"},
+]
+INVERT = {
+    "_target_": "Invertd",
+    "keys": "pred",
+    "transform": "@preprocessing",
+    "orig_keys": "image",
+    "nearest_interp": True,
+}
+LARGEST = {"_target_": "AsDiscreted", "keys": "pred", "argmax": True}
+SAVE = {
+    "_target_": "SaveImaged",
+    "keys": "pred",
+    "output_dir": "@output_dir",
+    "separate_folder": False,
+    "print_log": False,
+    "resample": False,
+}
+WINDOWS = {"roi_size": [8, 8], "overlap": 0.5, "mode": "gaussian"}
+LABELS = {"_target_": "monai_lighter.SlidingWindowLabelInferer", **WINDOWS}
+SCORES = {"_target_": "SlidingWindowInferer", **WINDOWS}
+
+
+def saved(folder):
+    return {path.name: np.asarray(nibabel.load(path).dataobj) for path in sorted(folder.glob("*.nii.gz"))}
+
+
+def same(found, expected):
+    assert found.keys() == expected.keys()
+    assert found
+    for name, voxels in expected.items():
+        assert found[name].shape == voxels.shape == (16, 16)
+        assert np.array_equal(found[name], voxels)
+    return {*np.unique(np.stack([*found.values()])).tolist()}
+
+
+@pytest.mark.slow
+def test_files_of_a_prediction_on_the_grid_of_the_source(bundle, monkeypatch):
+    monkeypatch.chdir(bundle)
+
+    def predicted(name, inferer, *first):
+        override = {
+            "seed": 1,
+            "output_dir": name,
+            "preprocessing::transforms": RESAMPLED,
+            "system::inferer": inferer,
+            "system::postprocessing::predict::transforms": [*first, INVERT, SAVE],
+        }
+        Workflow("configs/inference.yaml", logging_file=False, **override).predict()
+        return saved(bundle / name)
+
+    assert same(predicted("own", LABELS), predicted("monai", SCORES, LARGEST)) == {0, 1}
+
+
+@pytest.mark.slow
+def test_files_of_an_engine(bundle, monkeypatch):
+    monkeypatch.chdir(bundle)
+    native = yaml.safe_load((bundle / "configs" / "inference.yaml").read_text())
+    shared = {
+        key: native[key] for key in ("bundle_root", "dataset_dir", "output_dir", "imports", "data", "network_def")
+    }
+    loader = native["system"]["dataloaders"]["predict"]
+
+    def predicted(name, inferer, *first):
+        engine = {
+            "_target_": "SupervisedEvaluator",
+            "device": "cpu",
+            "val_data_loader": loader,
+            "network": "@network_def",
+            "inferer": inferer,
+            "postprocessing": {"_target_": "Compose", "transforms": [*first, INVERT, SAVE]},
+        }
+        config = {
+            **shared,
+            "output_dir": name,
+            "preprocessing": {"_target_": "Compose", "transforms": RESAMPLED},
+            "evaluator": engine,
+            "initialize": ["$monai.utils.set_determinism(1)"],
+            "run": ["$@evaluator.run()"],
+        }
+        (bundle / "configs" / "engine.yaml").write_text(yaml.safe_dump(config))
+        workflow = Workflow("configs/engine.yaml", logging_file=False)
+        workflow.initialize()
+        workflow.run()
+        workflow.finalize()
+        return saved(bundle / name)
+
+    assert same(predicted("own", LABELS), predicted("monai", SCORES, LARGEST)) == {0, 1}
