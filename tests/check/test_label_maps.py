@@ -125,3 +125,22 @@ def test_engines(tmp_path):
     ConfigParser.export_config_file(short, str(file))
     (found,) = (str(error) for error in Check(str(file), {}, Asked(run_id="run")).errors)
     assert "Did you mean 'monai_lighter.SlidingWindowLabelInferer'?" in found
+
+
+def test_an_engine_that_trains(tmp_path):
+    (tmp_path / "configs").mkdir()
+    file = tmp_path / "configs" / "train.json"
+    trainer = {
+        "_target_": "SupervisedTrainer",
+        "device": "cpu",
+        "max_epochs": 1,
+        "train_data_loader": [],
+        "network": "@network",
+        "optimizer": None,
+        "loss_function": {"_target_": "DiceLoss"},
+        "inferer": "@inferer",
+    }
+    ConfigParser.export_config_file({**ENGINE, "trainer": trainer, "run": ["$@trainer.run()"]}, str(file))
+    found = [str(error) for error in Check(str(file), {}, Asked(run_id="run")).errors]
+    assert ids(found) == ["inferer"]
+    assert "there is no gradient" in found[0]
