@@ -208,7 +208,7 @@ def _check_call(inputs: Tensor, networks: list[Callable], kwargs: dict) -> None:
         raise ValueError(f"the input must be (B, C, H, W[, D]) of floating-point numbers, got {got}.")
     if not networks:
         raise ValueError("there must be a network, got an empty list.")
-    if kwargs.get("condition") is not None:
+    if kwargs.pop("condition", None) is not None:
         raise ValueError("condition is not known to SlidingWindowLabelInferer: take SlidingWindowInferer.")
     if torch.is_grad_enabled() and any(getattr(network, "training", False) for network in networks):
         hint = "train with SlidingWindowInferer or with none; to predict, call network.eval() or use torch.no_grad()"

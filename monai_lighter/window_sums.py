@@ -150,7 +150,8 @@ class WindowSums:
             cell.value /= cell.weight
         labels = self.decide(cell.value.to(self.final_dtype))
         if self.labels is None:
-            dtype = next(kind for kind in LABEL_TYPES if len(cell.value) <= torch.iinfo(kind).max + 1)
+            count = 2 if labels.dtype is torch.bool else len(cell.value)
+            dtype = next(kind for kind in LABEL_TYPES if count <= torch.iinfo(kind).max + 1)
             self.labels = torch.zeros((self.shape[0], len(labels), *self.shape[2:]), dtype=dtype, device=self.device)
         place = (slice(None), *cell.place)
         self.labels[key[0]][place] = labels

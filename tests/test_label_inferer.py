@@ -95,6 +95,12 @@ def test_classes_that_overlap(limit, sigmoid):
     assert 0 < found.float().mean() < 1
 
 
+def test_any_number_of_classes_that_overlap_is_of_0_and_1():
+    labels = SlidingWindowLabelInferer(**ARGUMENTS, threshold=0.5)(torch.rand(1, 1, 9, 9), network(2, 300))
+    assert labels.shape == (1, 300, 9, 9)
+    assert labels.dtype is torch.uint8
+
+
 @pytest.mark.parametrize("kind", [list, nn.ModuleList])
 def test_the_mean_of_several_networks(kind):
     torch.manual_seed(0)
