@@ -36,6 +36,7 @@ _HOME = {
     "OutputWriter": "callbacks.output_writers",
     "ProgressBar": "callbacks.progress_bar",
     "RunSummary": "callbacks.run_summary",
+    "SlidingWindowLabelInferer": "label_inferer",
     "SupervisedEvaluator": "engines.engine",
     "SupervisedTrainer": "engines.engine",
     "System": "system.system",
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
     from monai_lighter.ensemble import Ensemble
     from monai_lighter.errors import BundleError, CaseError, ComponentError, ConfigError, NonFiniteError
     from monai_lighter.folders import find_common_folder
+    from monai_lighter.label_inferer import SlidingWindowLabelInferer
     from monai_lighter.models import load_weights
     from monai_lighter.share.loading import load_bundle
     from monai_lighter.system.adapters import BatchAdapter, CriterionAdapter, LoggingAdapter, MetricsAdapter

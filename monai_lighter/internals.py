@@ -7,7 +7,7 @@ class of the package inherits, to override or to use as its own, are no calls th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import WeightAveraging
 from monai.bundle.config_item import ComponentLocator
 from monai.bundle.reference_resolver import ReferenceResolver
+from monai.inferers.utils import _get_scan_interval
 from monai.metrics import Cumulative
 from monai.transforms import LoadImage, LoadImaged, SaveImage
 from torch import Tensor, nn
@@ -252,6 +253,11 @@ def get_saved_count(saver: SaveImage) -> int:
 def count_saved(saver: SaveImage) -> None:
     """Counts an image that was saved in the place of a ``SaveImage``."""
     saver._data_index += 1
+
+
+def get_scan_interval(image_size: Sequence[int], roi_size: Sequence[int], overlap: Sequence[float]) -> tuple[int, ...]:
+    """Steps from window to window of MONAI's sliding window, one for each axis, so that ours are where its are."""
+    return _get_scan_interval(image_size, roi_size, len(roi_size), overlap)
 
 
 REFERENCES: str = ReferenceResolver._vars

@@ -11,6 +11,7 @@ from monai.bundle.utils import ID_SEP_KEY
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics import MetricCollection
 
+from monai_lighter.check.label_maps import gives_labels
 from monai_lighter.check.walk import Walk
 from monai_lighter.config.items import is_text, located
 from monai_lighter.config.stages import SYSTEM_TARGET
@@ -121,7 +122,7 @@ def _list_logged(walk: Walk) -> Logged:
     for mode in ("train", "val"):
         _, adapter = located(walk.needed, ID_SEP_KEY.join(("system", "adapters", mode, "criterion")))
         for suffix in _loaders(walk, mode):
-            if criterion is not None:
+            if criterion is not None and not gives_labels(walk, mode):
                 logged.names.extend(f"{mode}/loss/{kind}{suffix}" for kind in ("epoch", "step"))
                 logged.more.extend([] if scalar and adapter is None else [rf"{mode}/loss/.+{suffix}"])
             _add_metrics(walk, mode, suffix, logged)

@@ -17,6 +17,7 @@ from lightning.pytorch.utilities.types import LRSchedulerConfig
 from monai.bundle.config_item import ConfigComponent
 from monai.bundle.utils import ID_SEP_KEY
 
+from monai_lighter.check.label_maps import find_label_misuses
 from monai_lighter.check.misuses import find_misuses
 from monai_lighter.check.modules import breaks_imports, close_name
 from monai_lighter.check.monitors import find_unlogged
@@ -73,7 +74,7 @@ def check_walk(walk: Walk, roots: Iterable[str]) -> list[Finding]:
         if id not in walk.visited and breaks_imports(value):
             findings += walk.expressions.findings(id, value)
     findings += [*_check_kinds(walk), *_find_mixed_lightning(walk), *_find_objects(walk), *walk.misread]
-    findings += [*find_misplaced(walk), *find_missized(walk)]
+    findings += [*find_misplaced(walk), *find_missized(walk), *find_label_misuses(walk)]
     return list(dict.fromkeys(findings))
 
 

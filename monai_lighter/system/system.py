@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import Module
 
 from monai_lighter.errors.marks import mark, mark_batch, passed_through
+from monai_lighter.label_inferer import SlidingWindowLabelInferer
 from monai_lighter.system.adapters import BatchAdapter, complete_adapters, takes_meta
 from monai_lighter.system.aggregates import check_labels
 from monai_lighter.system.averaging import BeforeAveraging
@@ -82,7 +83,8 @@ class System(Recorded, Optimized, FiniteLoss, Resumable):
         metrics: ``train``, ``val``, ``test`` to what `Metrics` takes.
         adapters: mode to ``batch``, ``criterion``, ``metrics``, ``logging``, each a function with the signature of
             `BatchAdapter`, `CriterionAdapter`, `MetricsAdapter`, `LoggingAdapter`, which are the defaults.
-        inferer: a MONAI ``Inferer`` for val, test and predict, or a dict, mode to Inferer (train included).
+        inferer: a MONAI ``Inferer`` for val, test and predict, or a dict, mode to Inferer (train included). With a
+            `SlidingWindowLabelInferer` val has no loss: there is none of label maps.
         postprocessing: mode to a MONAI dictionary transform, called for each case with the keys of the batch, ``image`` and
             ``label`` (input and target of the batch adapter, which keep the keys of the batch by which they were taken) and
             ``pred``, each ``(C, H, W[, D])``; of a dict of heads, each head is a key. Metrics then see the items after it.
@@ -123,6 +125,7 @@ class System(Recorded, Optimized, FiniteLoss, Resumable):
         self.adapters = {mode: complete_adapters(f"system::adapters::{mode}", given.get(mode)) for mode in MODES}
         inferers = inferer if isinstance(inferer, Mapping) else dict.fromkeys(MODES[1:], inferer)
         self.inferer = _check_modes("inferer", inferers)
+        self._validates_labels = isinstance(self.inferer.get("val"), SlidingWindowLabelInferer)
         self.postprocessing = _check_modes("postprocessing", postprocessing)
         self.labels = check_labels(labels)
         self.metrics = build_metrics(MODES[:-1], _check_modes("metrics", metrics), self.labels)
@@ -263,7 +266,7 @@ class System(Recorded, Optimized, FiniteLoss, Resumable):
         return partial(adapter, meta=compared.meta) if (mode, name) in self._takes_meta else adapter
 
     def _losses(self, mode: str, input: Any, target: Any, pred: Any, compared: Compared) -> dict[str, Tensor]:
-        if mode not in ("train", "val") or (self.criterion is None and mode == "val"):
+        if mode not in ("train", "val") or (mode == "val" and (self.criterion is None or self._validates_labels)):
             return {}
         if self.criterion is None:
             raise ValueError("system::criterion: must be given to fit, got None.")

@@ -77,7 +77,9 @@ KINDS = {
     "monai.data.ImageReader": "monai.data.image_reader monai.data.wsi_reader monai.apps.reconstruction.fastmri_reader",
     "monai.data.ImageWriter": "monai.data.image_writer",
     "monai.data.folder_layout.FolderLayoutBase": "monai.data.folder_layout",
-    "monai.inferers.Inferer": "monai.inferers.inferer monai.apps.pathology.inferers.* monai.apps.vista3d.inferer",
+    "monai.inferers.Inferer": (
+        "monai.inferers.inferer monai.apps.pathology.inferers.* monai.apps.vista3d.inferer monai_lighter.label_inferer"
+    ),
     "monai.inferers.Merger": "monai.inferers.merger",
     "monai.inferers.Splitter": "monai.inferers.splitter",
     "monai.metrics.Metric": _METRICS,

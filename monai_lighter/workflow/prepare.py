@@ -19,6 +19,7 @@ from monai.bundle.utils import ID_SEP_KEY
 
 from monai_lighter.check.devices import find_absent_devices
 from monai_lighter.check.engine_config import check_engines, find_missing_packages
+from monai_lighter.check.label_maps import find_label_misuses
 from monai_lighter.check.modules import breaks_imports, is_import
 from monai_lighter.check.native_config import check_walk
 from monai_lighter.check.paths import find_missing_paths
@@ -248,7 +249,7 @@ class Prepared:
             walk = Walk(config, config, None, LOCATOR, _written_for(config), lenient=True, scripted=scripted)
             for root in (each, *others, "lightning"):
                 found = [*found, *(walk.item(root) if root in config else ())]
-            found += find_misplaced(walk)
+            found += [*find_misplaced(walk), *find_label_misuses(walk)]
             found += [Note(*finding) for finding in walk.misread]  # Ignite would hand the text on
             for id, value in walk.read.items():
                 problem = f"the text {at(config, id)!r} is handed on where {value!r} may be meant"

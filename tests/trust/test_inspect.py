@@ -79,6 +79,7 @@ ZOO = {
                 },
             ],
         },
+        "inferer": {"_target_": "monai_lighter.SlidingWindowLabelInferer", "roi_size": [96, 96, 96], "overlap": 0.5},
         "handlers": [
             {"_target_": "CheckpointSaver", "save_dir": "@ckpt_dir", "save_dict": {"model": "@network"}},
             {"_target_": "StatsHandler", "output_transform": "$monai.handlers.from_engine(['loss'], first=True)"},
