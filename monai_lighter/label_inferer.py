@@ -13,7 +13,6 @@ from monai.data.utils import compute_importance_map, dense_patch_slices
 from monai.inferers import SlidingWindowInferer
 from monai.utils import BlendMode, PytorchPadMode, ensure_tuple_rep, fall_back_tuple, look_up_option
 from torch import Tensor
-from torch.nn import ModuleList
 from tqdm import tqdm
 
 from monai_lighter.internals import get_scan_interval
@@ -29,9 +28,6 @@ class SlidingWindowLabelInferer(SlidingWindowInferer):
     (the first of several that are equal): windows go through the network in its order and batches, and what overlaps is
     summed in its order, weighted, and divided by the sum of weights. But a part of the volume is held only from the first
     window over it to the last; then it becomes labels. Follows ``monai.inferers.utils.sliding_window_inference``.
-
-    Several networks, as a list, a tuple or a ``ModuleList``, are averaged window by window: the mean of their outputs (of
-    probabilities, where each ends with a softmax) is what is summed.
 
     Args:
         roi_size: of a window, one for each axis; of an axis with -1, the image's.
@@ -102,19 +98,18 @@ class SlidingWindowLabelInferer(SlidingWindowInferer):
 
         Args:
             inputs: ``(B, C, H, W[, D])``.
-            network: called as ``network(windows, *args, **kwargs)``, or several, whose mean is taken.
+            network: called as ``network(windows, *args, **kwargs)``.
             args, kwargs: for the network; ``device`` is this inferer's own.
         """
-        networks = list(network) if isinstance(network, (list, tuple, ModuleList)) else [network]
-        _check_call(inputs, networks, kwargs)
+        _check_call(inputs, network, kwargs)
         device = kwargs.pop("device", self.device)
         if device is None and self.cpu_thresh is not None and inputs.shape[2:].numel() > self.cpu_thresh:
             device = "cpu"
         with torch.no_grad():
-            labels = self._label(inputs, networks, device or inputs.device, args, kwargs)
+            labels = self._label(inputs, network, device or inputs.device, args, kwargs)
         return MetaTensor(labels).copy_meta_from(inputs, copy_attr=False) if isinstance(inputs, MetaTensor) else labels
 
-    def _label(self, inputs: Tensor, networks: list[Callable], device: Any, args: Any, kwargs: Any) -> Tensor:
+    def _label(self, inputs: Tensor, network: Callable, device: Any, args: Any, kwargs: Any) -> Tensor:
         roi = fall_back_tuple(self.roi_size, inputs.shape[2:])
         image, inside = self._pad(_plain(inputs), roi)
         overlap = ensure_tuple_rep(self.overlap, len(roi))
@@ -127,7 +122,7 @@ class SlidingWindowLabelInferer(SlidingWindowInferer):
         sums = WindowSums(image.shape, windows, weights, device, dtypes, self._decide)
         places = [(i, window) for i in range(len(image)) for window in windows]
         for first in tqdm(range(0, len(places), self.sw_batch_size), disable=not self.progress):
-            self._run_batch(image, places[first : first + self.sw_batch_size], networks, weights, sums, args, kwargs)
+            self._run_batch(image, places[first : first + self.sw_batch_size], network, weights, sums, args, kwargs)
         assert sums.labels is not None
         place = (slice(None), slice(None), *inside)
         return sums.labels[place]
@@ -136,17 +131,17 @@ class SlidingWindowLabelInferer(SlidingWindowInferer):
         self,
         image: Tensor,
         places: list[tuple[int, tuple[slice, ...]]],
-        networks: list[Callable],
+        network: Callable,
         weights: Tensor | None,
         sums: WindowSums,
         args: Any,
         kwargs: Any,
     ) -> None:
-        """Sends the windows at some places (number of the image, slices in it) through the networks, and adds them."""
+        """Sends the windows at some places (number of the image, slices in it) through the network, and adds them."""
         coords = [[slice(i, i + 1), slice(None), *window] for i, window in places]
         data = torch.cat([image[tuple(coord)] for coord in coords]).to(self.sw_device or image.device)
         args = (coords, *args) if self.with_coord else args
-        scores = _mean([self._score(network, data, *args, **kwargs) for network in networks])
+        scores = self._score(network, data, *args, **kwargs)
         if weights is not None:
             scores *= weights  # in place as in MONAI, which makes a difference to how halves are rounded
         for (i, window), score in zip(places, scores, strict=True):
@@ -196,44 +191,22 @@ class SlidingWindowLabelInferer(SlidingWindowInferer):
     def _decide(self, values: Tensor) -> Tensor:
         """Labels ``(1, …)`` or ``(K, …)`` of final values ``(K, …)``, which it may overwrite."""
         if self.threshold is None:
-            return _find_first_largest(values)[None]
+            return values.max(0).indices[None]  # the same as argmax, in a fraction of its time
         values = values.sigmoid() if self.sigmoid else values
         limits = self.threshold if isinstance(self.threshold, Sequence) else [self.threshold] * len(values)
         return torch.stack([value >= limit for value, limit in zip(values, limits, strict=True)])
 
 
-def _check_call(inputs: Tensor, networks: list[Callable], kwargs: dict) -> None:
+def _check_call(inputs: Tensor, network: Callable, kwargs: dict) -> None:
     if inputs.ndim not in (4, 5) or not inputs.is_floating_point():
         got = f"{tuple(inputs.shape)} of {inputs.dtype}"
         raise ValueError(f"the input must be (B, C, H, W[, D]) of floating-point numbers, got {got}.")
-    if not networks:
-        raise ValueError("there must be a network, got an empty list.")
     if kwargs.pop("condition", None) is not None:
         raise ValueError("condition is not known to SlidingWindowLabelInferer: take SlidingWindowInferer.")
-    if torch.is_grad_enabled() and any(getattr(network, "training", False) for network in networks):
+    if torch.is_grad_enabled() and getattr(network, "training", False):
         hint = "train with SlidingWindowInferer or with none; to predict, call network.eval() or use torch.no_grad()"
         raise ValueError(f"SlidingWindowLabelInferer gives label maps, which have no gradient: {hint}.")
 
 
 def _plain(value: Any) -> Any:
     return value.as_tensor() if isinstance(value, MetaTensor) else value
-
-
-def _mean(scores: list[Tensor]) -> Tensor:
-    return scores[0] if len(scores) == 1 else sum(scores[1:], scores[0]) / len(scores)
-
-
-def _find_first_largest(values: Tensor) -> Tensor:
-    """``values.argmax(0)``, which torch does ten times slower on a CPU than this; overwrites them.
-
-    Args:
-        values: ``(K, …)``.
-    """
-    largest = values.amax(0)
-    if values.device.type != "cpu" or bool(largest.isnan().any()):
-        return values.argmax(0)
-    if values.dtype in (torch.float16, torch.bfloat16):  # which do not hold all numbers of classes
-        values, largest = values.float(), largest.float()
-    count = len(values)
-    ranks = torch.arange(count, 0, -1, dtype=values.dtype).reshape(-1, *[1] * largest.ndim)
-    return count - values.eq_(largest).mul_(ranks).amax(0)
