@@ -1,4 +1,4 @@
-"""Run by test_sharded: a fit with sharded weights, on as many processes as are asked for. ``python -m sharded_run FOLDER SIZE``."""
+"""Run by test_sharded: a fit with sharded weights on some processes. ``python -m sharded_run FOLDER SIZE``."""
 
 import sys
 from pathlib import Path

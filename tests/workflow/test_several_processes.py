@@ -6,6 +6,8 @@ Where it does not matter who starts the processes they are forked, with the envi
 import os
 import signal
 import socket
+import subprocess
+from pathlib import Path
 
 import pytest
 import torch
@@ -103,6 +105,8 @@ def meet(image):
             os.kill(os.getpid(), signal.SIGKILL)
         if calls == 3 and kind == "exit":
             sys.exit(3)
+        if calls == 3 and kind == "term":
+            os.kill(os.getpid(), signal.SIGTERM)
         if calls == 3 and kind == "raise":
             raise ValueError("of this kind is no case")
     elif kind:
@@ -143,9 +147,9 @@ WORDS["nodes"] = ["--trainer::devices", "1", "--trainer::num_nodes", "2", "--tra
 BASE = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
 
 
-def commands(root, way, stage, **variables):
+def commands(root, way, stage, *more, **variables):
     address = find_address()
-    words = [stage, "configs/train.yaml", *WORDS[way], "--batch", "2", "--final_id", f"after_{stage}"]
+    words = [stage, "configs/train.yaml", *more, *WORDS[way], "--batch", "2", "--final_id", f"after_{stage}"]
     return [("monai_lighter", words, root, {**BASE, **address, **each, **variables}) for each in list_environments(way)]
 
 
@@ -220,3 +224,31 @@ def test_a_process_that_dies_ends_the_other_which_says_why(tmp_path, process_ser
         failed = done[int(fault[-1])]
         assert f"[rank{fault[-1]}]: system::dataloaders::" in failed.stderr
         assert "of this kind is no case" in failed.stderr
+
+
+def test_a_job_that_slurm_stops_goes_on_where_it_was(tmp_path, process_server, fitted):
+    """SIGTERM, which reaches one process first, ends both after the same step."""
+    root = write(tmp_path)
+    stopped = process_server.run_together(commands(root, "slurm", "fit", FAULT="term:1"), timeout=60)
+    assert [each.returncode for each in stopped] == [143, 143], stopped[0].stderr + stopped[1].stderr
+    assert not (root / "models" / "model_last.pt").exists()
+    done = process_server.run_together(commands(root, "slurm", "fit", "--resume", "auto"), timeout=60)
+    assert [each.returncode for each in done] == [0, 0], done[0].stderr + done[1].stderr
+    whole, gone_on = read_weights(fitted["slurm"][0]), read_weights(root)
+    assert all(torch.equal(value, gone_on[name]) for name, value in whole.items())
+
+
+@pytest.mark.parametrize(("code", "requeued"), [(0, ""), (1, ""), (143, "requeue 17")])
+def test_the_script_for_slurm_has_a_job_queued_again_that_was_stopped(tmp_path, code, requeued):
+    for name, text in (("srun", f"echo $@ > ran; exit {code}"), ("scontrol", "echo $@ > requeued")):
+        (tmp_path / name).write_text(f"#!/bin/bash\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    job = {"SLURM_JOB_ID": "17", "SLURM_NTASKS_PER_NODE": "4", "SLURM_NNODES": "2"}
+    path = os.pathsep.join([str(tmp_path), os.environ["PATH"]])
+    script = Path(__file__).parents[2] / "scripts" / "slurm.sh"
+    done = subprocess.run(["bash", script, "a.yaml", "--x", "1"], cwd=tmp_path, env={**job, "PATH": path}, check=False)
+    assert done.returncode == code
+    words = "monai-lighter fit a.yaml --x 1 --resume auto --trainer::strategy ddp --trainer::devices 4 --trainer::num_nodes 2"
+    assert (tmp_path / "ran").read_text().split(maxsplit=1)[1].strip() == words
+    assert (tmp_path / "requeued").exists() == bool(requeued)
+    assert not requeued or (tmp_path / "requeued").read_text().strip() == requeued
