@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 import threading
+from multiprocessing import AuthenticationError
 from multiprocessing.connection import Client, Connection, Listener, wait
 from typing import Any
 from uuid import uuid4
@@ -97,7 +98,7 @@ class _Watch(threading.Thread):
         super().__init__(name="watchdog", daemon=True)
         self.rank, self.size, self.listener, self.address, self.key = rank, size, listener, address, key
         self.connections: dict[Connection, int] = {}
-        self.lost, self.known, self.is_through = "", threading.Event(), False
+        self.lost, self.known, self.is_through, self.has_failed = "", threading.Event(), False, False
         self.lock = threading.Lock()
 
     def run(self) -> None:
@@ -118,8 +119,11 @@ class _Watch(threading.Thread):
             return
         with self.listener:
             while len(self.connections) < self.size - 1:
-                connection = self.listener.accept()
-                self.connections[connection] = json.loads(connection.recv_bytes())[0]
+                try:
+                    connection = self.listener.accept()
+                    self.connections[connection] = json.loads(connection.recv_bytes())[0]
+                except (AuthenticationError, EOFError, ConnectionError, ValueError):  # somebody else's
+                    continue
 
     def _hear(self, connection: Connection) -> None:
         try:
@@ -138,7 +142,7 @@ class _Watch(threading.Thread):
         self._tell([rank, why])
         first, *more = why.strip().splitlines() or ["a signal"]
         self.lost = "\n".join([f"the process of rank {rank} has ended: {first}", *more])
-        if why and self.rank == (rank == 0):  # the first that is left
+        if why and not self.has_failed and self.rank == (rank == 0):  # the first that is left
             print(f"\n{self.lost}\nThe other processes end.", file=sys.__stderr__, flush=True)
         self.known.set()
         threading.Event().wait(GRACE)
@@ -160,6 +164,5 @@ class _Watch(threading.Thread):
 
     def end(self, why: str | None) -> None:
         """Says that this process ends: with an error in words, by a signal (empty), or because it is through (None)."""
-        if why is None:
-            self.is_through = True
+        self.is_through, self.has_failed = why is None, why is not None
         self._tell([self.rank, why])
