@@ -73,7 +73,6 @@ CONFIG = {
                 "confusion": {"_target_": "ConfusionMatrixMetric", "metric_name": ["sensitivity", "f1 score"]},
                 "distance": {"_target_": "HausdorffDistanceMetric", "percentile": 95},
                 "error": {"_target_": "torchmetrics.MeanSquaredError"},
-                "correlation": {"_target_": "torchmetrics.SpearmanCorrCoef"},
             }
         },
         "dataloaders": {

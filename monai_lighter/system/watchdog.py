@@ -131,7 +131,7 @@ class _Watch(threading.Thread):
         except (EOFError, OSError):
             rank, why = (
                 self.connections[connection],
-                "it said nothing: it was killed (kill -9, out of memory), or crashed",
+                "it was killed (kill -9, out of memory) or crashed, or its own error is told elsewhere",
             )
         del self.connections[connection]
         if why is not None and not self.is_through:

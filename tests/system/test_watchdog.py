@@ -55,7 +55,7 @@ def test_one_is_killed(watches):
     second.is_through = True
     connection.close()
     first.join(5)
-    assert "rank 1 has ended: it said nothing: it was killed" in first.lost
+    assert "rank 1 has ended: it was killed" in first.lost
     assert codes == [1]
 
 

@@ -205,10 +205,10 @@ class TestEachWay:
 @pytest.mark.parametrize(
     ("way", "stage", "fault", "codes", "told"),
     [
-        ("torchrun", "fit", "kill:1", [1, -signal.SIGKILL], "rank 1 has ended: it said nothing: it was killed"),
+        ("torchrun", "fit", "kill:1", [1, -signal.SIGKILL], "rank 1 has ended: it was killed"),
         ("nodes", "fit", "raise:0", [1, 1], "ValueError: of this kind is no case"),
         ("nodes", "predict", "raise:1", [1, 1], "rank 1 has ended: ValueError: of this kind is no case"),
-        ("slurm", "predict", "kill:0", [-signal.SIGKILL, 1], "rank 0 has ended: it said nothing: it was killed"),
+        ("slurm", "predict", "kill:0", [-signal.SIGKILL, 1], "rank 0 has ended: it was killed"),
         ("torchrun", "predict", "exit:1", [1, 3], "rank 1 has ended: SystemExit: 3"),
     ],
 )
