@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import WeightAveraging
+from lightning_utilities.core.apply_func import apply_to_collection
 from monai.bundle.config_item import ComponentLocator
 from monai.bundle.reference_resolver import ReferenceResolver
 from monai.inferers.utils import _get_scan_interval
@@ -235,6 +238,44 @@ def set_gathered(metric: Cumulative, items: list[list[Tensor]]) -> None:
 def set_update_count(metric: Metric, count: int) -> None:
     """Of how many batches a metric's states are, by which it weights means; what it computed of others is forgotten."""
     metric._update_count, metric._computed = count, None
+
+
+@contextmanager
+def states_shared_by(metric: Metric, gather: Callable[[Any], list[Any]]) -> Iterator[None]:
+    """Within it, a metric computes from the states of the processes that have had cases.
+
+    torchmetrics gathers state by state, each of its lists tensor by tensor: it waits for ever, or crashes, where processes have
+    not equally many cases, or one has none, and it counts the states that such a process begins with.
+
+    Args:
+        metric: with all that it wraps.
+        gather: gives the values of all processes for one.
+    """
+    parts = [part for part in metric.modules() if isinstance(part, Metric)]
+    for part in parts:
+        part._sync_dist = partial(_share_states, part, gather)  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        for part in parts:
+            del part._sync_dist
+
+
+def _share_states(metric: Metric, gather: Callable[[Any], list[Any]], *_: Any, **__: Any) -> None:
+    """In the place of ``Metric._sync_dist``: one exchange, of all states of a metric."""
+    own = {name: getattr(metric, name) for name in metric._reductions}
+    sent = apply_to_collection(own, Tensor, lambda state: state.detach().cpu())
+    parts = gather((metric._update_count, sent))
+    held = [states for count, states in parts if count] or [states for _, states in parts]
+    for name, reduce in metric._reductions.items():
+        values = [states[name] for states in held]
+        if isinstance(own[name], list):
+            value: Any = [each for states in values for each in states]
+        else:
+            value = torch.stack(values)
+        value = apply_to_collection(value, Tensor, lambda state: state.to(metric.device))
+        is_empty = isinstance(value, list) and not value
+        setattr(metric, name, value if reduce is None or is_empty else reduce(value))  # type: ignore[operator]
 
 
 # MONAI's transforms

@@ -12,11 +12,14 @@ from __future__ import annotations
 import argparse
 import contextlib
 import csv
+import math
 import os
 import random
+import re
 import resource
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -66,7 +69,13 @@ CONFIG = {
             }
         },
         "metrics": {
-            "val": {"dice": {"_target_": "DiceMetric"}, "error": {"_target_": "torchmetrics.MeanSquaredError"}}
+            "val": {
+                "dice": {"_target_": "DiceMetric"},
+                "classes": {"_target_": "DiceMetric", "reduction": "mean_batch", "get_not_nans": True},
+                "confusion": {"_target_": "ConfusionMatrixMetric", "metric_name": ["sensitivity", "f1 score"]},
+                "distance": {"_target_": "HausdorffDistanceMetric", "percentile": 95},
+                "error": {"_target_": "torchmetrics.MeanSquaredError"},
+            }
         },
         "dataloaders": {
             "train": loader(
@@ -422,6 +431,79 @@ def _is_near(one: float, other: float) -> bool:
     return abs(one - other) <= 1e-6 or (one != one and other != other)
 
 
+LAUNCHERS = {
+    "Lightning's launcher": ([sys.executable], "ddp"),
+    "ddp_spawn": ([sys.executable], "ddp_spawn"),
+    "torchrun": ([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"], "ddp"),
+}
+DYING = """
+import os, signal, sys, time
+from torch import distributed
+
+calls = 0
+
+def meet(image):
+    global calls
+    kind, _, rank = os.environ["FAULT"].partition(" of rank ")
+    calls += 1
+    time.sleep(0.01)
+    if distributed.get_rank() != int(rank):
+        time.sleep(10)
+    elif calls == 3:
+        print(f"died at {time.time()}", file=sys.stderr, flush=True)
+        if kind == "kill -9":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if kind == "sys.exit":
+            sys.exit(3)
+        raise ValueError("the error of its own")
+    return image
+"""
+"""A transform that ends one process at its third case; the others have a minute to go."""
+
+
+def dead(root: Path, short: bool, chance: random.Random) -> Iterator[Row]:
+    """One of two processes that dies while each predicts cases of its own: the other ends, and it is said which it was."""
+    told = {
+        "kill -9": ("killed", "SIGKILL"),
+        "an exception": ("the error of its own",),
+        "sys.exit": ("SystemExit: 3", "exitcode", "exit code 3"),
+    }
+    faults = ["kill -9 of rank 1", "kill -9 of rank 0", "an exception of rank 1", "sys.exit of rank 0"]
+    for launcher, (words, strategy) in [*LAUNCHERS.items()][: 1 if short else None]:
+        held, why, tried = 0, "", faults[:1] if short else faults
+        for i, fault in enumerate(tried):
+            file = write_bundle(root / launcher.split()[-1] / str(i))
+            log, code, seconds = _run_dying(file, [*words, "-m", "monai_lighter"], strategy, fault)
+            good = code != 0 and seconds <= 30 and any(each in log for each in told[fault.partition(" of ")[0]])
+            held += good
+            why = why if good else f"{fault}: code {code} after {seconds:.0f} s, {log[-300:]!r}"
+        yield Row(
+            f"one of two processes of {launcher} dies: the other ends within 30 s and tells", len(tried), held, why
+        )
+
+
+def _run_dying(file: Path, words: list[str], strategy: str, fault: str) -> tuple[str, int, float]:
+    """What a prediction said, its exit code, and the seconds from the death of a process to the end of all."""
+    (file.parent.parent / "scripts").mkdir()
+    (file.parent.parent / "scripts" / "__init__.py").touch()
+    (file.parent.parent / "scripts" / "dying.py").write_text(DYING)
+    more = {"imports": ["$import time", "$import torch", "$from scripts.dying import meet"]}
+    more["system::dataloaders::predict::dataset::transform::transforms::0::func"] = "$meet"
+    (file.parent / "more.yaml").write_text(yaml.safe_dump(more))
+    place = {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])}
+    given = ["--trainer::devices", "2", "--trainer::strategy", strategy]
+    done = subprocess.run(
+        [*words, "predict", str(file), str(file.parent / "more.yaml"), *given],
+        env={**os.environ, **place, "FAULT": fault, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=300,
+    )
+    died = re.search(r"died at ([\d.]+)", done.stdout)
+    return done.stdout, done.returncode, time.time() - float(died[1]) if died else math.inf
+
+
 def validate(file: Path, result: Path, cases: int, size: int) -> dict[str, float]:
     """What validation logs; empty where it fails."""
 
@@ -433,7 +515,7 @@ def validate(file: Path, result: Path, cases: int, size: int) -> dict[str, float
     return torch.load(result) if wait(start(result.with_suffix(".txt"), act)) == 0 else {}
 
 
-FAULTS = {each.__name__: each for each in (kills, stops, predictions, saves, full_disks, broken, processes)}
+FAULTS = {each.__name__: each for each in (kills, stops, predictions, saves, full_disks, broken, processes, dead)}
 
 
 def main() -> None:

@@ -31,8 +31,8 @@ FILES = [
     for path in sorted(PACKAGE.rglob("*.py"))
     if path.name != "internals.py" and "templates" not in path.relative_to(PACKAGE).parts
 ]
-PUBLIC = {"_replace", "_asdict", "_fields", "_make"}
-"""Documented names of ``collections.namedtuple``, which have the underscore so that no field is called so."""
+PUBLIC = {"_replace", "_asdict", "_fields", "_make", "_exit"}
+"""Documented names of ``collections.namedtuple``, which have the underscore so that no field is called so, and ``os._exit``."""
 OWN = {
     "_adapter": "system.system.System",
     "_forward_accepts": "system.system.System",
@@ -147,7 +147,7 @@ USED = {
     "image loader": ("_loader",),
     "image saver": ("_data_index",),
     "metric": ("_buffers", "_synced", "_synced_tensors"),
-    "metric of torchmetrics": ("_computed", "_update_count"),
+    "metric of torchmetrics": ("_computed", "_reductions", "_sync_dist", "_update_count"),
     "ReferenceResolver": ("_vars",),
     "locator": ("_components_table",),
     "tensor": ("_version",),

@@ -177,9 +177,23 @@ def print_errors_briefly() -> None:
         if message is None or os.environ.get(TRACEBACK_VARIABLE, "").lower() in ("1", "true"):
             previous(kind, error, trace)
         else:
-            print(f"\n{message}\n({TRACEBACK_VARIABLE}=true shows the traceback)", file=sys.stderr, flush=True)
+            _print_error(f"\n{message}\n({TRACEBACK_VARIABLE}=true shows the traceback)")
         if isinstance(error, BundleError):
             raise SystemExit(error.exit_code)
 
     hook.for_bundle_errors = True  # type: ignore[attr-defined]
     sys.excepthook = hook
+
+
+def _print_error(text: str) -> None:
+    """Prints an error, of one process of several with its rank before each line, as torch does.
+
+    In such a process torch's hook calls this one with another ``sys.stderr``, and loses what has gone there when this one ends
+    the process with an exit code.
+    """
+    torch: Any = sys.modules.get("torch.distributed")
+    stream = sys.stderr
+    if torch is not None and torch.is_available() and torch.is_initialized():
+        text = "\n".join(line and f"[rank{torch.get_rank()}]: {line}" for line in text.split("\n"))
+        stream = sys.__stderr__ or stream
+    print(text, file=stream, flush=True)

@@ -17,7 +17,7 @@ from torchmetrics import Metric, MetricCollection
 from torchmetrics.wrappers.abstract import WrapperMetric
 
 from monai_lighter.errors.marks import mark
-from monai_lighter.internals import get_items
+from monai_lighter.internals import get_items, states_shared_by
 from monai_lighter.system.adapters import CriterionAdapter
 from monai_lighter.system.aggregates import aggregate, compute, leave_out_absent, list_scalars
 from monai_lighter.system.batches import Cases
@@ -139,9 +139,12 @@ class Metrics(nn.Module):
             if name not in updated:
                 values[name] = torch.tensor(math.nan)
                 continue
-            if not isinstance(metric, Metric):
+            if isinstance(metric, Metric):
+                with states_shared_by(metric, gather):
+                    result = compute(metric)
+            else:
                 share_items(metric)
-            result = compute(metric) if isinstance(metric, Metric) else aggregate(metric)
+                result = aggregate(metric)
             values.update(list_scalars(name, result, metric, self.labels))
         return values
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import WeightAveraging
+from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 from lightning.pytorch.trainer.states import RunningStage, TrainerFn
 from monai.data import SmartCacheDataset
 from monai.transforms import apply_transform
@@ -244,6 +245,10 @@ class System(Recorded, Optimized, FiniteLoss, Resumable):
         counts = count_own_items(self.list_loaders(self.mode)[dataloader_idx], batch_idx)
         if counts is None:
             return batch
+        if not counts[0] and isinstance(self.trainer.strategy, (FSDPStrategy, ModelParallelStrategy)):
+            self.forward(
+                self.adapters[self.mode]["batch"](batch)[0]
+            )  # the processes exchange weights in it: all wait for all
         return take(batch, *counts) if counts[0] else None
 
     def forward(self, input: Any) -> Any:

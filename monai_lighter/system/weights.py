@@ -12,9 +12,11 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
+from lightning.pytorch.strategies import FSDPStrategy
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 from torch.nn import Module
 
 from monai_lighter.errors import ComponentError, NonFiniteError, in_short
@@ -288,13 +290,24 @@ def _find_network(module: LightningModule) -> tuple[Module, str]:
 def _state(trainer: Trainer, module: LightningModule) -> dict[str, Any]:
     """State dict of the network: of its average where Lightning's ``WeightAveraging`` has one, which it validates and saves."""
     network, prefix = _find_network(module)
-    state = network.state_dict()
+    state = _make_whole(trainer, network.state_dict(), prefix)
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, WeightAveraging) and has_started(callback):
             checkpoint = {"state_dict": module.state_dict()}
             callback.on_save_checkpoint(trainer, module, checkpoint)
             state = {name: checkpoint["state_dict"][f"{prefix}{name}"] for name in state}
     return state
+
+
+def _make_whole(trainer: Trainer, state: dict[str, Any], prefix: str) -> dict[str, Any]:
+    """The state dict of which a process has a part, where a strategy shards it; all processes take part.
+
+    Under ``FSDPStrategy`` rank 0 alone gets it, and the others nothing.
+    """
+    if isinstance(trainer.strategy, FSDPStrategy):
+        whole = trainer.strategy.lightning_module_state_dict()
+        return {name: whole[f"{prefix}{name}"] for name in state if f"{prefix}{name}" in whole}
+    return {name: value.full_tensor() if isinstance(value, DTensor) else value for name, value in state.items()}
 
 
 def _key_metric(trainer: Trainer, module: LightningModule) -> str | None:

@@ -18,6 +18,7 @@ from monai_lighter.config.items import at, items, locate
 from monai_lighter.system.checkpoints import LastCheckpoint, SafeCheckpointIO
 from monai_lighter.system.profiler import PassThroughProfiler
 from monai_lighter.system.signals import StopOnSignal
+from monai_lighter.system.watchdog import Watchdog
 from monai_lighter.workflow.screen import Screen
 from monai_lighter.workflow.tracking import SaveConfig
 
@@ -36,7 +37,7 @@ def furnish(trainer: Trainer, config: dict, screen: Screen, commands: Mapping[st
     TensorBoard is not installed; `LearningRate`, unless there is a ``LearningRateMonitor``; `NetworkSummary` in the place of
     Lightning's default summary; `Timing`, unless the Trainer has a profiler; `RunSummary`, unless there is one or the config
     says ``run_summary: false``; `LastCheckpoint` in the place of Lightning's default ``ModelCheckpoint``, `SafeCheckpointIO` in
-    that of its way of writing; `StopOnSignal`.
+    that of its way of writing; `StopOnSignal`; of several processes `Watchdog`.
 
     Args:
         trainer: as the config has made it.
@@ -66,6 +67,8 @@ def furnish(trainer: Trainer, config: dict, screen: Screen, commands: Mapping[st
         LastCheckpoint.into(trainer)
     if not trainer.fast_dev_run:  # type: ignore[attr-defined]
         trainer.callbacks.append(StopOnSignal())  # type: ignore[attr-defined]
+    if trainer.num_devices * trainer.num_nodes > 1:
+        trainer.callbacks.insert(0, Watchdog())  # type: ignore[attr-defined]  # first: the callbacks after it may wait
     screen.clear_trainer(trainer)
 
 

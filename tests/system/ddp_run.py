@@ -6,11 +6,12 @@ from pathlib import Path
 
 import torch
 from monai.data import list_data_collate
-from monai.metrics import DiceMetric, HausdorffDistanceMetric, ROCAUCMetric
+from monai.metrics import ConfusionMatrixMetric, DiceMetric, HausdorffDistanceMetric, ROCAUCMetric
 from monai.transforms import AsDiscreted
 from parts import Logged, Steps, items, loader, pairs, trainer
 from parts import classification as classify_pairs
 from torch import nn
+from torchmetrics import SpearmanCorrCoef
 from torchmetrics.classification import BinaryAccuracy, MulticlassAccuracy, MulticlassAUROC, MulticlassF1Score
 
 from monai_lighter import BatchAdapter, CaseMetrics, FileWriter, Freezer, System, TableWriter
@@ -30,6 +31,7 @@ def segmentation(count):
             "dice": DiceMetric(include_background=False),
             "classes": DiceMetric(reduction="mean_batch", get_not_nans=True),
             "hd": HausdorffDistanceMetric(percentile=95),
+            "confusion": ConfusionMatrixMetric(metric_name=["sensitivity", "f1 score"], reduction="mean_batch"),
             "acc": BinaryAccuracy(),
         }
 
@@ -60,12 +62,14 @@ def classification(count):
                 "auroc": MulticlassAUROC(2),
                 "f1": MulticlassF1Score(2, average="none"),
                 "roc": ROCAUCMetric(),
+                "cat": SpearmanCorrCoef(),
             }
         },
         adapters={
             "test": {
                 "metrics": lambda metric, input, target, pred: metric(
-                    pred[:, 1] if isinstance(metric, ROCAUCMetric) else pred, target
+                    pred[:, 1] if isinstance(metric, (ROCAUCMetric, SpearmanCorrCoef)) else pred,
+                    target.float() if isinstance(metric, SpearmanCorrCoef) else target,
                 )
             }
         },
@@ -81,7 +85,8 @@ def main(folder, devices):
         results[f"test {count}"] = trainer(
             folder, callbacks=[CaseMetrics(folder / f"cases_{count}.csv")], **arguments
         ).test(segmentation(count), verbose=False)
-    results["classified"] = trainer(folder, **arguments).test(classification(7), verbose=False)
+    for name, count in (("classified", 7), ("classified 1", 1)):
+        results[name] = trainer(folder, **arguments).test(classification(count), verbose=False)
     trainer(
         folder,
         callbacks=[

@@ -30,7 +30,7 @@ def runs(tmp_path_factory, python_module):
 
 @pytest.mark.slow
 class TestTwoProcesses:
-    @pytest.mark.parametrize("name", ["val 5", "test 5", "val 1", "test 1", "classified"])
+    @pytest.mark.parametrize("name", ["val 5", "test 5", "val 1", "test 1", "classified", "classified 1"])
     def test_metrics_and_losses_are_those_of_one(self, runs, name):
         one, two = (results[name] for _, results in runs)
         for single, double in zip(one, two, strict=True):
