@@ -13,7 +13,7 @@ from monai.bundle.config_item import ConfigComponent
 from monai.bundle.utils import ID_SEP_KEY
 
 from monai_lighter.check.former import suggest_former
-from monai_lighter.config.items import items, locate, mentions, normalize
+from monai_lighter.config.items import items, locate, normalize
 from monai_lighter.errors import Finding, Note, did_you_mean
 
 __all__ = ["check_engines", "find_missing_packages"]
@@ -32,12 +32,6 @@ def check_engines(config: dict) -> Iterator[Finding]:
         yield from _keywords(id, "", section, [normalize(component) for component in components])
     elif section is not None and not isinstance(section, str):
         yield Finding(id, f"must be a section, got {section!r}", "Give it keywords of lightning.pytorch.Trainer.")
-    asked = config.get("resume")
-    if asked in ("auto", "force") and not any(
-        mentions(value, "resume") for _, value in items(config) if isinstance(value, str)
-    ):
-        hint = "Give --lightning::ckpt_path CHECKPOINT, of a lightning.pytorch.callbacks.ModelCheckpoint in lightning::callbacks."
-        yield Finding("resume", f"{asked!r} is for native configs, this one is of MONAI's engines", hint)
     for id, value in items(config):
         target = value.get("_target_") if isinstance(value, dict) else None
         if isinstance(target, str) and target.endswith(ENGINES):
