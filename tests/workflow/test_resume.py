@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning.pytorch.callbacks import LambdaCallback
 
 from monai_lighter import ConfigError, Workflow
+from monai_lighter.system.signals import RunStopped
 from monai_lighter.workflow.resume import LOADING, Fit, choose_checkpoint, find_differences
 
 CONFIG = {
@@ -117,10 +119,11 @@ def test_what_resume_may_be(bundle):
         Workflow(str(bundle / "configs" / "train.yaml"), run_id="fit", logging_file=False, resume=True).initialize()
 
 
-NET = """class Net(torch.nn.Linear):  # {comment}
+LOSS = """from monai.losses import DiceCELoss
+class Loss(DiceCELoss):  # {comment}
     \"\"\"{comment}\"\"\"
-    def forward(self, x):
-        return super().forward(x) * {factor}
+    def forward(self, *arguments):
+        return super().forward(*arguments) * {factor}
 """
 
 
@@ -131,12 +134,12 @@ def test_code_that_was_edited_is_named_and_a_comment_is_not_code(bundle, caplog)
     scripts.mkdir()
 
     def write(comment, factor):
-        (scripts / "net.py").write_text("import torch\n" + NET.format(comment=comment, factor=factor))
+        (scripts / "loss.py").write_text(LOSS.format(comment=comment, factor=factor))
         for name in [name for name in sys.modules if name.partition(".")[0] == "scripts"]:
             del sys.modules[name]
 
     def go_on(**override):
-        return run(bundle, **{"trainer::max_epochs": 2, "network::_target_": "scripts.net.Net", **override})
+        return run(bundle, **{"trainer::max_epochs": 2, "system::criterion::_target_": "scripts.loss.Loss", **override})
 
     (scripts / "__init__.py").touch()
     (scripts / "plot.py").write_text("x = 1\n")
@@ -144,16 +147,63 @@ def test_code_that_was_edited_is_named_and_a_comment_is_not_code(bundle, caplog)
     go_on(**{"trainer::max_epochs": 1})
     (checkpoint,) = bundle.glob("lightning_logs/version_0/checkpoints/last.ckpt")
     made_with = torch.load(checkpoint, weights_only=True)["made_with"]
-    assert {"scripts/__init__.py", "scripts/net.py"} <= made_with["code"].keys()
+    assert {"scripts/__init__.py", "scripts/loss.py"} <= made_with["code"].keys()
     assert "scripts/plot.py" not in made_with["code"]
     assert len(made_with["digest"]) == 64
-    write("two, on a\n# longer line", 1)
+    write("two, another", 1)
     (scripts / "plot.py").write_text("x = 2\n")
     go_on(resume=str(checkpoint))
     write("two", 2)
-    with pytest.raises(ConfigError, match=r"scripts/net\.py: is other code: it has been edited since .*last\.ckpt was made"):
+    with pytest.raises(
+        ConfigError, match=r"scripts/loss\.py: is other code: it has been edited since .*last\.ckpt was made"
+    ):
         go_on(resume=str(checkpoint))
     go_on(resume="force")
     caplog.clear()
     go_on(**{"args::fit::ckpt_path": str(checkpoint)})
-    assert "scripts/net.py: is other code" in caplog.text
+    assert "scripts/loss.py: is other code" in caplog.text
+
+
+SCONTROL = """#!/bin/sh
+echo "$@" >> {notes}
+kill -TERM $PPID
+"""
+"""What SLURM does when it is asked to requeue a job: it ends it."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("array", [False, True])
+def test_under_slurm_a_job_is_requeued_and_goes_on_by_the_same_command(bundle, monkeypatch, caplog, array):
+    """The signal comes in the middle of a step, where Lightning's own handler would save."""
+    whole = run(bundle, **{"trainer::max_epochs": 3, "trainer::default_root_dir": str(bundle / "whole")})
+    notes, folder = bundle / "notes.txt", bundle / "bin"
+    folder.mkdir()
+    (folder / "scontrol").write_text(SCONTROL.format(notes=notes))
+    (folder / "scontrol").chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
+    job = {"JOB_ID": "77", "JOB_NAME": "train", "NTASKS": "1", "NTASKS_PER_NODE": "1", "PROCID": "0", "LOCALID": "0"}
+    job |= {"NODEID": "0", "NNODES": "1", "NODELIST": "localhost", "JOB_NODELIST": "localhost"}
+    job |= {"ARRAY_JOB_ID": "70", "ARRAY_TASK_ID": "4"} if array else {}
+    for name, value in job.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+
+    def warn(trainer, *_):
+        if trainer.global_step == 2 and "SLURM_RESTART_COUNT" not in os.environ:
+            os.kill(os.getpid(), signal.SIGUSR1)
+
+    def command():
+        callback = LambdaCallback(on_before_optimizer_step=warn)
+        return run(bundle, **{"trainer::max_epochs": 3, "trainer::callbacks": [callback]})
+
+    with pytest.raises(RunStopped) as stopped:
+        command()
+    assert stopped.value.code == 143
+    assert notes.read_text() == ("requeue 70_4\n" if array else "requeue 77\n")
+    assert [*bundle.glob("**/hpc_ckpt*")] == []
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    with caplog.at_level("INFO"):
+        again = command()
+    assert "SLURM has requeued this job" in caplog.text
+    assert "the fit goes on from" in caplog.text
+    pairs = zip(whole.system.model.parameters(), again.system.model.parameters(), strict=True)
+    assert all(torch.equal(*pair) for pair in pairs)
