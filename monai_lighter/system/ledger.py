@@ -9,11 +9,10 @@ from contextlib import contextmanager
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 from monai_lighter.errors import CaseError, Finding
-from monai_lighter.safe_files import sync
+from monai_lighter.safe_files import folder_beside, sweep, sync
 
 __all__ = ["Ledger", "Output"]
 
@@ -66,6 +65,7 @@ class Ledger:
         self._claims: dict[str, Output] = {}
         self._written: dict[tuple[int, int], Output] = {}
         self._records: dict[Path, dict[str, _Known]] = {}
+        self._swept: set[Path] = set()
 
     def protect(self, files: Iterable[str | Path]) -> None:
         """Takes note of files that cases are read from; what is no file is left out."""
@@ -96,10 +96,12 @@ class Ledger:
             CaseError: the place is taken, by another output of the run, an input, or a file of another case.
         """
         folder = output.path.parent
-        folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(prefix=".part-", dir=folder) as temporary:
-            yield Path(temporary) / output.path.name
-            for file in sorted(Path(temporary).rglob("*")):
+        if folder not in self._swept:
+            self._swept.add(folder)
+            sweep(folder)
+        with folder_beside(output.path) as temporary:
+            yield temporary / output.path.name
+            for file in sorted(temporary.rglob("*")):
                 if file.is_file():
                     self._place(file, output._replace(path=folder / file.relative_to(temporary)))
 
