@@ -28,6 +28,7 @@ from monai_lighter.system.batches import count_cases
 from monai_lighter.system.checkpoints import MADE_WITH, LastCheckpoint
 from monai_lighter.system.logging import QuickHooks, StepValues
 from monai_lighter.system.metrics import EpochMean
+from monai_lighter.system.processes import gather
 from monai_lighter.system.signals import StopOnSignal
 
 __all__ = ["EndIteration", "EngineModule", "find_held", "pick_numbers"]
@@ -67,8 +68,8 @@ class EndIteration(Callback):
             progress.increment_completed()
 
 
-ENGINE = "engine"
-"""Key of Lightning's checkpoints for the state of an engine."""
+ENGINE, OTHERS = "engine", "engine_of_other_processes"
+"""Keys of Lightning's checkpoints for the state of an engine, in the first process and in the others."""
 DEAF = (EndIteration, LastCheckpoint, StopOnSignal)
 """Callbacks that want to know nothing of what is logged."""
 
@@ -273,7 +274,9 @@ class EngineModule(QuickHooks):
         return batch
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint[ENGINE] = collect_state(self.engine)
+        state = collect_state(self.engine)
+        checkpoint[ENGINE], *others = gather(state) if self.trainer.world_size > 1 else [state]
+        checkpoint[OTHERS] = others
         if self._made_with:
             checkpoint[MADE_WITH] = self._made_with
 
@@ -288,6 +291,9 @@ class EngineModule(QuickHooks):
         self.load_state_dict(checkpoint["state_dict"])
         self.trainer.strategy.load_optimizer_state_dict(checkpoint)
         saved = checkpoint.get(ENGINE) or {}
+        others, rank = checkpoint.get(OTHERS) or [], self.trainer.global_rank
+        if len(others) + 1 == self.trainer.world_size and rank:
+            saved = others[rank - 1]
         if saved:
             restore_engine(self.engine, saved)
         restore_loop(self.trainer.fit_loop, saved.get("batches", 0))

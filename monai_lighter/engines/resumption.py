@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from ignite.engine import Engine
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from monai.bundle.utils import ID_SEP_KEY
+from torch.utils.data import DataLoader
 
 from monai_lighter.engines.trainer import CHECKPOINT
 from monai_lighter.errors import ConfigError, Finding
@@ -22,6 +24,9 @@ from monai_lighter.system.signals import StopOnSignal
 from monai_lighter.system.tensors import as_list
 
 __all__ = ["Resumption", "StopEngineOnSignal", "add_resumption", "get_made_with", "resuming"]
+
+
+logger = logging.getLogger(__name__)
 
 
 class Resumption(NamedTuple):
@@ -56,6 +61,15 @@ def get_made_with() -> dict[str, Any]:
     """What a checkpoint of a fit that is under way says of its config; empty without ``resume``."""
     resumption = RESUMPTION.get()
     return resumption.made_with() if resumption is not None else {}
+
+
+def _find_reason_against_exactness(loader: Any) -> str | None:
+    """Why a loader may draw other numbers after the end of an epoch where it is begun anew; None where it does not."""
+    if getattr(loader, "persistent_workers", False):
+        return "its loader has persistent_workers, which hold where their random numbers stand"
+    if isinstance(loader, DataLoader) and type(loader).__iter__ is not DataLoader.__iter__:
+        return f"a {type(loader).__name__} makes its batches in a way of its own"
+    return None
 
 
 class StopEngineOnSignal(StopOnSignal):
@@ -96,6 +110,9 @@ def add_resumption(engine: Engine, keywords: Mapping[str, Any]) -> dict[str, Any
             [Finding("resume", problem, "Leave it out, or have Lightning begin them (lightning::devices).")]
         )
     name = str(getattr(engine, "config_id", type(engine).__name__)).replace(ID_SEP_KEY, ".")
+    reason = _find_reason_against_exactness(getattr(engine, "data_loader", None))
+    if reason is not None:
+        logger.info(f"{name}: a fit that is resumed may draw other random numbers: {reason}.")
     logs = resumption.folder / "lightning_logs" / name
     found = [*logs.glob(f"version_*/checkpoints/{LAST}")]
     place = None if vars(engine).get("has_resumed") or keywords.get(CHECKPOINT) else resumption.choose(found)
