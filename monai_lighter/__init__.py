@@ -6,6 +6,11 @@ The names in ``__all__`` are imported when they are first used, so that ``import
 does not list them before: MONAI looks at all that ``dir()`` names in modules whose names begin with ``monai``, in every program.
 """
 
+import sys
+
+if "".join(getattr(sys, "argv", ())[:1]).endswith("monai-lighter"):
+    import monai_lighter.commands  # before anything else is: from here on Ctrl-C ends the command without a traceback
+
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 

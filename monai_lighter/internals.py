@@ -125,6 +125,17 @@ def get_registered_handler(handler: Any) -> Any:
     return handler if parent is None else parent()
 
 
+# Lightning's signals.
+
+
+def get_cluster_environment(trainer: Trainer) -> Any:
+    """What a Trainer takes the cluster for that it is started by; strategies of one device have none of their own.
+
+    Lightning decides by it whether SIGUSR1 is a word of SLURM's.
+    """
+    return trainer._accelerator_connector.cluster_environment
+
+
 # Lightning's loops. Their hooks cannot exchange the data of a loop, nor move its end.
 
 

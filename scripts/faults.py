@@ -261,12 +261,23 @@ def kills(root: Path, short: bool, chance: random.Random) -> Iterator[Row]:
 
 
 def stops(root: Path, short: bool, chance: random.Random) -> Iterator[Row]:
-    """SIGTERM and SIGINT in training, validation and saving."""
+    """SIGTERM and SIGINT in training and validation."""
     cases = ("training", ("--delay", "0.005")), ("validation", ("--delay", "0.02", "--cases", "60"))
     for place, words in cases[: 1 if short else 2]:
-        for each, code in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
-            name = f"{each.name} mostly in {place}, exit code {code}, then --resume auto: equal bit for bit"
-            yield disturb(name, root / f"{place}{code}", 1 if short else 5, words, each, chance, (code,))
+        yield from stop(place, words, root, short, chance)
+
+
+def stops_in_saving(root: Path, short: bool, chance: random.Random) -> Iterator[Row]:
+    """SIGTERM and SIGINT in fits of a larger network that write a checkpoint after each step, which takes most of their time."""
+    words = ("--network::channels", "[64, 128]", "--trainer::callbacks::0::minutes", "0")
+    yield from () if short else stop("saving", words, root, short, chance)
+
+
+def stop(place: str, words: tuple[str, ...], root: Path, short: bool, chance: random.Random) -> Iterator[Row]:
+    """A row for each of the two signals."""
+    for each, code in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
+        name = f"{each.name} mostly in {place}, exit code {code}, then --resume auto: equal bit for bit"
+        yield disturb(name, root / f"{place}{code}", 1 if short else 5, words, each, chance, (code,))
 
 
 def predictions(root: Path, short: bool, chance: random.Random) -> Iterator[Row]:
@@ -515,7 +526,10 @@ def validate(file: Path, result: Path, cases: int, size: int) -> dict[str, float
     return torch.load(result) if wait(start(result.with_suffix(".txt"), act)) == 0 else {}
 
 
-FAULTS = {each.__name__: each for each in (kills, stops, predictions, saves, full_disks, broken, processes, dead)}
+FAULTS = {
+    each.__name__: each
+    for each in (kills, stops, stops_in_saving, predictions, saves, full_disks, broken, processes, dead)
+}
 
 
 def main() -> None:

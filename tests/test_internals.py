@@ -32,7 +32,7 @@ FILES = [
     if path.name != "internals.py" and "templates" not in path.relative_to(PACKAGE).parts
 ]
 PUBLIC = {"_replace", "_asdict", "_fields", "_make", "_exit"}
-"""Documented names of ``collections.namedtuple``, which have the underscore so that no field is called so, and ``os._exit``."""
+"""Documented names: of ``collections.namedtuple``, which have the underscore so that no field is called so, and ``os._exit``."""
 OWN = {
     "_adapter": "system.system.System",
     "_forward_accepts": "system.system.System",
@@ -136,7 +136,7 @@ USED = {
         "_process_function", "_setup_dataloader_iter",
     ),
     "handler": ("_parent",),
-    "trainer": ("_logger_connector", "_results"),
+    "trainer": ("_accelerator_connector", "_logger_connector", "_results"),
     "module": ("_current_fx_name",),
     "result": ("_forward_cache",),
     "logger connector": ("_first_loop_iter",),

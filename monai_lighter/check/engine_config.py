@@ -32,10 +32,6 @@ def check_engines(config: dict) -> Iterator[Finding]:
         yield from _keywords(id, "", section, [normalize(component) for component in components])
     elif section is not None and not isinstance(section, str):
         yield Finding(id, f"must be a section, got {section!r}", "Give it keywords of lightning.pytorch.Trainer.")
-    asked = config.get("resume")
-    if asked in ("auto", "force") and not _is_used(config, "resume"):
-        hint = "Give --lightning::ckpt_path CHECKPOINT, of a lightning.pytorch.callbacks.ModelCheckpoint in lightning::callbacks."
-        yield Finding("resume", f"{asked!r} is for native configs, this one is of MONAI's engines", hint)
     if config.get("skip_existing") is True and not _is_used(config, "skip_existing"):
         hint = "Leave it out, or take the cases that are done out of its list."
         yield Finding("skip_existing", "is for native configs, this one is of MONAI's engines", hint)

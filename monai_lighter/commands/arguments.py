@@ -10,11 +10,11 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any
 
+from monai_lighter.commands import PROGRAM
 from monai_lighter.errors import BundleError, Finding, did_you_mean
 
 __all__ = ["UsageError", "format_help", "is_asked_for_help", "read_words", "require_configs", "require_path"]
 
-PROGRAM = "monai-lighter"
 HELP = ("--help", "-h")
 ITEM = re.compile(r"[A-Za-z_+~][\w:#.-]*=")
 """The beginning of a word that sets an item: ``id=value``."""

@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from importlib import import_module
 
 from monai_lighter import __version__
-from monai_lighter.commands.arguments import PROGRAM, UsageError, format_help, is_asked_for_help, read_words
+from monai_lighter.commands import INTERRUPTED, PROGRAM, interruptible
+from monai_lighter.commands.arguments import UsageError, format_help, is_asked_for_help, read_words
 from monai_lighter.commands.output import ended_by_closed_pipe, format_error, silence_closed_pipes
 from monai_lighter.config.native import find_similar_stage
 from monai_lighter.errors import Finding, did_you_mean, print_errors_briefly
@@ -24,8 +25,6 @@ MODULES = {
 }
 """The module in ``commands`` of each verb."""
 VERBS = tuple(MODULES)
-INTERRUPTED = 130
-"""Exit code of what Ctrl-C ended, as a shell has it."""
 
 
 def main() -> None:
@@ -35,9 +34,10 @@ def main() -> None:
     has no report, and prints as the long command does. With ``--json`` what is wrong is JSON too. Ctrl-C and a pipe that was
     closed end it with no more words.
     """
-    print_errors_briefly()
     words = sys.argv[1:]
     try:
+        interruptible()
+        print_errors_briefly()
         code = _run(words)
         sys.stdout.flush()
     except UsageError as error:

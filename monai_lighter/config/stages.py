@@ -11,7 +11,7 @@ from monai.bundle.config_item import ConfigComponent
 from monai.bundle.utils import ID_REF_KEY, ID_SEP_KEY
 from monai.utils import ensure_tuple
 
-from monai_lighter.config.items import at, copied, items, locate, located, normalize
+from monai_lighter.config.items import at, copied, items, locate, located, mentions, normalize
 from monai_lighter.config.native import BY_MODE, MODEL, STAGES, find_similar_stage, has_model_section, is_native
 from monai_lighter.errors import Finding, Note, did_you_mean
 
@@ -38,6 +38,7 @@ __all__ = [
     "find_engine_kinds",
     "find_loaders",
     "find_other_run_ids",
+    "find_resume",
     "find_stages",
     "find_unknown_type",
     "has_model_section",
@@ -173,6 +174,16 @@ def pruned(config: dict, stage: str) -> dict:
     if isinstance(config.get("args"), dict):
         config["args"] = {stage: config["args"].get(stage) or {}}
     return config
+
+
+def find_resume(config: dict) -> str | None:
+    """With what a run of MONAI's engines goes on: ``resume`` of a config, a text that nothing in it refers to.
+
+    An item that something refers to, or of another kind, is the bundle's own.
+    """
+    value = config.get("resume")
+    own = any(mentions(text, "resume") for _, text in items(config) if isinstance(text, str))
+    return value if isinstance(value, str) and value and not own else None
 
 
 def find_stages(config: dict, run_id: str) -> list[str]:

@@ -14,6 +14,7 @@ from monai.bundle.utils import ID_SEP_KEY
 from monai.handlers import IgniteMetricHandler
 
 from monai_lighter.engines.engine import LightningEngine
+from monai_lighter.engines.resumption import Resumption, resuming
 from monai_lighter.engines.trainer import has_section, lightning_section
 from monai_lighter.errors import ConfigError, Finding
 from monai_lighter.system.metric_inputs import Watched
@@ -88,16 +89,17 @@ def _read_section(parser: ConfigParser) -> Mapping[str, Any]:
 
 
 @contextmanager
-def on_lightning(parser: ConfigParser) -> Iterator[None]:
+def on_lightning(parser: ConfigParser, resumption: Resumption | None = None) -> Iterator[None]:
     """Within it, engines that no config item is, because a bundle's own code builds them, run on Lightning too.
 
     Args:
         parser: of the config, whose ``lightning`` section has their keywords.
+        resumption: how their fits are kept and gone on with, where the config has a ``resume``.
 
     This holds in the thread that is within it: two workflows in two threads have a section each. In any other thread, also one
     that code of the bundle starts, an engine that no config item is runs by Ignite.
     """
-    with EXCHANGED_RUN.exchange(), lightning_section(partial(_read_section, parser)):
+    with EXCHANGED_RUN.exchange(), lightning_section(partial(_read_section, parser)), resuming(resumption):
         yield
 
 

@@ -19,6 +19,7 @@ from monai_lighter.engines.automatic import AutomaticModule, is_automatic
 from monai_lighter.engines.engine_summary import noted
 from monai_lighter.engines.module import EngineModule
 from monai_lighter.engines.replicas import refuse_processes
+from monai_lighter.engines.resumption import add_resumption
 from monai_lighter.engines.run import Batches, Run
 from monai_lighter.engines.state import collect_random_state
 from monai_lighter.engines.trainer import CHECKPOINT, check_keywords, collect_keywords, decide_epochs, make_trainer
@@ -192,6 +193,8 @@ def _drive(run: Run, keywords: Mapping[str, Any]) -> None:
         outer.validate(run)
         return
     automatic = is_automatic(run)
+    if isinstance(run.engine, monai.engines.Trainer):
+        keywords = add_resumption(run.engine, keywords)
     module = AutomaticModule(run, keywords) if automatic else EngineModule(run)
     trainer = make_trainer(run.engine, automatic or evaluates, keywords)
     if not automatic and not evaluates:

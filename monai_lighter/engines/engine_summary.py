@@ -22,6 +22,7 @@ from monai_lighter.callbacks.run_summary import align, format_duration, show_pat
 from monai_lighter.callbacks.score_table import format_number, format_scores
 from monai_lighter.engines.trainer import QUIET
 from monai_lighter.internals import get_event_handlers, get_saved_count
+from monai_lighter.system.signals import RunStopped
 
 __all__ = ["noted", "print_summary"]
 
@@ -120,6 +121,8 @@ def _describe_end(run: _Ran) -> str:
     state = run.engine.state
     if isinstance(run.error, KeyboardInterrupt):
         return "Ctrl-C"
+    if isinstance(run.error, RunStopped):
+        return f"{run.error.signal.name}; --resume auto goes on from its last whole epoch"
     if run.error is not None:
         return f"{type(run.error).__name__}, told below"
     if state.max_epochs is not None and state.epoch >= state.max_epochs:

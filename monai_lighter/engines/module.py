@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from monai_lighter.engines.replicas import join
+from monai_lighter.engines.resumption import get_made_with
 from monai_lighter.engines.run import Batches, Run
 from monai_lighter.engines.state import collect_state, restore_engine, restore_loop
 from monai_lighter.errors.marks import mark_batch
@@ -24,8 +25,11 @@ from monai_lighter.internals import (
     validation_on,
 )
 from monai_lighter.system.batches import count_cases
+from monai_lighter.system.checkpoints import MADE_WITH, LastCheckpoint
 from monai_lighter.system.logging import QuickHooks, StepValues
 from monai_lighter.system.metrics import EpochMean
+from monai_lighter.system.processes import gather
+from monai_lighter.system.signals import StopOnSignal
 
 __all__ = ["EndIteration", "EngineModule", "find_held", "pick_numbers"]
 
@@ -64,8 +68,10 @@ class EndIteration(Callback):
             progress.increment_completed()
 
 
-ENGINE = "engine"
-"""Key of Lightning's checkpoints for the state of an engine."""
+ENGINE, OTHERS = "engine", "engine_of_other_processes"
+"""Keys of Lightning's checkpoints for the state of an engine, in the first process and in the others."""
+DEAF = (EndIteration, LastCheckpoint, StopOnSignal)
+"""Callbacks that want to know nothing of what is logged."""
 
 
 class EngineModule(QuickHooks):
@@ -94,6 +100,7 @@ class EngineModule(QuickHooks):
         self.optimizer: Any = list(find_held(engine, Optimizer))
         self.automatic_optimization = False
         self._checkpoint: dict[str, Any] | None = None
+        self._made_with = get_made_with()
         self.runs = [run]
         self._epoch_length = engine.state.epoch_length
         self._steps = StepValues()
@@ -267,19 +274,31 @@ class EngineModule(QuickHooks):
         return batch
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint[ENGINE] = collect_state(self.engine)
+        state = collect_state(self.engine)
+        checkpoint[ENGINE], *others = gather(state) if self.trainer.world_size > 1 else [state]
+        checkpoint[OTHERS] = others
+        if self._made_with:
+            checkpoint[MADE_WITH] = self._made_with
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Lightning counts no epochs as done: it would leave out a fit whose epochs are, and with it handlers of its end."""
         self._checkpoint = checkpoint
+        current = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]
+        current.update(dict.fromkeys(current, 0))
 
     def _restore(self, checkpoint: dict[str, Any]) -> None:
         """Once more what the Trainer has restored: a handler of ``STARTED`` may have loaded other weights since."""
         self.load_state_dict(checkpoint["state_dict"])
         self.trainer.strategy.load_optimizer_state_dict(checkpoint)
         saved = checkpoint.get(ENGINE) or {}
+        others, rank = checkpoint.get(OTHERS) or [], self.trainer.global_rank
+        if len(others) + 1 == self.trainer.world_size and rank:
+            saved = others[rank - 1]
         if saved:
             restore_engine(self.engine, saved)
         restore_loop(self.trainer.fit_loop, saved.get("batches", 0))
+        if self.engine.should_terminate or (is_done(self.engine) and not saved.get("batches")):
+            self.trainer.should_stop = True
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Gradients stay when a Trainer begins, as they do when an engine goes on."""
@@ -297,7 +316,7 @@ class EngineModule(QuickHooks):
     @property
     def _listened_to(self) -> bool:
         trainer: Any = self.trainer
-        return bool(trainer.loggers or any(not isinstance(each, EndIteration) for each in trainer.callbacks))
+        return bool(trainer.loggers or any(not isinstance(each, DEAF) for each in trainer.callbacks))
 
     def find_key_metric(self) -> tuple[str, float | None] | tuple[()]:
         """Logged name of the key metric of the engine that has been run as validation, and its best value; empty without."""

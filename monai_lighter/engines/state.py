@@ -38,6 +38,7 @@ def collect_state(engine: Engine) -> dict[str, Any]:
         "random": collect_random_state(engine),
         "begun": getattr(engine, "data_begun", None),
         "batches": 0 if run is None else run.batches_of_epoch,
+        "terminated": engine.should_terminate,
     }
 
 
@@ -60,6 +61,8 @@ def restore_engine(engine: Any, saved: dict[str, Any]) -> None:
     if saved["batches"]:
         engine.state.epoch -= 1  # it begins again, where it was left
     set_first_batch(engine, saved["batches"])
+    if saved.get("terminated"):  # by a handler: a run that had come to its end does not go on
+        engine.terminate()
     _draw_again(engine, saved["begun"])
     _set_random_numbers(engine, saved["random"])
 

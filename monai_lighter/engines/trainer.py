@@ -29,6 +29,7 @@ from monai_lighter.callbacks.progress_bar import ProgressBar
 from monai_lighter.errors import ComponentError, ConfigError, Finding, did_you_mean, in_short
 from monai_lighter.system.checkpoints import SafeCheckpointIO
 from monai_lighter.system.profiler import PassThroughProfiler
+from monai_lighter.system.signals import StopOnSignal
 from monai_lighter.system.tensors import as_list
 
 __all__ = [
@@ -240,7 +241,9 @@ class InPlaceStrategy(SingleDeviceStrategy):
         self._restore_sigterm()
 
     def _restore_sigterm(self) -> None:
-        """Undoes the handler of a Trainer that has begun, which would let the batch end first."""
+        """Undoes the handler of a Trainer that has begun, which would let the batch end first; one of a `StopOnSignal` stays."""
+        if isinstance(getattr(signal.getsignal(signal.SIGTERM), "__self__", None), StopOnSignal):
+            return
         if self._on_sigterm is not None and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, self._on_sigterm)
 

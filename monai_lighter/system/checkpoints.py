@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 import zipfile
 from collections.abc import Iterable
@@ -19,6 +20,7 @@ from monai_lighter.safe_files import written_beside
 
 __all__ = [
     "LAST",
+    "MADE_WITH",
     "LastCheckpoint",
     "SafeCheckpointIO",
     "ends_stretch",
@@ -30,6 +32,8 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 LAST = "last.ckpt"
+MADE_WITH = "made_with"
+"""Key of Lightning's checkpoints: the digest of the bundle and of its code, of a config of engines the config too."""
 
 
 class SafeCheckpointIO(TorchCheckpointIO):
@@ -58,11 +62,13 @@ class LastCheckpoint(ModelCheckpoint):
     names of epoch and step.
 
     Args:
-        minutes: from one checkpoint within an epoch to the next; beside them there is one after each epoch.
+        minutes: from one checkpoint within an epoch to the next; beside them there is one after each epoch, and with ``inf`` no
+            other.
+        dirpath: folder for it. Default: ``checkpoints`` in the log folder.
     """
 
-    def __init__(self, minutes: float = 15.0) -> None:
-        super().__init__(filename="last", enable_version_counter=False, save_on_train_epoch_end=True)
+    def __init__(self, minutes: float = 15.0, dirpath: str | Path | None = None) -> None:
+        super().__init__(dirpath, filename="last", enable_version_counter=False, save_on_train_epoch_end=True)
         self.minutes = minutes
         self._saved = time.monotonic()
 
@@ -85,7 +91,7 @@ class LastCheckpoint(ModelCheckpoint):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
-        if ends_stretch(trainer, batch_idx):
+        if self.minutes == math.inf or ends_stretch(trainer, batch_idx):
             return
         due = time.monotonic() - self._saved >= 60 * self.minutes
         if trainer.world_size > 1:

@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from threading import RLock
 from typing import Any, NamedTuple
 
 from monai_lighter.errors import CaseError, Finding
-from monai_lighter.safe_files import sync
+from monai_lighter.safe_files import folder_beside, sweep, sync
 from monai_lighter.system.manifest import FAILED, WRITING, WRITTEN, Manifest, Row
 from monai_lighter.system.provenance import digest_item, join_digests
 from monai_lighter.trust.digest import hash_file
@@ -84,6 +83,7 @@ class Ledger:
         self._manifests: dict[Path, Manifest] = {}
         self._cases: dict[str, _Case] = {}
         self._has_nameless = False
+        self._swept: set[Path] = set()
 
     def expect(self, case: str, item: Any, files: Iterable[str]) -> None:
         """Takes note of a case of the data, in its order.
@@ -126,10 +126,12 @@ class Ledger:
             CaseError: the place is taken, by another output of the run, an input, or a file of another case.
         """
         folder = output.path.parent
-        folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(prefix=".part-", dir=folder) as temporary:
-            yield Path(temporary) / output.path.name
-            for file in sorted(Path(temporary).rglob("*")):
+        if folder not in self._swept:
+            self._swept.add(folder)
+            sweep(folder)
+        with folder_beside(output.path) as temporary:
+            yield temporary / output.path.name
+            for file in sorted(temporary.rglob("*")):
                 if file.is_file():
                     self._place(file, output._replace(path=folder / file.relative_to(temporary)))
 

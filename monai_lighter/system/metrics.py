@@ -17,11 +17,10 @@ from torchmetrics import Metric, MetricCollection
 from torchmetrics.wrappers.abstract import WrapperMetric
 
 from monai_lighter.errors.marks import mark
-from monai_lighter.internals import get_items, states_shared_by
+from monai_lighter.internals import get_items, set_gathered, set_update_count, states_shared_by
 from monai_lighter.system.adapters import CriterionAdapter
 from monai_lighter.system.aggregates import aggregate, compute, leave_out_absent, list_scalars
 from monai_lighter.system.batches import Cases
-from monai_lighter.system.epoch_state import collect_metric, restore_metric
 from monai_lighter.system.metric_inputs import Checked
 from monai_lighter.system.processes import gather, share_items
 from monai_lighter.system.spacing import Compared, Spaced, is_distance, takes_spacing
@@ -157,13 +156,13 @@ class Metrics(nn.Module):
 
     def collect(self) -> dict[str, Any]:
         """What the epoch has come to so far in this process, for a checkpoint."""
-        return {name: collect_metric(self[name]) for name in self.names if self._is_updated(name)}
+        return {name: _collect_metric(self[name]) for name in self.names if self._is_updated(name)}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Goes on from what `collect` gave; metrics that had another name, or were not there, begin with the batches to come."""
         for name in self.names:
             if name in state:
-                restore_metric(self[name], state[name])
+                _restore_metric(self[name], state[name])
                 self._updated.add(name)
 
     def reset(self) -> None:
@@ -289,3 +288,43 @@ class EpochMean:
     def reset(self) -> None:
         """Forgets the epoch."""
         self.sums = {}
+
+
+def _collect_metric(metric: Metric | Cumulative) -> Any:
+    """What a metric has gathered in this process, in tensors on the CPU, numbers, lists and dicts.
+
+    Args:
+        metric: of torchmetrics, with those that it wraps, or of MONAI. Of a class of one's own these are the states that
+            ``add_state`` has made, or the rows in MONAI's buffers.
+    """
+    if isinstance(metric, Cumulative):
+        return [[row.cpu() for row in rows] for rows in get_items(metric)]
+    parts = _list_parts(metric)
+    return {name: [part.update_count, _to_cpu(part.metric_state)] for name, part in parts.items()}
+
+
+def _restore_metric(metric: Metric | Cumulative, state: Any) -> None:
+    """Has a metric go on from what `_collect_metric` gave for one of its kind."""
+    if isinstance(metric, Cumulative):
+        set_gathered(metric, state)
+        return
+    for name, part in _list_parts(metric).items():
+        count, values = state.get(name, (0, {}))
+        for key, value in values.items():
+            if key in part.metric_state:
+                setattr(part, key, _to_device(value, part.device))
+        set_update_count(part, count)
+
+
+def _list_parts(metric: nn.Module) -> dict[str, Metric]:
+    return {name: part for name, part in metric.named_modules() if isinstance(part, Metric)}
+
+
+def _to_cpu(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: [each.cpu() for each in value] if isinstance(value, list) else value.cpu() for key, value in values.items()
+    }
+
+
+def _to_device(value: Tensor | list[Tensor], device: Any) -> Any:
+    return [each.to(device) for each in value] if isinstance(value, list) else value.clone().to(device)

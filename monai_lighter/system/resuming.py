@@ -11,6 +11,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning_utilities.core.rank_zero import rank_zero_only
 
 from monai_lighter.errors.cases import list_entries
+from monai_lighter.system.checkpoints import MADE_WITH
 from monai_lighter.system.randomness import collect_random_numbers, restore_random_numbers
 from monai_lighter.system.seeded import SeededLoader, find_reason_against_seeding
 
@@ -31,9 +32,11 @@ class Resumable(LightningModule):
 
     Attributes:
         seed: of the run; None leaves training data and random numbers as torch and Lightning have them.
+        made_with: what a checkpoint says of the bundle and its code, in plain values.
     """
 
     seed: int | None = None
+    made_with: dict[str, Any] | None = None
     _restored: dict[str, Any] | None = None
     _epoch_of_plateaus = -1
 
@@ -73,6 +76,8 @@ class Resumable(LightningModule):
             numbers = [None] * dist.get_world_size()
             dist.all_gather_object(numbers, own)
         checkpoint[RANDOM] = numbers
+        if self.made_with is not None:
+            checkpoint[MADE_WITH] = self.made_with
         checkpoint[PLATEAUS] = self._epoch_of_plateaus
         gradients = {name: each.grad for name, each in self.named_parameters() if each.grad is not None}
         if gradients and self._trainer is not None and self._trainer.accumulate_grad_batches > 1:

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import logging
 import os
 import stat
+import sys
+import sysconfig
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 
 from lightning.pytorch.utilities import rank_zero_only
 
-__all__ = ["RUN_FOLDERS", "hash_file", "log_digest", "run_digest", "walk_files"]
+__all__ = [
+    "RUN_FOLDERS",
+    "find_changed_code",
+    "hash_file",
+    "hash_imported_code",
+    "log_digest",
+    "run_digest",
+    "walk_files",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -22,6 +33,9 @@ CACHES = ("__pycache__", ".cache")
 RUN_FOLDERS = ("configs", "models", "scripts")
 """Directories of a bundle that decide what a run of it does; beside them it may hold data, logs and results of any size."""
 BLOCK = 1 << 20
+INSTALLED = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+"""Folders of Python and of what is installed: no code of the user's."""
+PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def run_digest(directory: Path) -> str:
@@ -86,14 +100,65 @@ def _digest(path: Path, *_status: int) -> str:
     return digest.hexdigest()
 
 
+def hash_imported_code(folders: Iterable[Path]) -> dict[str, str]:
+    """sha256 of the statements of every Python file in some folders that this process has imported, by its name there.
+
+    Comments, docstrings and layout do not count: what they are changes no result. (The number is one for a version of Python.)
+
+    Args:
+        folders: absolute; a file in several of them is named by the first.
+    """
+    files = {getattr(module, "__file__", None) or "" for module in sys.modules.copy().values()}
+    own = sorted(
+        Path(file) for file in files if file.endswith(".py") and not file.startswith((*INSTALLED, str(PACKAGE)))
+    )
+    hashes: dict[str, str] = {}
+    for folder in folders:
+        hashes = {
+            **{p.relative_to(folder).as_posix(): _hash_code(p) for p in own if p.is_relative_to(folder)},
+            **hashes,
+        }
+    return hashes
+
+
+def find_changed_code(before: Mapping[str, str], folders: Iterable[Path]) -> list[tuple[str, str]]:
+    """Names of files of `hash_imported_code` whose code is another one now, and what has become of it."""
+    found = []
+    for name, digest in before.items():
+        file = next((path for folder in folders if (path := folder / name).is_file()), None)
+        if file is None:
+            found.append((name, "is not there any more: it has been moved or deleted"))
+        elif _hash_code(file) != digest:
+            found.append((name, "is other code: it has been edited"))
+    return found
+
+
+def _hash_code(path: Path) -> str:
+    data = path.read_bytes()
+    try:
+        tree = ast.parse(data)
+    except (SyntaxError, ValueError):
+        return hashlib.sha256(data).hexdigest()
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and ast.get_docstring(
+            node
+        ):
+            node.body = node.body[1:] or [ast.Pass()]
+    return hashlib.sha256(ast.unparse(tree).encode("utf-8", "surrogatepass")).hexdigest()
+
+
 @rank_zero_only
-def log_digest(directory: Path) -> None:
-    """Logs what is about to run: the `run_digest` of a bundle, which ``inspect`` prints too."""
+def log_digest(directory: Path) -> str | None:
+    """Logs what is about to run: the `run_digest` of a bundle, which ``inspect`` prints too, and gives it.
+
+    None where a file cannot be read.
+    """
     try:
         digest = run_digest(directory)
     except OSError as error:
         logger.warning(f"{directory}: sha256 not computed: {error}")
-    else:
-        absolute, here = directory.absolute(), Path.cwd()
-        near = absolute.relative_to(here) if absolute.is_relative_to(here) else absolute
-        logger.info(f"{near if near.name else absolute.name}: sha256 over {', '.join(RUN_FOLDERS)}: {digest}")
+        return None
+    absolute, here = directory.absolute(), Path.cwd()
+    near = absolute.relative_to(here) if absolute.is_relative_to(here) else absolute
+    logger.info(f"{near if near.name else absolute.name}: sha256 over {', '.join(RUN_FOLDERS)}: {digest}")
+    return digest

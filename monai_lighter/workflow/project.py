@@ -12,7 +12,7 @@ from types import ModuleType
 
 from monai_lighter.errors import Finding
 
-__all__ = ["find_marked", "import_project", "make_importable"]
+__all__ = ["find_marked", "find_project_folder", "import_project", "make_importable"]
 
 NAME, MARKER = "project", "__lighter__.py"
 
@@ -73,6 +73,12 @@ def find_marked(bundle: Path) -> str | None:
     """The project that ``__lighter__.py`` marks, as of Lighter 0.1.0: where the command is run, or else around the config."""
     folders = (Path.cwd(), bundle, *bundle.parents)
     return next((str(folder) for folder in folders if (folder / MARKER).is_file()), None)
+
+
+def find_project_folder() -> list[Path]:
+    """Folder of the module ``project`` in a list, which is empty where none has been imported."""
+    file = getattr(sys.modules.get(NAME), "__file__", None)
+    return [Path(file).parent] if file else []
 
 
 def import_project(path: str | Path, folders: Sequence[Path] = ()) -> list[Finding]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,8 @@ from monai_lighter.workflow.logging_conf import applied_for_monai
 from monai_lighter.workflow.next_commands import list_next_commands
 from monai_lighter.workflow.parts import Parts
 from monai_lighter.workflow.prepare import Asked, Prepared
-from monai_lighter.workflow.resume import find_place
+from monai_lighter.workflow.project import find_project_folder
+from monai_lighter.workflow.resume import Fit, choose_for_engines, find_place
 from monai_lighter.workflow.screen import Screen
 from monai_lighter.workflow.stages_workflow import StagesWorkflow, tell_what_is_left
 from monai_lighter.workflow.tracking import SETTINGS, add_tracking, read_tracking_settings, save_executed
@@ -50,6 +51,7 @@ _, has_engines = optional_import("ignite.engine")
 if has_engines:  # an error of our own must be seen, else Ignite would run
     from monai_lighter.engines import adopt as engines
     from monai_lighter.engines.engine_summary import print_summary
+    from monai_lighter.engines.resumption import Resumption
 
 logger = logging.getLogger(__name__)
 
@@ -155,6 +157,7 @@ class Workflow(StagesWorkflow):
         of_lighter = composed is not None and composed.of_lighter
         self._positions = Positions(ensure_tuple(files), override, of_lighter)
         self._absent: Finding | None = None
+        self._digest: str | None = None
         self._untrained: Finding | None = None
         self._unused: list[Note] = []
         self._advice: list[Finding] = []
@@ -215,9 +218,19 @@ class Workflow(StagesWorkflow):
             self.parser.set(prepared.config)  # what was judged, so that no macro is read again
 
     def _run_expr(self, id: str, **kwargs: Any) -> list[Any]:
-        on_lightning = nullcontext() if self.native or not has_engines else engines.on_lightning(self.parser)
+        on_lightning = nullcontext() if self.native or not has_engines else self._on_lightning()
         with missing_file_hints(self.bundle_path), advised(self._advice), on_lightning:
             return super()._run_expr(id, **kwargs)
+
+    def _on_lightning(self) -> AbstractContextManager[None]:
+        config, ids = self.parser.get(), (self.run_id, self.init_id)
+        made = choose_for_engines(config, self._code_folders, self._digest, ids)
+        return engines.on_lightning(self.parser, Resumption(self.bundle_path, *made) if made else None)
+
+    @property
+    def _code_folders(self) -> tuple[Path, ...]:
+        """Where code of the user's lies: in the bundle, in ``project``, or where the command is run."""
+        return tuple(dict.fromkeys((self.bundle_path, *find_project_folder(), Path.cwd())))
 
     def _build_with(self, kept: dict[str, Any]) -> None:
         """Everything but what is kept is built anew."""
@@ -257,7 +270,7 @@ class Workflow(StagesWorkflow):
             self.initialize()
         if self._absent is not None:
             raise ConfigError([self._absent])
-        log_digest(self.bundle_path)
+        self._digest = log_digest(self.bundle_path)
         if self._checks_data():
             require_sound_cases(self.parser.get(), MODES_OF_STAGE["fit"])
 
@@ -290,7 +303,9 @@ class Workflow(StagesWorkflow):
         arguments = {**self._stage_arguments(stage), **(given or {})}
         if stage in ("validate", "test") and shows_summary(self.config):
             arguments = {"verbose": False, **arguments}  # which has the table
-        arguments |= find_place(trainer, self.parser, self.config, arguments) if stage == "fit" else {}
+        if stage == "fit":
+            made = Fit(self.config, self._code_folders, self._digest)
+            arguments |= find_place(trainer, system, self.parser, made, arguments)
         if stage == "fit" and self.by_hand:
             tell_what_is_left(trainer)
         if self._tracked:

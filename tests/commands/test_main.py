@@ -148,3 +148,19 @@ def test_errors_are_brief_and_end_with_code_2(verb, tmp_path):
     assert done.stdout == ""
     assert "Did you mean 'segmentation'?" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def run_python(code):
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.slow
+def test_ctrl_c_while_the_command_line_is_imported_says_nothing():
+    interrupt = "import os, signal; os.kill(os.getpid(), signal.SIGINT)"
+    done = run_python(f"import sys; sys.argv = ['/bin/monai-lighter', 'fit']; import monai_lighter; {interrupt}")
+    assert (done.returncode, done.stderr) == (130, "")
+    done = run_python(f"import monai_lighter.commands.main; {interrupt}")  # a program that only imports it
+    assert done.stderr.endswith("KeyboardInterrupt\n")
+    begin = "import sys; sys.argv = ['/bin/monai-lighter', '--version']; from monai_lighter.commands.main import main"
+    done = run_python(f"{begin}\ntry: main()\nexcept SystemExit: {interrupt}")
+    assert done.stderr.endswith("KeyboardInterrupt\n")

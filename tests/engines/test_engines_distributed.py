@@ -183,6 +183,28 @@ def test_weights_are_one_and_the_same_in_all_processes(runs):
         assert all(torch.equal(first[key], second[key]) for key in learnt)
 
 
+@pytest.mark.slow
+def test_two_processes_go_on_as_if_they_had_not_ended(tmp_path, python_module):
+    """Each with its own random numbers, which the checkpoint of the first one holds."""
+    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+
+    def fit(root, epochs, resume):
+        words = [*OURS, "--config_file", "configs/train.yaml", "--lightning::devices", "2", "--epochs", epochs]
+        done = python_module("monai.bundle", "run", *words, "--resume", resume, cwd=root, PYTHONPATH=path)
+        assert done.returncode == 0, done.stderr[-3000:]
+
+    for name in ("whole", "stopped"):
+        (tmp_path / name).mkdir()
+        write_bundle(tmp_path / name, {**CHANGES, "validate#extra": []})
+    fit(tmp_path / "whole", 3, "none")
+    fit(tmp_path / "stopped", 2, "none")
+    fit(tmp_path / "stopped", 3, "auto")
+    for rank in (0, 1):
+        one, two = (left(tmp_path / name, "trained", rank) for name in ("whole", "stopped"))
+        assert equal(one[0], two[0])
+        assert one[1]["trainer"] == two[1]["trainer"]
+
+
 class Strategy:
     """As Lightning's are after the processes have been connected."""
 

@@ -126,6 +126,18 @@ class At:
             self.call(engine if self.trainer is None else self.trainer)
 
 
+def break_off(engine):
+    """Fails after the iteration that the environment names: one config is that of a run that fails and of one that does not."""
+    if str(engine.state.iteration) == os.environ.get("BROKEN_AT"):
+        raise RuntimeError("broken off")
+
+
+def send_signal(engine):
+    """Sends this process the signal that the environment names."""
+    if "SIGNAL" in os.environ:
+        os.kill(os.getpid(), int(os.environ["SIGNAL"]))
+
+
 def engine_event(engine, name):
     """The event of an engine with this value, its own events among them."""
     return next(event for event in engine._allowed_events if getattr(event, "value", event) == name)

@@ -1,6 +1,9 @@
 """A native fit that is stopped and gone on with, against the one that is not."""
 
+import json
+import os
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -147,6 +150,25 @@ class TestAnEpochThatGoesOn:
         losses, counts = zip(*rest.steps[0], strict=True)
         assert rest.found[0]["train/loss/epoch"] == pytest.approx(np.average(losses, weights=counts))
         assert rest.found[1] == pytest.approx(whole.found[1])
+
+
+@pytest.mark.slow
+def test_an_epoch_of_two_processes_comes_to_what_it_would_have_come_to(tmp_path, python_module):
+    here = Path(__file__).parent
+    path = os.pathsep.join([str(here), str(here.parent), os.environ.get("PYTHONPATH", "")])
+    done = python_module("ddp_resumed", tmp_path, cwd=tmp_path, PYTHONPATH=path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    whole, steps, weights = json.loads((tmp_path / "whole" / "told.json").read_text())
+    assert steps == {"0": 2, "1": 2}
+    within = 0
+    for file in tmp_path.glob("[0-9]*/told.json"):
+        found, rest, sums = json.loads(file.read_text())
+        assert sums == weights
+        for epoch, values in found.items():
+            assert {"train/loss/epoch", "train/metrics/mse/epoch", "train/metrics/mae/epoch"} <= values.keys()
+            assert values == whole[epoch]
+            within += rest[epoch] < steps[epoch]
+    assert within == 2
 
 
 @pytest.mark.slow
