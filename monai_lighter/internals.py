@@ -7,17 +7,21 @@ class of the package inherits, to override or to use as its own, are no calls th
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import WeightAveraging
+from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 from monai.bundle.config_item import ComponentLocator
 from monai.bundle.reference_resolver import ReferenceResolver
 from monai.metrics import Cumulative
 from monai.transforms import LoadImage, LoadImaged, SaveImage
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 from torchmetrics import Metric
 
 if TYPE_CHECKING:
@@ -44,6 +48,9 @@ INHERITED = {
         "_get_property": "overridden: what a property of a native config is",
         "_set_property": "overridden: where a property of a native config is set",
         "_is_initialized": "whether initialize() has run; a property that is set makes it run again",
+    },
+    "monai.data.CacheDataset": {
+        "_load_cache_item": "overridden: a case that cannot be cached is left for when it is asked for",
     },
     "monai.metrics.GeneralizedDiceScore": {
         "_compute_tensor": "overridden: the values of each case, without those of classes that it does not have",
@@ -158,6 +165,11 @@ def lengthen_train_epoch(trainer: Trainer, batches: int) -> None:
         fetcher.done = False
 
 
+def find_training_batch(frame: FrameType) -> Any:
+    """The batch of a fit, of the frame of Lightning's training loop on the way to an error; None for another frame."""
+    return frame.f_locals.get("batch") if frame.f_code is _TrainingEpochLoop.advance.__code__ else None
+
+
 @contextmanager
 def logged_at_last_step(trainer: Trainer) -> Iterator[None]:
     """Within it, what is logged belongs to the step just taken, not to the next: Lightning does so at the end of an epoch.
@@ -270,6 +282,13 @@ def get_average(callback: WeightAveraging) -> Any:
 
 
 # torch
+
+
+def copy_loader(loader: DataLoader, dataset: Any) -> DataLoader:
+    """A loader with another dataset, and everything else its own: an attribute that a ``DataLoader`` refuses to set."""
+    copied = copy.copy(loader)
+    copied.__dict__.update(dataset=dataset, _iterator=None)
+    return copied
 
 
 COMPILED = "_orig_mod"

@@ -30,9 +30,13 @@ from monai_lighter.config.stages import (
     DATA,
     DATA_TARGET,
     LOADERS,
+    MAX_BAD_CASES,
     MODEL,
     MODES,
     MODES_OF_STAGE,
+    ON_BAD_CASE,
+    RAISE,
+    SKIP,
     STAGES,
     SYSTEM_TARGET,
     TRAINER_TARGET,
@@ -53,6 +57,7 @@ def check_walk(walk: Walk, roots: Iterable[str]) -> list[Finding]:
         *_check_sections(full),
         *_check_seed(full.get("seed")),
         *_check_resume(full.get("resume")),
+        *_check_bad_cases(full),
         *_check_counts(full),
         *_check_schedulers(full),
         *_check_arguments(full),
@@ -267,6 +272,21 @@ def _check_resume(value: Any) -> Iterator[Finding]:
     """What `Workflow` takes to go on with a fit; a path is looked for when the fit is about to begin."""
     if value is not None and not (isinstance(value, str) and value):
         yield Finding("resume", f"must be a checkpoint, auto, force or none, got {value!r}", "Give --resume auto.")
+
+
+def _check_bad_cases(config: dict) -> Iterator[Finding]:
+    """What `System` makes of cases that cannot be read."""
+    where, action = located(config, f"system{ID_SEP_KEY}{ON_BAD_CASE}")
+    place, most = located(config, f"system{ID_SEP_KEY}{MAX_BAD_CASES}")
+    if action is not None and not is_computed(action) and action not in (RAISE, SKIP):
+        yield Finding(where, f"must be {RAISE} or {SKIP}, got {action!r}", did_you_mean(str(action), (RAISE, SKIP)))
+    if most is None or is_computed(most):
+        return
+    if not str(most).isdigit() or int(most) < 1:
+        yield Finding(place, f"must be a whole number from 1, got {most!r}", "Give one, or leave it out.")
+    elif action in (None, RAISE):
+        hint = f"Add {ON_BAD_CASE}: {SKIP}, or leave it out."
+        yield Finding(place, f"is for {ON_BAD_CASE}: {SKIP}, got {most!r}", hint)
 
 
 def _check_seed(value: Any) -> Iterator[Finding]:

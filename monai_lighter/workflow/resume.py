@@ -14,6 +14,7 @@ from monai.bundle.reference_resolver import ReferenceResolver
 from monai.bundle.utils import ID_SEP_KEY
 
 from monai_lighter.config.items import locate, located, normalize
+from monai_lighter.config.stages import MAX_BAD_CASES, ON_BAD_CASE
 from monai_lighter.errors import ConfigError, Finding, Note
 from monai_lighter.system.checkpoints import find_newest_checkpoint, list_checkpoints
 
@@ -24,6 +25,8 @@ logger = logging.getLogger(__name__)
 WORKERS = ("multiprocessing_context", "num_workers", "persistent_workers", "prefetch_factor", "timeout")
 LOADING = frozenset((*WORKERS, "pin_memory", "pin_memory_device"))
 """Arguments of a ``DataLoader`` that change how its batches are made, and nothing in them."""
+OF_BAD_CASES = tuple(f"system{ID_SEP_KEY}{key}" for key in (ON_BAD_CASE, MAX_BAD_CASES))
+"""Arguments of the system that a fit may be given to go on with after a bad case has ended it."""
 MOVED = ("bundle_root",)
 WAYS = "Give a path, auto (the newest, or a new beginning where there is none), force or none."
 
@@ -109,7 +112,7 @@ def find_differences(before: dict[str, Any], now: dict[str, Any]) -> list[tuple[
 
 def _list_leaves(id: str, one: Any, other: Any) -> Iterator[tuple[str, Any, Any]]:
     """Values of two items and of all in them, but for those that change nothing."""
-    if id in MOVED or id.rpartition(ID_SEP_KEY)[2] in LOADING:
+    if id in (*MOVED, *OF_BAD_CASES) or id.rpartition(ID_SEP_KEY)[2] in LOADING:
         return
     if isinstance(one, dict) and isinstance(other, dict):
         inner: Iterable[Any] = dict.fromkeys([*one, *other])
