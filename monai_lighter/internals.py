@@ -18,6 +18,7 @@ from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 from monai.bundle.config_item import ComponentLocator
 from monai.bundle.reference_resolver import ReferenceResolver
+from monai.data import SmartCacheDataset
 from monai.metrics import Cumulative
 from monai.transforms import LoadImage, LoadImaged, SaveImage
 from torch import Tensor, nn
@@ -165,9 +166,10 @@ def lengthen_train_epoch(trainer: Trainer, batches: int) -> None:
         fetcher.done = False
 
 
-def find_training_batch(frame: FrameType) -> Any:
-    """The batch of a fit, of the frame of Lightning's training loop on the way to an error; None for another frame."""
-    return frame.f_locals.get("batch") if frame.f_code is _TrainingEpochLoop.advance.__code__ else None
+def find_training_batch(frame: FrameType) -> tuple[Any, int] | None:
+    """The batch of a fit and its index, of the frame of Lightning's training loop on the way to an error; None for another."""
+    found = frame.f_locals if frame.f_code is _TrainingEpochLoop.advance.__code__ else {}
+    return (found["batch"], found["batch_idx"]) if "batch_idx" in found else None
 
 
 @contextmanager
@@ -240,6 +242,11 @@ def set_gathered(metric: Cumulative, items: list[list[Tensor]]) -> None:
     metric._buffers = [[*rows] for rows in items] or None
 
 
+def end_replacement(dataset: SmartCacheDataset) -> None:
+    """Has ``update_cache`` wait no more for the thread that computes new items: it has failed."""
+    dataset._replace_done = True
+
+
 # torchmetrics
 
 
@@ -287,7 +294,8 @@ def get_average(callback: WeightAveraging) -> Any:
 def copy_loader(loader: DataLoader, dataset: Any) -> DataLoader:
     """A loader with another dataset, and everything else its own: an attribute that a ``DataLoader`` refuses to set."""
     copied = copy.copy(loader)
-    copied.__dict__.update(dataset=dataset, _iterator=None)
+    copied.__dict__["dataset"] = dataset
+    copied._iterator = None  # that of persistent workers, over the other dataset
     return copied
 
 

@@ -16,6 +16,8 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities.types import LRSchedulerConfig
 from monai.bundle.config_item import ConfigComponent
 from monai.bundle.utils import ID_SEP_KEY
+from monai.data import SmartCacheDataset
+from torch.utils.data import IterableDataset
 
 from monai_lighter.check.misuses import find_misuses
 from monai_lighter.check.modules import breaks_imports, close_name
@@ -77,7 +79,7 @@ def check_walk(walk: Walk, roots: Iterable[str]) -> list[Finding]:
         if id not in walk.visited and breaks_imports(value):
             findings += walk.expressions.findings(id, value)
     findings += [*_check_kinds(walk), *_find_mixed_lightning(walk), *_find_objects(walk), *walk.misread]
-    findings += [*find_misplaced(walk), *find_missized(walk)]
+    findings += [*find_misplaced(walk), *find_missized(walk), *_find_unskippable(walk)]
     return list(dict.fromkeys(findings))
 
 
@@ -287,6 +289,17 @@ def _check_bad_cases(config: dict) -> Iterator[Finding]:
     elif action in (None, RAISE):
         hint = f"Add {ON_BAD_CASE}: {SKIP}, or leave it out."
         yield Finding(place, f"is for {ON_BAD_CASE}: {SKIP}, got {most!r}", hint)
+
+
+def _find_unskippable(walk: Walk) -> Iterator[Finding]:
+    """Datasets that come to their end with a bad case, where one is to be left out."""
+    if located(walk.full, f"system{ID_SEP_KEY}{ON_BAD_CASE}")[1] != SKIP:
+        return
+    for built in walk.built:
+        kind = walk.class_of(built.id)
+        if kind is not None and issubclass(kind, (SmartCacheDataset, IterableDataset)):
+            hint = f"Take a CacheDataset or PersistentDataset, or set {ON_BAD_CASE}: {RAISE}."
+            yield Finding(built.id, f"a {kind.__name__} ends at its first bad case, got {ON_BAD_CASE}: {SKIP}", hint)
 
 
 def _check_seed(value: Any) -> Iterator[Finding]:

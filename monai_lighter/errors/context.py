@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from monai.bundle import ConfigParser
+from torch import Tensor
 
 from monai_lighter.errors.cases import (
     describe_batch,
@@ -132,18 +133,27 @@ def _tell(error: BaseException, built: Mapping[str, Any]) -> str | None:
 
 
 def _mark_training(error: BaseException) -> None:
-    """Of an error between two steps of a fit, as in its backward pass, the batch, and the network as what was at work."""
+    """Of an error after the step of a fit, as in its backward pass, the batch, and the network as what was at work."""
     for frame in walk_frames(error):
-        batch = find_training_batch(frame)
-        if batch is not None:
+        found = find_training_batch(frame)
+        known = find_mark(error) or Mark()
+        if found is not None and not known.place:
+            batch, index = found
             mark(error, "system::model")
-            mark_batch(error, batch, "train, in or after its backward pass,")
+            mark_batch(error, batch, f"train batch {index + 1}")
+            tensors = (
+                {key: each for key, each in batch.items() if isinstance(each, Tensor)}
+                if isinstance(batch, Mapping)
+                else batch
+            )
+            known = find_mark(error) or known
+            known.given = {**known.given, "batch": tensors}
 
 
 def _tell_more(error: BaseException, known: Mark, built: Mapping[str, Any]) -> Iterator[str]:
     """What stands out in what the part was given, the cases, the line of the user's code, and the shapes."""
     if is_out_of_memory(error):
-        yield advise_on_memory(known.part, known.place.partition(" ")[0].rstrip(","), built.get("system"))
+        yield advise_on_memory(known.part, known.place.partition(" ")[0], built.get("system"))
     else:
         yield from list_facts(known, built.get("system"))
     if known.place:

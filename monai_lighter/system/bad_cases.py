@@ -220,10 +220,12 @@ class Skipping(LightningModule):
     twice, and a batch with nothing left is passed over.
 
     Attributes:
+        dataloaders: mode to loaders.
         bad_cases: of the run; None where a bad case ends it.
         positions: of the items of this batch in the batch as it was meant; None where all are there.
     """
 
+    dataloaders: Mapping[str, Any]
     bad_cases: BadCases | None = None
     positions: list[int] | None = None
     _listed: list[list[str]] | None = None
@@ -268,7 +270,9 @@ class Skipping(LightningModule):
         processes; None where no case is left out of a run."""
         if self.bad_cases is None:
             return None
-        loader = as_list(getattr(self.trainer, f"{mode}_dataloaders"))[dataloader_idx]
+        loader = as_list(self.dataloaders[mode])[
+            dataloader_idx
+        ]  # as given: Lightning gives those of predict a batch_sampler
         positions = range(count) if self.positions is None else self.positions[:count]
         first, processes = batch_idx * loader.batch_size, self.trainer.world_size
         return [(first + each) * processes + self.global_rank for each in positions]
@@ -355,10 +359,8 @@ def _find_reason(mode: str, loader: Any) -> str:
     """Why no case of a loader can be left out, and what to do; empty where it can."""
     if not isinstance(loader, DataLoader):
         return f"a {type(loader).__name__} has no dataset to leave a bad case out of. Take a DataLoader"
-    if isinstance(loader.dataset, IterableDataset):
-        return f"a {type(loader.dataset).__name__} ends at its first bad case. Take a dataset with indices"
-    if isinstance(loader.dataset, SmartCacheDataset):
-        return "a SmartCacheDataset replaces items in a thread that ends at a bad case. Take a CacheDataset or PersistentDataset"
+    if isinstance(loader.dataset, (IterableDataset, SmartCacheDataset)):  # whose thread ends
+        return f"a {type(loader.dataset).__name__} ends at its first bad case. Take a CacheDataset or PersistentDataset"
     if mode != "train" and loader.batch_size is None:
         return "a bad case is left out of batches of a known size. Give it a batch_size in place of a batch_sampler"
     return ""
@@ -378,19 +380,20 @@ class _CacheComponent(ConfigComponent):
         return super().instantiate(**kwargs)
 
 
-def _build_cache(kind: type[CacheDataset], /, *args: Any, **kwargs: Any) -> CacheDataset:
-    class Filling(kind):  # type: ignore[misc, valid-type]
-        def _load_cache_item(self, idx: int) -> Any:
-            try:
-                return super()._load_cache_item(idx)
-            except Exception as error:
-                if (
-                    is_of_machine(error) or self.hash_as_key
-                ):  # by hashes MONAI computes another item than the one asked for
-                    raise
-                return None
+class _FillingCache(CacheDataset):
+    """A ``CacheDataset`` while it is built: what cannot be computed is left out of its cache."""
 
-    dataset: Any = Filling(*args, **kwargs)
+    def _load_cache_item(self, idx: int) -> Any:
+        try:
+            return super()._load_cache_item(idx)
+        except Exception as error:
+            if is_of_machine(error) or self.hash_as_key:  # by hashes MONAI computes another item than the one asked for
+                raise
+            return None
+
+
+def _build_cache(kind: type[CacheDataset], /, *args: Any, **kwargs: Any) -> CacheDataset:
+    dataset: Any = type(kind.__name__, (_FillingCache, kind), {})(*args, **kwargs)
     dataset.__class__ = kind
     return dataset
 
