@@ -334,9 +334,9 @@ def make_killed_error(error: BaseException, system: Any, sources: Mapping[str, A
     killed = find_killed(error, workers)
     if killed is None:
         return None
-    id, happened, indices = killed
+    id, happened, (indices, made) = killed
     cases = join_names([_name_item(sources.get(id), index) for index in indices], "; ")
-    doing = f"at work on case {cases}" if cases else "between two cases"
+    doing = f"{'after' if made else 'at work on'} case {cases}" if cases else "before its first case"
     hint = "Linux kills a process where memory is out, and a broken file may end its reader"
     return CaseError(f"{id}: {happened}, {doing}. {hint}: {OF_LOADER}; or look at that case with num_workers 0.")
 

@@ -105,15 +105,18 @@ class AtWork:
 
     def end(self) -> None:
         """The items are made."""
-        self._own[1] = 0
+        self._own[1] = -abs(self._own[1])
 
-    def find(self, pid: int) -> list[int] | None:
-        """Indices of the items that a worker is or was at work on; None for a process that is no worker of the loader."""
+    def find(self, pid: int) -> tuple[list[int], bool] | None:
+        """Indices of the items that a worker was asked for last, and whether they were made; None for a process that has not been
+        asked for any."""
         row = next((row for row in self._rows.tolist() if row[0] == pid), None)
-        return None if row is None else row[2 : 2 + row[1]]
+        return None if row is None else (row[2 : 2 + abs(row[1])], row[1] < 0)
 
 
-def find_killed(error: BaseException, workers: Mapping[str, Sequence[AtWork]]) -> tuple[str, str, list[int]] | None:
+def find_killed(
+    error: BaseException, workers: Mapping[str, Sequence[AtWork]]
+) -> tuple[str, str, tuple[list[int], bool]] | None:
     """Which worker was killed, where an error says that one was.
 
     Args:
@@ -121,7 +124,7 @@ def find_killed(error: BaseException, workers: Mapping[str, Sequence[AtWork]]) -
         workers: config id of a loader to what its workers are at work on.
 
     Returns:
-        Config id of its loader, what happened to it, and the indices of the items that it was at work on; None for another error.
+        Config id of its loader, what happened to it, and what it was at work on, as `AtWork.find` has it; None for another error.
     """
     matches = [match for cause in walk_causes(error) if (match := KILLED.search(str(cause)))]
     if not matches:
@@ -132,5 +135,5 @@ def find_killed(error: BaseException, workers: Mapping[str, Sequence[AtWork]]) -
         f"worker {pids[0]} {'exited unexpectedly' if said is None else f'was killed by a signal ({said.strip()})'}"
     )
     found = [(id, at.find(pid)) for pid in pids for id, several in workers.items() for at in several]
-    id, indices = next(((id, indices) for id, indices in found if indices is not None), ("system::dataloaders", None))
-    return id, happened, indices or []
+    known = next(((id, places) for id, places in found if places is not None), None)
+    return (known[0], happened, known[1]) if known else ("system::dataloaders", happened, ([], False))

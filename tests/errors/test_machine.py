@@ -155,11 +155,11 @@ def test_what_a_worker_is_at_work_on():
     at_work = AtWork(3)
     at_work.start(1)
     at_work.begin((4, 17))
-    assert at_work.find(os.getpid()) == [17]
+    assert at_work.find(os.getpid()) == ([17], False)
     at_work.begin([2, 3, *range(20)])
-    assert at_work.find(os.getpid()) == [2, 3, 0, 1, 2, 3, 4, 5]
+    assert at_work.find(os.getpid()) == ([2, 3, 0, 1, 2, 3, 4, 5], False)
     at_work.end()
-    assert at_work.find(os.getpid()) == []
+    assert at_work.find(os.getpid()) == ([2, 3, 0, 1, 2, 3, 4, 5], True)
     assert at_work.find(-1) is None
     at_work.begin("a key")
     seconds = min(timeit.repeat(lambda: (at_work.begin((0, 5)), at_work.end()), number=1000, repeat=5)) / 1000
