@@ -7,21 +7,26 @@ class of the package inherits, to override or to use as its own, are no calls th
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import WeightAveraging
+from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 from lightning_utilities.core.apply_func import apply_to_collection
 from monai.bundle.config_item import ComponentLocator
 from monai.bundle.reference_resolver import ReferenceResolver
+from monai.data import SmartCacheDataset
 from monai.inferers.utils import _get_scan_interval
 from monai.metrics import Cumulative
 from monai.transforms import LoadImage, LoadImaged, SaveImage
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 from torchmetrics import Metric
 
 if TYPE_CHECKING:
@@ -48,6 +53,9 @@ INHERITED = {
         "_get_property": "overridden: what a property of a native config is",
         "_set_property": "overridden: where a property of a native config is set",
         "_is_initialized": "whether initialize() has run; a property that is set makes it run again",
+    },
+    "monai.data.CacheDataset": {
+        "_load_cache_item": "overridden: a case that cannot be cached is left for when it is asked for",
     },
     "monai.metrics.GeneralizedDiceScore": {
         "_compute_tensor": "overridden: the values of each case, without those of classes that it does not have",
@@ -173,6 +181,12 @@ def lengthen_train_epoch(trainer: Trainer, batches: int) -> None:
         fetcher.done = False
 
 
+def find_training_batch(frame: FrameType) -> tuple[Any, int] | None:
+    """The batch of a fit and its index, of the frame of Lightning's training loop on the way to an error; None for another."""
+    found = frame.f_locals if frame.f_code is _TrainingEpochLoop.advance.__code__ else {}
+    return (found["batch"], found["batch_idx"]) if "batch_idx" in found else None
+
+
 @contextmanager
 def logged_at_last_step(trainer: Trainer) -> Iterator[None]:
     """Within it, what is logged belongs to the step just taken, not to the next: Lightning does so at the end of an epoch.
@@ -241,6 +255,11 @@ def set_gathered(metric: Cumulative, items: list[list[Tensor]]) -> None:
     """Has a cumulative metric go on from what `get_items` gave: rows of its values, of this process."""
     metric.reset()
     metric._buffers = [[*rows] for rows in items] or None
+
+
+def end_replacement(dataset: SmartCacheDataset) -> None:
+    """Has ``update_cache`` wait no more for the thread that computes new items: it has failed."""
+    dataset._replace_done = True
 
 
 # torchmetrics
@@ -328,6 +347,14 @@ def get_average(callback: WeightAveraging) -> Any:
 
 
 # torch
+
+
+def copy_loader(loader: DataLoader, dataset: Any) -> DataLoader:
+    """A loader with another dataset, and everything else its own: an attribute that a ``DataLoader`` refuses to set."""
+    copied = copy.copy(loader)
+    copied.__dict__["dataset"] = dataset
+    copied._iterator = None  # that of persistent workers, over the other dataset
+    return copied
 
 
 COMPILED = "_orig_mod"

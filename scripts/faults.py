@@ -24,15 +24,17 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import nibabel
+import numpy as np
 import torch
 import yaml
 
 from monai_lighter.commands.main import main as command
+from monai_lighter.errors import print_errors_briefly
 from monai_lighter.system.checkpoints import SafeCheckpointIO, find_newest_checkpoint
 from monai_lighter.workflow.workflow import Workflow
 
@@ -417,6 +419,185 @@ def broken(root: Path, short: bool, chance: random.Random) -> Iterator[Row]:
     )
 
 
+PAIRS = "$[{key: @bundle_root + '/data/' + key + f'_{i}.nii.gz' for key in ('image', 'label')} for i in @numbers]"
+FILES = 6
+KINDS = ("cut off", "empty", "a text", "missing", "another shape", "a folder")
+
+
+def write_files(folder: Path) -> Path:
+    """A bundle whose cases are NIfTI files; gives its config."""
+    file = write_bundle(folder)
+    config = yaml.safe_load(file.read_text())
+    both = {"keys": ["image", "label"]}
+    transforms: list[dict] = [
+        {"_target_": "LoadImaged", **both, "ensure_channel_first": True},
+        {"_target_": "Spacingd", **both, "pixdim": [1.0, 1.0]},
+        {"_target_": "Lambdad", "keys": "image", "func": "$lambda image: (time.sleep(@delay), image)[1]"},
+        {"_target_": "ConcatItemsd", **both, "name": "both"},
+    ]
+    config |= {"numbers": [*range(FILES)], "pairs": PAIRS}
+    for mode, loader in config["system"]["dataloaders"].items():
+        own = [{"_target_": "RandFlipd", **both, "prob": 0.5}] if mode == "train" else []
+        compose = {"_target_": "Compose", "transforms": [*transforms, *own]}
+        loader["dataset"] = {"_target_": "Dataset", "data": "@pairs", "transform": compose}
+        loader["num_workers"] = "@workers"
+    file.write_text(yaml.safe_dump(config, sort_keys=False))
+    (folder / "data").mkdir()
+    values = np.random.default_rng(0)
+    for i in range(FILES):
+        for key in ("image", "label"):
+            array = values.random((16, 16)).astype(np.float32)
+            nibabel.save(
+                nibabel.Nifti1Image(array.round() if key == "label" else array, np.eye(4)),
+                folder / "data" / f"{key}_{i}.nii.gz",
+            )
+    return file
+
+
+def spoil(image: Path, kind: str) -> None:
+    """Breaks a file, so that it cannot be read, or not be transformed."""
+    if kind == "missing":
+        image.unlink()
+    elif kind in ("cut off", "empty", "a text"):
+        content = image.read_bytes()
+        image.write_bytes({"cut off": content[: len(content) // 2], "empty": b"", "a text": b"no image"}[kind])
+    elif kind == "another shape":
+        nibabel.save(nibabel.Nifti1Image(np.zeros((16, 12), np.float32), np.eye(4)), image)
+    else:
+        image.unlink()
+        image.mkdir()
+
+
+def bad_cases(root: Path, short: bool, chance: random.Random) -> Iterator[Row]:
+    """Files that cannot be read or transformed, first, in the middle and last; a loader's worker that is killed."""
+    places = [0, FILES // 2, FILES - 1]
+    file = write_files(root / "whole")
+    expected = {}
+    for place in places:
+        expected[place] = evaluate(file, root / f"{place}.pt", numbers=[i for i in range(FILES) if i != place])[1]
+    tried = [
+        (kind, place) for n, kind in enumerate(KINDS) for place in (places[n % 3 : n % 3 + 1] if short else places)
+    ]
+    name = (
+        "six kinds of broken file, each at one of three positions"
+        if short
+        else "six kinds of broken file at three positions"
+    )
+    for workers in (0,) if short else (0, 2):
+        named, equal, why = 0, 0, ["", ""]
+        for kind, place in tried:
+            file = write_files(root / f"{workers} {kind} {place}")
+            image = file.parent.parent / "data" / f"image_{place}.nii.gz"
+            spoil(image, kind)
+            code, _ = evaluate(file, root / "raised.pt", workers=workers)
+            good = code == 1 and str(image) in (root / "raised.txt").read_text().rpartition("failed: ")[0]
+            named, why[0] = named + good, why[0] if good else f"{kind}, {place}: code {code}"
+            code, found = evaluate(file, root / "skipped.pt", workers=workers, **{"system::on_bad_case": "skip"})
+            lists = [*file.parent.parent.rglob("bad_cases_validate.csv")]
+            listed = [row["case"] for each in lists for row in csv.DictReader(each.open())]
+            good = code == 3 and len(listed) == 1 and str(image) in listed[0] and found == expected[place]
+            equal, why[1] = equal + good, why[1] if good else f"{kind}, {place}: code {code}, {listed}, {found}"
+            (root / "raised.txt").unlink()
+        yield Row(f"{name}, {workers} workers: the run ends and names the case", len(tried), named, why[0])
+        yield Row(
+            f"{name}, {workers} workers, on_bad_case: skip: listed, exit code 3, metrics as without the case, bit for bit",
+            len(tried),
+            equal,
+            why[1],
+        )
+    yield validate_without(
+        root, ((2, 0),) if short else [(size, place) for size in (2, 3) for place in places], expected
+    )
+    yield go_on_without(root, 1 if short else 5, chance)
+    yield kill_workers(root, 1 if short else 5, chance)
+
+
+def evaluate(file: Path, result: Path, **override: object) -> tuple[int, dict[str, float]]:
+    """Exit code of a validation, and what it logs."""
+
+    def act() -> None:
+        print_errors_briefly()
+        workflow = Workflow(str(file), logging_file=False, **override)
+        torch.save(workflow.validate(), result)
+        raise SystemExit(workflow.exit_code)
+
+    result.unlink(missing_ok=True)
+    code = wait(start(result.with_suffix(".txt"), act))
+    return code, torch.load(result) if result.is_file() else {}
+
+
+def validate_without(root: Path, tried: Sequence[tuple[int, int]], expected: dict[int, dict[str, float]]) -> Row:
+    """Validations over several processes that leave a case out."""
+    held, why = 0, ""
+    for size, place in tried:
+        file = write_files(root / f"{size} processes {place}")
+        spoil(file.parent.parent / "data" / f"image_{place}.nii.gz", "cut off")
+        over = {"trainer::devices": size, "trainer::strategy": "ddp_fork", "system::on_bad_case": "skip"}
+        code, found = evaluate(file, root / "skipped.pt", **over)
+        one = expected[place]
+        good = code == 3 and found.keys() == one.keys() and all(_is_near(found[name], one[name]) for name in one)
+        held, why = held + good, why if good else f"{size} processes, {place}: code {code}, {found}, without it: {one}"
+    return Row(
+        "a broken file in a validation on 2 or 3 processes, on_bad_case: skip: as without it, to 1e-6",
+        len(tried),
+        held,
+        why,
+    )
+
+
+def go_on_without(root: Path, times: int, chance: random.Random) -> Row:
+    """Fits that leave a case out and are killed."""
+    words = ("--workers", "2", "--delay", "0.02", "--system::on_bad_case", "skip")
+    ends, seconds, why, held = [], 0.0, "", 0
+    for i in range(times + 1):
+        file = write_files(root / f"killed {i}")
+        spoil(root / f"killed {i}" / "data" / "image_1.nii.gz", "cut off")
+        began = time.monotonic()
+        pid = run(file, "fit", *words)
+        if i:
+            time.sleep(chance.uniform(0.3, 1.0) * seconds)
+            os.kill(pid, signal.SIGKILL)
+        codes = [wait(pid)]
+        seconds = seconds or time.monotonic() - began
+        codes += [wait(run(file, "fit", *words, "--resume", "auto"))] if i else []
+        newest = max((root / f"killed {i}").rglob("bad_cases_fit.csv"), key=os.path.getmtime, default=None)
+        listed = len(newest.read_text().splitlines()) - 1 if newest else 0
+        ends.append(weights(root / f"killed {i}") if codes[-1] == 3 else {})
+        good = bool(ends[i]) and same(ends[0], ends[i]) and listed == 2
+        held += good and i > 0
+        why = why if good else f"run {i}: codes {codes}, {listed} listed"
+    return Row(
+        "kill -9 of a fit that leaves a case out, 2 workers, then --resume auto: equal bit for bit, the list too",
+        times,
+        held,
+        why,
+    )
+
+
+def kill_workers(root: Path, times: int, chance: random.Random) -> Row:
+    """``kill -9`` of a worker of a loader, as where memory is out."""
+    held, why = 0, ""
+    for i in range(times):
+        file = write_files(root / f"worker {i}")
+        pid = run(file, "fit", "--workers", "2", "--delay", "0.4", "--numbers", str([*range(FILES)] * 50))
+        children: list[str] = []
+        while len(children) < 2:
+            time.sleep(0.05)
+            children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        time.sleep(chance.uniform(2, 4))
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        os.kill(int(chance.choice(children)), signal.SIGKILL)
+        code, text = wait(pid), (root / f"worker {i}" / "log.txt").read_text()
+        good = code == 1 and re.search("(at work on|after) case image=", text) is not None
+        held, why = held + good, why if good else f"run {i}: code {code}, {text[-300:]!r}"
+    return Row(
+        "kill -9 of a loader's worker: exit code 1, names the case that it was at work on, or had done",
+        times,
+        held,
+        why,
+    )
+
+
 def processes(root: Path, short: bool, chance: random.Random) -> Iterator[Row]:
     """Validation over several processes."""
     counts, sizes = ((1, 2, 5), (2,)) if short else (range(1, 18), (2, 3, 4))
@@ -528,7 +709,7 @@ def validate(file: Path, result: Path, cases: int, size: int) -> dict[str, float
 
 FAULTS = {
     each.__name__: each
-    for each in (kills, stops, stops_in_saving, predictions, saves, full_disks, broken, processes, dead)
+    for each in (kills, stops, stops_in_saving, predictions, saves, full_disks, broken, bad_cases, processes, dead)
 }
 
 

@@ -129,6 +129,30 @@ BEFORE = [
         "a key of the Trainer misspelt", {"trainer::max_epoch": 3}, ("trainer::max_epoch", "got 3", "'max_epochs'")
     ),
     Mistake(
+        "what becomes of bad cases misspelt",
+        {"system::on_bad_case": "skipp"},
+        ("system::on_bad_case", "'skipp'", "'skip'"),
+    ),
+    Mistake(
+        "bad cases counted that end the run",
+        {"system::max_bad_cases": 3},
+        ("system::max_bad_cases", "got 3", "Add on_bad_case: skip"),
+    ),
+    Mistake(
+        "no number of bad cases",
+        {"system::on_bad_case": "skip", "system::max_bad_cases": 0},
+        ("system::max_bad_cases", "got 0", "a whole number from 1"),
+    ),
+    Mistake(
+        "bad cases left out of a cache that a thread replaces",
+        {
+            "system::on_bad_case": "skip",
+            "system::dataloaders::train::dataset::_target_": "SmartCacheDataset",
+            "system::dataloaders::train::dataset::cache_num": 2,
+        },
+        ("system::dataloaders::train::dataset", "SmartCacheDataset", "CacheDataset or PersistentDataset"),
+    ),
+    Mistake(
         "a mode misspelt",
         {"system::metrics::vall": {"d": {"_target_": "DiceMetric"}}},
         ("system::metrics::vall", "'vall'", "'val'"),

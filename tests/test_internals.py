@@ -17,6 +17,7 @@ from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.trainer.connectors.logger_connector.result import _Metadata, _ResultMetric
 from monai.bundle.config_item import ComponentLocator
 from monai.bundle.reference_resolver import ReferenceResolver
+from monai.data import DataLoader, SmartCacheDataset
 from monai.engines import SupervisedTrainer
 from monai.metrics import DiceMetric
 from monai.transforms import LoadImaged, SaveImage
@@ -125,6 +126,8 @@ def holders():
         "tensor": torch.zeros(1),
         "compiled network": torch.compile(torch.nn.Identity()),
         "weight averaging": WeightAveraging(),
+        "loader": DataLoader([1]),
+        "cache": SmartCacheDataset([1, 2], cache_num=1, progress=False),
         "module": LightningModule(),
         "result": _ResultMetric(_Metadata("training_step", "loss", on_step=True, on_epoch=False), is_tensor=True),
     }
@@ -153,6 +156,8 @@ USED = {
     "tensor": ("_version",),
     "compiled network": ("_orig_mod",),
     "weight averaging": ("_average_model",),
+    "loader": ("_iterator",),
+    "cache": ("_replace_done",),
 }  # fmt: skip
 """All private names that `internals` uses."""
 

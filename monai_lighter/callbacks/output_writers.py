@@ -159,6 +159,8 @@ class OutputWriter(FileWriter):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
+        if outputs is None:  # no case of the batch could be read
+            return
         kind = type(self).__name__
         values = _list_cases(_take(outputs, self.value_key, kind))
         names = None if self.name_key is None else _list_cases(_take(outputs, self.name_key, kind))

@@ -54,6 +54,8 @@ class CasewiseCallback(Callback, ABC):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
+        if outputs is None:  # no case of the batch could be read
+            return
         predictions = split_outputs(outputs, batch)
         identifiers = outputs.get("identifier") if isinstance(outputs, Mapping) else None
         if isinstance(identifiers, Tensor):

@@ -95,6 +95,8 @@ class RunSummary(Callback):
     def on_predict_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *args: Any, **kwargs: Any
     ) -> None:
+        if outputs is None:  # no case of the batch could be read
+            return
         source = outputs.get("input") if isinstance(outputs, Mapping) else None
         self._count += count_cases(batch if source is None else source)
 

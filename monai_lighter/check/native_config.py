@@ -16,6 +16,8 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities.types import LRSchedulerConfig
 from monai.bundle.config_item import ConfigComponent
 from monai.bundle.utils import ID_SEP_KEY
+from monai.data import SmartCacheDataset
+from torch.utils.data import IterableDataset
 
 from monai_lighter.check.label_maps import find_label_misuses
 from monai_lighter.check.misuses import find_misuses
@@ -31,9 +33,13 @@ from monai_lighter.config.stages import (
     DATA,
     DATA_TARGET,
     LOADERS,
+    MAX_BAD_CASES,
     MODEL,
     MODES,
     MODES_OF_STAGE,
+    ON_BAD_CASE,
+    RAISE,
+    SKIP,
     STAGES,
     SYSTEM_TARGET,
     TRAINER_TARGET,
@@ -55,6 +61,7 @@ def check_walk(walk: Walk, roots: Iterable[str]) -> list[Finding]:
         *_check_seed(full.get("seed")),
         *_check_resume(full.get("resume")),
         *_check_skip_existing(full.get("skip_existing")),
+        *_check_bad_cases(full),
         *_check_counts(full),
         *_check_schedulers(full),
         *_check_arguments(full),
@@ -74,7 +81,7 @@ def check_walk(walk: Walk, roots: Iterable[str]) -> list[Finding]:
         if id not in walk.visited and breaks_imports(value):
             findings += walk.expressions.findings(id, value)
     findings += [*_check_kinds(walk), *_find_mixed_lightning(walk), *_find_objects(walk), *walk.misread]
-    findings += [*find_misplaced(walk), *find_missized(walk), *find_label_misuses(walk)]
+    findings += [*find_misplaced(walk), *find_missized(walk), *find_label_misuses(walk), *_find_unskippable(walk)]
     return list(dict.fromkeys(findings))
 
 
@@ -274,6 +281,32 @@ def _check_resume(value: Any) -> Iterator[Finding]:
 def _check_skip_existing(value: Any) -> Iterator[Finding]:
     if not isinstance(value, (bool, type(None))) and not is_computed(value):
         yield Finding("skip_existing", f"must be true or false, got {value!r}", "Give --skip_existing true.")
+
+
+def _check_bad_cases(config: dict) -> Iterator[Finding]:
+    """What `System` makes of cases that cannot be read."""
+    where, action = located(config, f"system{ID_SEP_KEY}{ON_BAD_CASE}")
+    place, most = located(config, f"system{ID_SEP_KEY}{MAX_BAD_CASES}")
+    if action is not None and not is_computed(action) and action not in (RAISE, SKIP):
+        yield Finding(where, f"must be {RAISE} or {SKIP}, got {action!r}", did_you_mean(str(action), (RAISE, SKIP)))
+    if most is None or is_computed(most):
+        return
+    if not str(most).isdigit() or int(most) < 1:
+        yield Finding(place, f"must be a whole number from 1, got {most!r}", "Give one, or leave it out.")
+    elif action in (None, RAISE):
+        hint = f"Add {ON_BAD_CASE}: {SKIP}, or leave it out."
+        yield Finding(place, f"is for {ON_BAD_CASE}: {SKIP}, got {most!r}", hint)
+
+
+def _find_unskippable(walk: Walk) -> Iterator[Finding]:
+    """Datasets that come to their end with a bad case, where one is to be left out."""
+    if located(walk.full, f"system{ID_SEP_KEY}{ON_BAD_CASE}")[1] != SKIP:
+        return
+    for built in walk.built:
+        kind = walk.class_of(built.id)
+        if kind is not None and issubclass(kind, (SmartCacheDataset, IterableDataset)):
+            hint = f"Take a CacheDataset or PersistentDataset, or set {ON_BAD_CASE}: {RAISE}."
+            yield Finding(built.id, f"a {kind.__name__} ends at its first bad case, got {ON_BAD_CASE}: {SKIP}", hint)
 
 
 def _check_seed(value: Any) -> Iterator[Finding]:

@@ -65,3 +65,5 @@ def run(
     )
     workflow.run()
     workflow.finalize()
+    if workflow.exit_code:
+        raise SystemExit(workflow.exit_code)

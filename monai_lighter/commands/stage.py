@@ -139,3 +139,5 @@ def _run(stage: str, files: list[str], run_id: str | None, keywords: dict[str, A
         workflow.initialize()
         workflow.run()
         workflow.finalize()
+    if workflow.exit_code:
+        raise SystemExit(workflow.exit_code)

@@ -15,6 +15,7 @@ from monai.bundle.utils import ID_SEP_KEY
 
 from monai_lighter.errors import BundleError, ComponentError, in_short, join_sentences
 from monai_lighter.errors.cases import describe_batch, find_case, join_names
+from monai_lighter.errors.machine import advise_on_memory, is_out_of_memory
 from monai_lighter.errors.marks import find_mark, walk_causes, walk_frames
 
 __all__ = ["ARGS", "CALLABLE", "LOCATOR", "Resolver"]
@@ -125,6 +126,9 @@ def _message(id: str, item: ConfigItem, config: Any, given: dict[str, Any], erro
         hints.append(f"Case: {case}.")
     elif known is not None and known.place:
         hints.append(f"In {known.place}: {join_names(describe_batch(known.batch), '; ')}.")
+    if is_out_of_memory(error):
+        advice = advise_on_memory(id)
+        hints.append(f"{advice[0].upper()}{advice[1:]}.")
     return join_sentences(f"{id}: {what}: {in_short(cause)}", *hints)
 
 

@@ -21,11 +21,15 @@ __all__ = [
     "DATA",
     "DATA_TARGET",
     "LOADERS",
+    "MAX_BAD_CASES",
     "MODEL",
     "MODES",
     "MODES_OF_STAGE",
+    "ON_BAD_CASE",
     "PROJECT",
+    "RAISE",
     "RUN_IDS",
+    "SKIP",
     "STAGES",
     "SYSTEM_TARGET",
     "TOP_LEVEL",
@@ -55,6 +59,10 @@ TOP_LEVEL = (
 RUN_IDS = ("run", "initialize", "finalize", "imports")
 """Items of MONAI's configs that run something with nothing in the config referring to them."""
 ADAPTERS = ("batch", "criterion", "metrics", "logging")
+ON_BAD_CASE, MAX_BAD_CASES = "on_bad_case", "max_bad_cases"
+"""Arguments of `System` for cases that cannot be read."""
+RAISE, SKIP = "raise", "skip"
+"""What ``on_bad_case`` may be."""
 MOST_OF_HINT = 200
 SYSTEM_TARGET = "monai_lighter.System"
 TRAINER_TARGET = "lightning.pytorch.Trainer"

@@ -9,17 +9,28 @@ from typing import Any
 import numpy as np
 from lightning.fabric.utilities.seed import pl_worker_init_function
 from monai.data import Dataset as MonaiDataset
-from monai.data import MetaTensor
+from monai.data import MetaTensor, SmartCacheDataset
 from monai.data.utils import worker_init_fn
 from monai.transforms import apply_transform
 from monai.utils import ImageMetaKey
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, get_worker_info
 
 from monai_lighter.errors.errors import CaseError, in_short
+from monai_lighter.errors.machine import OF_LOADER, AtWork, advise_on_memory, find_killed, is_out_of_memory
 from monai_lighter.errors.marks import find_owner, passed_through, walk_causes, walk_frames
 
-__all__ = ["describe", "describe_batch", "find_case", "join_names", "list_entries", "make_case_error", "name_cases"]
+__all__ = [
+    "describe",
+    "describe_batch",
+    "find_case",
+    "find_transform",
+    "join_names",
+    "list_entries",
+    "make_case_error",
+    "make_killed_error",
+    "name_cases",
+]
 
 MOST_CASES = 8
 """Cases of a batch that are named; of more, these and their number."""
@@ -41,6 +52,14 @@ def find_case(error: BaseException) -> str | None:
         elif code.co_name == "__getitem__" and code.co_argcount > 1 and isinstance(find_owner(frame), Dataset):
             index = frame.f_locals.get(code.co_varnames[1])
     return item or (None if index is None else f"item {index}")
+
+
+def find_transform(error: BaseException) -> str:
+    """Class of the innermost transform that was at work when an error was raised; empty where none was."""
+    given = [
+        frame.f_locals.get("transform") for frame in walk_frames(error) if frame.f_code is apply_transform.__code__
+    ]
+    return type(given[-1]).__name__ if given else ""
 
 
 def describe(item: Any) -> str | None:
@@ -130,7 +149,8 @@ def name_cases(system: Any) -> dict[str, Any]:
             if not isinstance(loader.collate_fn, Collate):
                 loader.collate_fn = Collate(loader.collate_fn, id)
             if loader.num_workers and not isinstance(loader.worker_init_fn, WorkerInit):
-                loader.worker_init_fn = WorkerInit(loader.worker_init_fn or _choose_seeding(loader.dataset), id)
+                inner = loader.worker_init_fn or _choose_seeding(loader.dataset)
+                loader.worker_init_fn = WorkerInit(inner, id, loader.num_workers)
     return sources
 
 
@@ -215,6 +235,8 @@ def join_names(names: list[str], separator: str) -> str:
 class WorkerInit:
     """``worker_init_fn`` that gives the dataset, inside the worker process, a subclass of its class that names the case.
 
+    It also says what the worker is at work on (`AtWork`), for the case that the worker is killed.
+
     The class of the dataset is exchanged because nothing else stands between torch's fetcher and any dataset: the fetcher
     has the object already, looks ``__getitem__`` and ``__iter__`` up on its class, and passes an exception on as text. It is
     done to the worker's own copy, which nobody else sees.
@@ -222,27 +244,34 @@ class WorkerInit:
     Args:
         inner: the loader's own ``worker_init_fn``, called first.
         id: config id of the loader.
+        workers: of the loader.
     """
 
-    def __init__(self, inner: Callable[[int], None], id: str) -> None:
-        self.inner, self.id = inner, id
+    def __init__(self, inner: Callable[[int], None], id: str, workers: int = 1) -> None:
+        self.inner, self.id, self.at_work = inner, id, AtWork(workers)
 
     def __call__(self, worker_id: int) -> None:
         self.inner(worker_id)
         info = get_worker_info()
         if info is not None and isinstance(info.dataset, Dataset):
-            _name_cases_of(info.dataset, self.id)
+            self.at_work.start(worker_id)
+            _name_cases_of(info.dataset, self.id, self.at_work)
 
 
-def _name_cases_of(dataset: Dataset, id: str) -> None:
+def _name_cases_of(dataset: Dataset, id: str, at_work: AtWork) -> None:
     kind = type(dataset)
 
     def name_case(method: Callable) -> Callable:
-        def call(self: Any, *arguments: Any) -> Any:
+        def call(self: Any, place: Any) -> Any:
+            at_work.begin(place)
             try:
-                return method(self, *arguments)
+                item = method(self, place)
+            except CaseError:
+                raise
             except Exception as error:
                 raise CaseError(_make_sentence(id, error)) from error
+            at_work.end()
+            return item
 
         return call
 
@@ -272,7 +301,54 @@ def make_case_error(error: BaseException, sources: Mapping[str, Any]) -> CaseErr
 
 def _make_sentence(id: str, error: BaseException) -> str:
     case = find_case(error)
-    return f"{id}: {'a case' if case is None else f'case {case}'} failed: {_shorten_last(error)}"
+    lines = [f"{id}: {'a case' if case is None else f'case {case}'} failed: {_shorten_last(error)}"]
+    if is_out_of_memory(error):
+        lines += [*_list_shapes(error), advise_on_memory(id)]
+    return "\n".join(lines)
+
+
+def _list_shapes(error: BaseException) -> Iterator[str]:
+    """The shapes of the case that the innermost transform was given, in a line; none where they are not known."""
+    given = [frame.f_locals.get("data") for frame in walk_frames(error) if frame.f_code is apply_transform.__code__]
+    item = given[-1] if given else None
+    arrays: Mapping[str, Any] = item if isinstance(item, Mapping) else {"": item}
+    shapes = [f"{key} {tuple(value.shape)}".strip() for key, value in arrays.items() if hasattr(value, "shape")]
+    if shapes:
+        yield f"with {', '.join(shapes)} in {find_transform(error)}"
+
+
+def make_killed_error(error: BaseException, system: Any, sources: Mapping[str, Any]) -> CaseError | None:
+    """`CaseError` where a worker of a loader was killed: config id, what happened, and the cases that it was at work on.
+
+    Args:
+        error: that ended the run.
+        system: with ``dataloaders`` that `name_cases` has prepared.
+        sources: as `name_cases` gives them.
+    """
+    workers: dict[str, list[AtWork]] = {}
+    for given in getattr(system, "dataloaders", {}).values():
+        for _, loader in list_entries(given):
+            init = getattr(loader, "worker_init_fn", None)
+            if isinstance(init, WorkerInit):
+                workers.setdefault(init.id, []).append(init.at_work)
+    killed = find_killed(error, workers)
+    if killed is None:
+        return None
+    id, happened, (indices, made) = killed
+    cases = join_names([_name_item(sources.get(id), index) for index in indices], "; ")
+    doing = f"{'after' if made else 'at work on'} case {cases}" if cases else "before its first case"
+    hint = "Linux kills a process where memory is out, and a broken file may end its reader"
+    return CaseError(f"{id}: {happened}, {doing}. {hint}: {OF_LOADER}; or look at that case with num_workers 0.")
+
+
+def _name_item(dataset: Any, index: int) -> str:
+    """An item of a dataset by its data, where MONAI's dataset has them in the order of its items, else by its index."""
+    while isinstance(dataset, Subset):
+        dataset, index = dataset.dataset, dataset.indices[index]
+    data = getattr(dataset, "data", None) if isinstance(dataset, MonaiDataset) else None
+    if isinstance(dataset, SmartCacheDataset) or not isinstance(data, (list, tuple)) or len(data) != len(dataset):
+        return f"item {index}"
+    return describe(data[index]) or f"item {index}"
 
 
 def _shorten_last(error: BaseException) -> str:

@@ -15,8 +15,16 @@ from typing import Any
 import yaml
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from monai.bundle import ConfigParser
+from torch import Tensor
 
-from monai_lighter.errors.cases import describe_batch, find_case, join_names, list_entries, make_case_error
+from monai_lighter.errors.cases import (
+    describe_batch,
+    find_case,
+    join_names,
+    list_entries,
+    make_case_error,
+    make_killed_error,
+)
 from monai_lighter.errors.diagnosis import describe_shapes, list_facts
 from monai_lighter.errors.errors import (
     BundleError,
@@ -28,7 +36,18 @@ from monai_lighter.errors.errors import (
     in_terms_of_config,
     join_sentences,
 )
-from monai_lighter.errors.marks import Mark, find_first_failure, find_mark, find_owner, walk_causes, walk_frames
+from monai_lighter.errors.machine import advise_on_memory, is_out_of_memory
+from monai_lighter.errors.marks import (
+    Mark,
+    find_first_failure,
+    find_mark,
+    find_owner,
+    mark,
+    mark_batch,
+    walk_causes,
+    walk_frames,
+)
+from monai_lighter.internals import find_training_batch
 
 __all__ = ["advised", "explained", "missing_file_hint", "missing_file_hints"]
 
@@ -74,7 +93,8 @@ def explained(built: Mapping[str, Any], sources: Mapping[str, Any]) -> Iterator[
         raise
     except Exception as error:
         first = find_first_failure(error)
-        known = make_case_error(first, sources) or _make_postprocessing_error(first, built)
+        known = make_killed_error(first, built.get("system"), sources) or make_case_error(first, sources)
+        known = known or _make_postprocessing_error(first, built)
         if known:
             raise known from error
         message = in_terms_of_config(first) or _tell(first, built)
@@ -95,6 +115,8 @@ def _make_postprocessing_error(error: BaseException, built: Mapping[str, Any]) -
 
 def _tell(error: BaseException, built: Mapping[str, Any]) -> str | None:
     """The part and what happened, and what else is known, a line each; None for an error that no part of the config raised."""
+    if is_out_of_memory(error):
+        _mark_training(error)
     known = find_mark(error) or Mark()
     if str(error).startswith(("system::", "trainer::")):
         return "\n".join([str(error), *_tell_more(error, known, built)])
@@ -110,9 +132,30 @@ def _tell(error: BaseException, built: Mapping[str, Any]) -> str | None:
     return "\n".join([*lines, *_tell_more(error, known, built)])
 
 
+def _mark_training(error: BaseException) -> None:
+    """Of an error after the step of a fit, as in its backward pass, the batch, and the network as what was at work."""
+    for frame in walk_frames(error):
+        found = find_training_batch(frame)
+        known = find_mark(error) or Mark()
+        if found is not None and not known.place:
+            batch, index = found
+            mark(error, "system::model")
+            mark_batch(error, batch, f"train batch {index + 1}")
+            tensors = (
+                {key: each for key, each in batch.items() if isinstance(each, Tensor)}
+                if isinstance(batch, Mapping)
+                else batch
+            )
+            known = find_mark(error) or known
+            known.given = {**known.given, "batch": tensors}
+
+
 def _tell_more(error: BaseException, known: Mark, built: Mapping[str, Any]) -> Iterator[str]:
     """What stands out in what the part was given, the cases, the line of the user's code, and the shapes."""
-    yield from list_facts(known, built.get("system"))
+    if is_out_of_memory(error):
+        yield advise_on_memory(known.part, known.place.partition(" ")[0], built.get("system"))
+    else:
+        yield from list_facts(known, built.get("system"))
     if known.place:
         cases = join_names(describe_batch(known.batch), "; ")
         yield f"in {known.place}: {cases}" if cases else f"in {known.place}"

@@ -12,6 +12,7 @@ from monai.data import LMDBDataset, PersistentDataset, SmartCacheDataset
 
 from monai_lighter.config.stages import find_loaders
 from monai_lighter.errors import Finding
+from monai_lighter.internals import end_replacement
 from monai_lighter.system.tensors import as_list
 
 __all__ = ["SmartCache", "count_items", "describe_old_cache", "find_without_batches"]
@@ -79,12 +80,24 @@ class SmartCache(Callback):
 
     def __init__(self, dataset: SmartCacheDataset) -> None:
         self.dataset = dataset
+        self._error: Exception | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.dataset.manage_replacement = self._replace  # type: ignore[method-assign]
         self.dataset.start()
+
+    def _replace(self) -> None:
+        """What the dataset's thread does; a case that fails ends the thread, which the dataset would wait for."""
+        try:
+            type(self.dataset).manage_replacement(self.dataset)
+        except Exception as error:
+            self._error = error
+            end_replacement(self.dataset)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.dataset.update_cache()
+        if self._error is not None:
+            raise self._error
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.dataset.shutdown()

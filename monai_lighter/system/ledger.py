@@ -16,6 +16,7 @@ from threading import RLock
 from typing import Any, NamedTuple
 
 from monai_lighter.errors import CaseError, Finding
+from monai_lighter.errors.cases import describe
 from monai_lighter.safe_files import folder_beside, sweep, sync
 from monai_lighter.system.manifest import FAILED, WRITING, WRITTEN, Manifest, Row
 from monai_lighter.system.provenance import digest_item, join_digests
@@ -166,6 +167,10 @@ class Ledger:
             outputs, found.outputs = found.outputs, []
             for root, manifest in self._manifests.items():
                 manifest.append(self._make_row(found, outputs, root, f"{FAILED}: {cause}"))
+
+    def find_described(self, text: str) -> str:
+        """The case of the data that is so described (`describe`); the text itself where it is none."""
+        return next((case for case, item in self._items.items() if describe(item) == text), text)
 
     def close(self) -> None:
         """Ends all cases of a run that is through."""

@@ -19,6 +19,7 @@ from torch.utils.data import Subset
 
 from monai_lighter.errors import ConfigError, Finding
 from monai_lighter.system.adapters import BatchAdapter
+from monai_lighter.system.bad_cases import SkippingDataset
 from monai_lighter.system.batches import read_case_names
 from monai_lighter.system.images import describe_unusable_affine
 from monai_lighter.system.ledger import Ledger, Output
@@ -195,6 +196,7 @@ class Outputs(Callback):
         if shared is not None:  # which some processes may not have written to
             roots = [*{root for own in gather(roots) for root in own}]
         if trainer.is_global_zero:
+            self._note_bad_cases(pl_module)
             self.ledger.rewrite(roots)
         if shared is not None:
             trainer.strategy.barrier()
@@ -202,6 +204,13 @@ class Outputs(Callback):
         self._restore()
 
     on_test_end = on_predict_end = on_validation_end
+
+    def _note_bad_cases(self, system: Any) -> None:
+        """Tells the ledger of the cases that were left out of a prediction."""
+        bad_cases = getattr(system, "bad_cases", None)
+        for row in bad_cases.read() if bad_cases is not None else ():
+            if row.mode.startswith("predict"):
+                self.ledger.fail(self.ledger.find_described(row.case), row.cause)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         if self.ledger._shared is not None:
@@ -316,6 +325,8 @@ def list_data(dataset: Any) -> Iterable[Any]:
     if isinstance(dataset, Subset):
         inner = list(list_data(dataset.dataset))
         return [inner[index] for index in dataset.indices] if inner else []
+    if isinstance(dataset, SkippingDataset):
+        return list_data(dataset.dataset)
     data = dataset if isinstance(dataset, (list, tuple)) else getattr(dataset, "data", None)
     return data if isinstance(data, (list, tuple)) else []
 

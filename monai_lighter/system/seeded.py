@@ -40,7 +40,11 @@ class SeededDataset(Dataset):
         return len(self.dataset)
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("dataset", "seed", "_sources"):  # while it is unpickled
+        if name.startswith("__") or name in (
+            "dataset",
+            "seed",
+            "_sources",
+        ):  # a Subset's __getitems__; while it is unpickled
             raise AttributeError(name)
         return getattr(self.dataset, name)
 

@@ -22,6 +22,7 @@ from monai_lighter.label_inferer import SlidingWindowLabelInferer
 from monai_lighter.system.adapters import BatchAdapter, complete_adapters, takes_meta
 from monai_lighter.system.aggregates import check_labels
 from monai_lighter.system.averaging import BeforeAveraging
+from monai_lighter.system.bad_cases import Skipping, check_bad_cases
 from monai_lighter.system.batches import (
     copy_metadata,
     count_cases,
@@ -60,7 +61,7 @@ COUNTERS = {"epoch": "current_epoch", "step": "global_step"}
 """Arguments of a model's ``forward`` that are filled, and the attribute of the LightningModule that fills them."""
 
 
-class System(Recorded, Optimized, FiniteLoss, Resumable):
+class System(Recorded, Optimized, FiniteLoss, Resumable, Skipping):
     """Everything a run needs beside the Trainer. One step, the same in every mode (``train val test predict``)::
 
         input, target, identifier = adapters.batch(batch)
@@ -91,14 +92,16 @@ class System(Recorded, Optimized, FiniteLoss, Resumable):
             ``pred``, each ``(C, H, W[, D])``; of a dict of heads, each head is a key. Metrics then see the items after it.
         labels: class, from 0, to its name (``{1: grey, 2: white}``): metrics with a value for each class are logged by it,
             as far as the last class that a metric has is the last with a name.
+        on_bad_case: ``raise``, or ``skip`` for cases that cannot be read or transformed to be left out (`Skipping`).
+        max_bad_cases: with ``skip``, how many of them may be left out of a run, in all its loaders. Default: 10.
 
     Attributes:
         skip_existing: whether prediction leaves out cases whose outputs are whole (`leave_out_whole`); of the config.
         config_digest: of the config, as far as predictions depend on it; empty where there is none.
 
     Raises:
-        ValueError: an unknown mode or adapter; labels of which two have one name; in a step, a dictionary of losses with no
-            ``total``.
+        ValueError: an unknown mode or adapter; loaders of which no bad case can be left out; labels of which two have one name;
+            in a step, a dictionary of losses with no ``total``.
         NonFiniteError: in a fit, the first loss that is NaN or infinite.
     """
 
@@ -114,12 +117,15 @@ class System(Recorded, Optimized, FiniteLoss, Resumable):
         inferer: Callable | Mapping[str, Callable] | None = None,
         postprocessing: Mapping[str, Callable] | None = None,
         labels: Mapping[int, str] | None = None,
+        on_bad_case: str = "raise",
+        max_bad_cases: int | None = None,
     ) -> None:
         super().__init__(optimizer, scheduler)
         self.skip_existing, self.config_digest = False, ""
         self.model = model
         self.criterion = criterion
         self.dataloaders = _check_modes("dataloaders", dataloaders)
+        self.bad_cases = check_bad_cases(on_bad_case, max_bad_cases, self.dataloaders)
         for mode in self.dataloaders:
             setattr(self, f"{mode}_dataloader", partial(self._get_dataloader, mode))
         given = _check_modes("adapters", adapters)
@@ -142,9 +148,11 @@ class System(Recorded, Optimized, FiniteLoss, Resumable):
         self._forward_accepts = COUNTERS.keys() & list_arguments(model)
 
     def _get_dataloader(self, mode: str) -> Any:
+        loaders = self.dataloaders[mode]
         if mode == "predict" and self.skip_existing:
-            return leave_out_whole(self, self.dataloaders[mode])
-        return self.begin_training_data(self.dataloaders[mode]) if mode == "train" else self.dataloaders[mode]
+            loaders = leave_out_whole(self, loaders)
+        loaders = self.skip_bad_cases(mode, loaders)
+        return self.begin_training_data(loaders) if mode == "train" else loaders
 
     @property
     def mode(self) -> str:
@@ -175,8 +183,8 @@ class System(Recorded, Optimized, FiniteLoss, Resumable):
         batch = self._take_own_items(batch, batch_idx, dataloader_idx)
         return None if batch is None else self._run_step(batch, batch_idx, dataloader_idx)
 
-    def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any]:
-        return self._run_step(batch, batch_idx, dataloader_idx)
+    def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any] | None:
+        return None if self.has_none_left else self._run_step(batch, batch_idx, dataloader_idx)
 
     def _run_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any]:
         """`_step`, whose errors know their batch."""
@@ -207,6 +215,8 @@ class System(Recorded, Optimized, FiniteLoss, Resumable):
         total, losses = losses.get("total"), {name: loss.detach() for name, loss in losses.items()}
         if identifier is None and not isinstance(adapters["batch"], BatchAdapter):
             identifier = read_case_names(source, batch)
+        if identifier is None and mode != "train":
+            identifier = self.number_cases(mode, count_cases(input), batch_idx, dataloader_idx)
         if mode == "train" and total is not None:
             self.watch_loss(total, batch, {"input": input, "target": target}, batch_idx)
         notes = None if mode == "train" else note_cases(mode, batch, identifier, source, pred)
@@ -240,11 +250,15 @@ class System(Recorded, Optimized, FiniteLoss, Resumable):
 
     def _take_own_items(self, batch: Any, batch_idx: int, dataloader_idx: int) -> Any:
         """The batch without items that another process evaluates too; None where nothing is left of it."""
+        if self.has_none_left:
+            return None
         if self.trainer.world_size == 1:
             return batch
         counts = count_own_items(self.list_loaders(self.mode)[dataloader_idx], batch_idx)
         if counts is None:
             return batch
+        if self.positions is not None:
+            counts = sum(each < counts[0] for each in self.positions), len(self.positions)
         if not counts[0] and isinstance(self.trainer.strategy, (FSDPStrategy, ModelParallelStrategy)):
             self.forward(
                 self.adapters[self.mode]["batch"](batch)[0]

@@ -16,7 +16,7 @@ from monai.bundle.reference_resolver import ReferenceResolver
 from monai.bundle.utils import ID_SEP_KEY
 
 from monai_lighter.config.items import located, normalize, plain_config
-from monai_lighter.config.stages import find_resume
+from monai_lighter.config.stages import MAX_BAD_CASES, ON_BAD_CASE, find_resume
 from monai_lighter.errors import ConfigError, Finding, Note
 from monai_lighter.system.checkpoints import MADE_WITH, find_newest_checkpoint, list_checkpoints
 from monai_lighter.system.resuming import Resumable
@@ -31,6 +31,8 @@ LOADING = frozenset((*WORKERS, "pin_memory", "pin_memory_device"))
 """Arguments of a ``DataLoader`` that change how its batches are made, and nothing in them."""
 LONGER = frozenset(("max_epochs",))
 """Argument of an engine that a fit which goes on may have another value of."""
+OF_BAD_CASES = tuple(f"system{ID_SEP_KEY}{key}" for key in (ON_BAD_CASE, MAX_BAD_CASES))
+"""Arguments of the system that a fit may be given to go on with after a bad case has ended it."""
 MOVED = ("bundle_root",)
 RESTARTS = "SLURM_RESTART_COUNT"
 """Set by SLURM in a job that it has requeued."""
@@ -185,7 +187,7 @@ def find_differences(
 
 def _list_leaves(id: str, one: Any, other: Any, ignored: Collection[str]) -> Iterator[tuple[str, Any, Any]]:
     """Values of two items and of all in them, but for those that change nothing."""
-    if id in MOVED or id.rpartition(ID_SEP_KEY)[2] in ignored:
+    if id in (*MOVED, *OF_BAD_CASES) or id.rpartition(ID_SEP_KEY)[2] in ignored:
         return
     if isinstance(one, dict) and isinstance(other, dict):
         inner: Iterable[Any] = dict.fromkeys([*one, *other])

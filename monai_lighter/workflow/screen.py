@@ -103,6 +103,9 @@ class Screen:
             warnings.filterwarnings("ignore", category=category, module=LIBRARIES)
         warnings.filterwarnings("ignore", message=".*`tensorboardX` has been removed")
         warnings.filterwarnings("ignore", message=".*Skipping val loop")
+        warnings.filterwarnings(
+            "ignore", message=".*predict returned None"
+        )  # of a batch with no case left, which is told
         for name, beginnings in UNSAID.items():
             said, source = _leave_out(beginnings), logging.getLogger(name)
             source.addFilter(said)

@@ -23,14 +23,15 @@ from monai_lighter.config.files import (
     files_of_run,
     require_files,
 )
-from monai_lighter.config.items import copied, locate
+from monai_lighter.config.items import copied, locate, located
 from monai_lighter.config.overrides import apply_overrides, recover_lost
 from monai_lighter.config.positions import Positions
 from monai_lighter.config.resolver import LOCATOR, Resolver
-from monai_lighter.config.stages import MODES_OF_STAGE, STAGES, checks_data, is_native
+from monai_lighter.config.stages import MODES_OF_STAGE, ON_BAD_CASE, SKIP, STAGES, checks_data, is_native
 from monai_lighter.data.integrity import require_sound_cases
 from monai_lighter.errors import ConfigError, Finding, Note, is_command, print_errors_briefly
 from monai_lighter.errors.context import advised, explained, missing_file_hints
+from monai_lighter.system.bad_cases import LEFT_OUT, make_tolerant
 from monai_lighter.trust.digest import log_digest
 from monai_lighter.trust.enforce import Trust, refuse_trust_of_file
 from monai_lighter.workflow.aliases import remove_aliases
@@ -237,7 +238,8 @@ class Workflow(StagesWorkflow):
         commands = list_next_commands(self._files, self._overrides, self.config)
         add = partial(furnish, config=self.config, screen=self._screen, commands=commands)
         self._parts = Parts(self.stage, self.parser, self.config, add, self._parts, self.run_id, self.bundle_path)
-        self.parser.ref_resolver = Resolver(built=self._parts.take, kept=kept)
+        skips = located(self.parser.get(), f"system{ID_SEP_KEY}{ON_BAD_CASE}")[1] == SKIP
+        self.parser.ref_resolver = Resolver(make_tolerant if skips else None, self._parts.take, kept)
 
     def run(self) -> list[Any]:
         """Runs the stage, or the expressions of the run id, and gives their results.
@@ -285,7 +287,19 @@ class Workflow(StagesWorkflow):
             remove_aliases()
         for note in self._unused:
             logger.warning(str(note))
+        if is_command() and self.exit_code:
+            raise SystemExit(self.exit_code)
         return results
+
+    @property
+    def exit_code(self) -> int:
+        """Of a command whose run came to its end: 3 where cases were left out, else 0."""
+        built = self._parts.built if self._parts else {}
+        bad_cases = getattr(built.get("system"), "bad_cases", None)
+        first = getattr(
+            built.get("trainer"), "is_global_zero", True
+        )  # launchers end a run in which another process fails
+        return LEFT_OUT if bad_cases is not None and first and bad_cases.read() else 0
 
     def _checks_data(self) -> bool:
         """Whether the config has its cases checked before the fit that this run is."""
@@ -308,6 +322,10 @@ class Workflow(StagesWorkflow):
             arguments |= find_place(trainer, system, self.parser, made, arguments)
         if stage == "fit" and self.by_hand:
             tell_what_is_left(trainer)
+        if getattr(system, "bad_cases", None) is not None:
+            system.bad_cases.place(
+                trainer, stage
+            )  # before processes are started, which would do it apart from this one
         if self._tracked:
             save_executed(self.parser, self.config)
         try:

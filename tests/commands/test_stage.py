@@ -1,5 +1,6 @@
 """``fit``, ``validate``, ``test`` and ``predict``, in this process but for what is of processes."""
 
+import csv
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ import yaml
 from monai_lighter import ConfigError
 from monai_lighter.commands.main import main
 from monai_lighter.config.stages import find_engine_kinds
+from monai_lighter.errors import BundleError
 
 ENGINES = """
 width: 3
@@ -122,3 +124,49 @@ def test_an_interrupt_ends_a_fit_with_130_and_no_traceback(bundle, tmp_path):
         process.send_signal(signal.SIGINT)
         assert process.wait(120) == 130
     assert "Traceback" not in (tmp_path / "err").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["Dataset", "CacheDataset"])
+def test_a_case_that_cannot_be_read(command, bundle, capfd, caplog, kind):
+    """It ends the run with its name, or is left out, listed, said, and told by the exit code; the rest is as without it."""
+    without = ["--data", "$[{'image': f, 'label': f.replace('image', 'label')} for f in @files[:2] + @files[3:]]"]
+    line = [
+        *("configs/train.yaml", "--trainer::logger", "true", "--seed", "1"),
+        *("--system::dataloaders::val::dataset::_target_", kind),
+        *("--system::dataloaders::val::dataset::data", "$@data"),
+    ]
+    assert command("validate", *line, *without) == 0
+    expected = capfd.readouterr().out
+    bad = bundle / "data" / "image_2.nii.gz"
+    bad.write_bytes(bad.read_bytes()[:50])
+    with pytest.raises(BundleError, match=str(bad)):
+        command("validate", *line)
+    capfd.readouterr()
+    assert command("validate", *line, "--system::on_bad_case", "skip") == 3
+    out = capfd.readouterr().out
+    assert out.partition("metric")[2] == expected.partition("metric")[2] != ""
+    (table,) = bundle.glob("lightning_logs/*/bad_cases_validate.csv")
+    assert f"1 of 6 cases was left out: {table}" in caplog.text
+    with open(table, newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert str(bad) in row["case"]
+    assert (row["transform"], row["mode"]) == ("LoadImaged", "val")
+
+
+@pytest.mark.slow
+def test_the_exit_code_of_the_long_command(bundle, monai_bundle):
+    bad = bundle / "data" / "image_5.nii.gz"
+    bad.unlink()
+    line = (
+        "run",
+        "validate",
+        "--workflow",
+        "monai_lighter.Workflow",
+        "--config_file",
+        bundle / "configs" / "train.yaml",
+    )
+    data = "$[{'image': f, 'label': f.replace('image', 'label')} for f in [*@files, @dataset_dir + '/image_5.nii.gz']]"
+    ended = monai_bundle(*line, "--data", data, "--system::on_bad_case", "skip", "--quiet")
+    assert ended.returncode == 3, ended.stderr
+    assert f"1 of 2 cases was left out: {bundle / 'bad_cases_validate.csv'}" in ended.stdout + ended.stderr

@@ -1,6 +1,7 @@
 import os
 
 import pytest
+import torch
 from monai.data import LMDBDataset, SmartCacheDataset
 from parts import classification, loader, pairs, trainer
 
@@ -61,3 +62,15 @@ def test_a_database_of_an_earlier_run(tmp_path, age, known, monkeypatch):
     data = LMDBDataset([1], lambda item: item, cache_dir=tmp_path, progress=False)
     os.utime(data.db_file, (STARTED - age,) * 2)
     assert bool(describe_old_cache(data)) is known
+
+
+def test_a_bad_case_among_the_replacements_ends_the_run(tmp_path):
+    def read(item):
+        if item == 5:
+            raise ValueError("no five")
+        return torch.zeros(4), 0
+
+    data = SmartCacheDataset([*range(8)], read, replace_rate=0.5, cache_num=4, progress=False, shuffle=False)
+    with pytest.raises(RuntimeError, match="applying transform") as caught:  # else it waits for its thread for ever
+        trainer(tmp_path, max_epochs=6).fit(classification(dataloaders={"train": loader(data)}))
+    assert "no five" in str(caught.value.__cause__)

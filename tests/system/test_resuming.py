@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from monai.data import CacheDataset, DataLoader, Dataset
 from monai.metrics import MAEMetric
 from monai.transforms import Compose, RandFlipd, RandGaussianNoised, RandSpatialCropSamplesd
-from torch.utils.data import WeightedRandomSampler
+from torch.utils.data import Subset, WeightedRandomSampler
 from torchmetrics import MeanSquaredError
 from torchmetrics.wrappers import LambdaInputTransformer
 
@@ -78,6 +78,11 @@ def test_a_fit_that_goes_on_comes_to_the_same_weights(tmp_path, workers, sampler
         assert len(rest) == 12 - step
         assert all(torch.equal(*pair) for pair in zip(seen[step:], rest, strict=True))
         assert all(torch.equal(*pair) for pair in zip(whole, weights, strict=True))
+
+
+def test_part_of_a_dataset_is_drawn_as_any_other():
+    loader = SeededLoader(DataLoader(Subset(Dataset(items()), [1, 3, 5, 0]), batch_size=3), 3)
+    assert [batch["label"].flatten().tolist() for batch in loader] == [[1, 3, 5], [0]]
 
 
 @pytest.mark.slow

@@ -46,6 +46,11 @@ def test_what_training_does_not_depend_on_may_differ():
     assert differences(CONFIG, changed(bundle_root="/b", max_epochs=9, workers=4, unused=2, trainer={})) == []
 
 
+def test_a_fit_that_a_bad_case_ended_may_go_on_without_it():
+    system = {**CONFIG["system"], "on_bad_case": "skip", "max_bad_cases": 3}
+    assert find_differences(CONFIG, changed(system=system)) == []
+
+
 def test_what_it_depends_on_is_named():
     assert differences(CONFIG, changed(lr=0.2, seed=1)) == [("seed", 0, 1), ("lr", 0.1, 0.2)]
     net = {"_target_": "UNet", "channels": [4, 16]}
