@@ -27,12 +27,10 @@ __all__ = ["Fit", "choose_checkpoint", "choose_for_engines", "find_differences",
 logger = logging.getLogger(__name__)
 
 WORKERS = ("multiprocessing_context", "num_workers", "persistent_workers", "prefetch_factor", "timeout")
-LOADING = frozenset((*WORKERS, "pin_memory", "pin_memory_device"))
-"""Arguments of a ``DataLoader`` that change how its batches are made, and nothing in them."""
+LOADING = frozenset((*WORKERS, "pin_memory", "pin_memory_device", ON_BAD_CASE, MAX_BAD_CASES, "workers"))
+"""Arguments of a ``DataLoader`` and of `System` that change how cases are made and written, and nothing in those that are."""
 LONGER = frozenset(("max_epochs",))
 """Argument of an engine that a fit which goes on may have another value of."""
-OF_BAD_CASES = tuple(f"system{ID_SEP_KEY}{key}" for key in (ON_BAD_CASE, MAX_BAD_CASES))
-"""Arguments of the system that a fit may be given to go on with after a bad case has ended it."""
 MOVED = ("bundle_root",)
 RESTARTS = "SLURM_RESTART_COUNT"
 """Set by SLURM in a job that it has requeued."""
@@ -187,7 +185,7 @@ def find_differences(
 
 def _list_leaves(id: str, one: Any, other: Any, ignored: Collection[str]) -> Iterator[tuple[str, Any, Any]]:
     """Values of two items and of all in them, but for those that change nothing."""
-    if id in (*MOVED, *OF_BAD_CASES) or id.rpartition(ID_SEP_KEY)[2] in ignored:
+    if id in MOVED or id.rpartition(ID_SEP_KEY)[2] in ignored:
         return
     if isinstance(one, dict) and isinstance(other, dict):
         inner: Iterable[Any] = dict.fromkeys([*one, *other])
