@@ -24,7 +24,8 @@ from monai_lighter.internals import (
     validation_on,
 )
 from monai_lighter.system.batches import count_cases
-from monai_lighter.system.logging import QuickHooks, StepValues
+from monai_lighter.system.hooks import QuickHooks
+from monai_lighter.system.logging import StepValues
 from monai_lighter.system.metrics import EpochMean
 
 __all__ = ["EndIteration", "EngineModule", "find_held", "pick_numbers"]
@@ -106,6 +107,7 @@ class EngineModule(QuickHooks):
         return self.runs[0].engine
 
     def setup(self, stage: str) -> None:
+        super().setup(stage)
         self._join(self.runs[0])
 
     def _join(self, run: Run) -> None:
