@@ -1,7 +1,8 @@
 """Every private name of Ignite, Lightning, MONAI and torch that this package uses: a function each, which says what for.
 
-A leaf of the house: it imports nothing of the package, and Ignite, which need not be installed, for its types alone. Names that a
-class of the package inherits, to override or to use as its own, are no calls that could stand here: `INHERITED` lists them.
+A leaf of the house: it imports nothing of the package, and for their types alone Ignite, which need not be installed, and
+Lightning and torchmetrics, which `inspect` does without. Names that a class of the package inherits, to override or to use as its
+own, are no calls that could stand here: `INHERITED` lists them.
 ``tests/test_internals.py`` holds both to the installed versions, and the rest of the package to this module.
 """
 
@@ -11,20 +12,19 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import WeightAveraging
 from monai.bundle.config_item import ComponentLocator
 from monai.bundle.reference_resolver import ReferenceResolver
 from monai.metrics import Cumulative
 from monai.transforms import LoadImage, LoadImaged, SaveImage
 from torch import Tensor, nn
-from torchmetrics import Metric
 
 if TYPE_CHECKING:
     from ignite.engine import Engine
-    from lightning.pytorch import LightningModule
+    from lightning.pytorch import LightningModule, Trainer
+    from lightning.pytorch.callbacks import WeightAveraging
     from lightning.pytorch.loops.evaluation_loop import _EvaluationLoop
     from lightning.pytorch.trainer.connectors.logger_connector.result import _ResultMetric
+    from torchmetrics import Metric
 
 INHERITED = {
     "ignite.engine.Engine": {
