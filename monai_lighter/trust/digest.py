@@ -65,7 +65,7 @@ def begin_digest(directory: Path) -> Future[str]:
     """
     found: Future[str] = Future()
     contents: dict[str, str] = {}
-    large: dict[str, BinaryIO] = {}
+    large: dict[str, tuple[BinaryIO, os.stat_result]] = {}
     try:
         for name, path, mode in _list_counted(directory):
             status = path.lstat()
@@ -75,7 +75,8 @@ def begin_digest(directory: Path) -> Future[str]:
                 and _key(path, status) not in _known
                 and len(large) < MOST_OPEN
             ):
-                large[name] = path.open("rb")
+                file = path.open("rb")
+                large[name] = file, os.fstat(file.fileno())  # here: it is the file of now that is meant
             else:
                 contents[name] = _describe(path, mode)
     except OSError as error:
@@ -83,7 +84,7 @@ def begin_digest(directory: Path) -> Future[str]:
 
     def finish() -> None:
         try:
-            found.set_result(_sum_up({**contents, **{name: _read(file) for name, file in large.items()}}))
+            found.set_result(_sum_up({**contents, **{name: _read(*opened) for name, opened in large.items()}}))
         except OSError as error:
             found.set_exception(error)
         finally:
@@ -140,12 +141,12 @@ def hash_file(path: Path) -> str:
     if known is not None:
         return known
     with path.open("rb") as file:
-        return _read(file)
+        return _read(file, os.fstat(file.fileno()))
 
 
-def _read(file: BinaryIO) -> str:
-    """sha256 of an open file, which is remembered where another change would be seen by the clock of its times."""
-    path, status = Path(file.name), os.fstat(file.fileno())
+def _read(file: BinaryIO, status: os.stat_result) -> str:
+    """sha256 of an open file that had this status; remembered where another change would be seen by the clock of its times."""
+    path = Path(file.name)
     digest = hashlib.sha256()
     while block := file.read(BLOCK):
         digest.update(block)
@@ -161,8 +162,8 @@ def _key(path: Path, status: os.stat_result) -> tuple[Path, int, int, int, int]:
     return path, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
-def _close(files: Iterable[BinaryIO]) -> None:
-    for file in files:
+def _close(opened: Iterable[tuple[BinaryIO, os.stat_result]]) -> None:
+    for file, _ in opened:
         file.close()
 
 
