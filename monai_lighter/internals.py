@@ -1,7 +1,8 @@
 """Every private name of Ignite, Lightning, MONAI and torch that this package uses: a function each, which says what for.
 
-A leaf of the house: it imports nothing of the package, and Ignite, which need not be installed, for its types alone. Names that a
-class of the package inherits, to override or to use as its own, are no calls that could stand here: `INHERITED` lists them.
+A leaf of the house: it imports nothing of the package, and for their types alone Ignite, which need not be installed, and
+Lightning and torchmetrics, which `inspect` does without. Names that a class of the package inherits, to override or to use as its
+own, are no calls that could stand here: `INHERITED` lists them.
 ``tests/test_internals.py`` holds both to the installed versions, and the rest of the package to this module.
 """
 
@@ -15,9 +16,6 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import WeightAveraging
-from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 from lightning_utilities.core.apply_func import apply_to_collection
 from monai.bundle.config_item import ComponentLocator
 from monai.bundle.reference_resolver import ReferenceResolver
@@ -27,13 +25,14 @@ from monai.metrics import Cumulative
 from monai.transforms import LoadImage, LoadImaged, SaveImage
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from torchmetrics import Metric
 
 if TYPE_CHECKING:
     from ignite.engine import Engine
-    from lightning.pytorch import LightningModule
+    from lightning.pytorch import LightningModule, Trainer
+    from lightning.pytorch.callbacks import WeightAveraging
     from lightning.pytorch.loops.evaluation_loop import _EvaluationLoop
     from lightning.pytorch.trainer.connectors.logger_connector.result import _ResultMetric
+    from torchmetrics import Metric
 
 INHERITED = {
     "ignite.engine.Engine": {
@@ -183,6 +182,8 @@ def lengthen_train_epoch(trainer: Trainer, batches: int) -> None:
 
 def find_training_batch(frame: FrameType) -> tuple[Any, int] | None:
     """The batch of a fit and its index, of the frame of Lightning's training loop on the way to an error; None for another."""
+    from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop  # noqa: PLC0415  # `inspect` does without
+
     found = frame.f_locals if frame.f_code is _TrainingEpochLoop.advance.__code__ else {}
     return (found["batch"], found["batch_idx"]) if "batch_idx" in found else None
 
@@ -281,9 +282,9 @@ def states_shared_by(metric: Metric, gather: Callable[[Any], list[Any]]) -> Iter
         metric: with all that it wraps.
         gather: gives the values of all processes for one.
     """
-    parts = [part for part in metric.modules() if isinstance(part, Metric)]
+    parts: list[Any] = [part for part in metric.modules() if hasattr(part, "_sync_dist")]
     for part in parts:
-        part._sync_dist = partial(_share_states, part, gather)  # type: ignore[method-assign]
+        part._sync_dist = partial(_share_states, part, gather)
     try:
         yield
     finally:

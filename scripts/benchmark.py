@@ -2,6 +2,8 @@
 
     python scripts/benchmark.py [--repetitions 5] [--output docs/performance.md]
 
+Then the time that commands take to start (`benchmark_start.py`).
+
 Each measurement is a process of its own, and the four take turns, so that a busy machine slows all of them. A step is the
 time from one training call of the network to the next; of a process the median counts, without the first fifth of its steps.
 Ratios are taken within a turn; given are their median and, in brackets, their quartiles.
@@ -22,7 +24,8 @@ from itertools import pairwise
 from pathlib import Path
 
 import torch
-from benchmark_workload import SIDES, command
+from benchmark_start import measure_starts, report_starts
+from benchmark_workload import SIDES, command, make_environment, spread
 
 MARK = "<!-- measured by scripts/benchmark.py -->"
 
@@ -36,12 +39,7 @@ def measure(side: str, kind: str) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         result = folder / "result.json"
-        environment = {
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]),
-            "BENCHMARK_RESULT": str(result),
-            "PYTHONWARNINGS": "ignore",
-        }
+        environment = {**make_environment(), "BENCHMARK_RESULT": str(result)}
         start = time.time()
         done = subprocess.run(
             command(side, kind, folder), cwd=folder, env=environment, capture_output=True, text=True, check=False
@@ -52,12 +50,6 @@ def measure(side: str, kind: str) -> dict[str, float]:
     times = measured["times"]
     steps = [1000 * (b - a) for a, b in pairwise(times)][len(times) // 5 :]
     return {"first": times[0] - start, "step": statistics.median(steps), "peak": measured["peak"]}
-
-
-def spread(values: list[float]) -> str:
-    """Median and quartiles."""
-    low, middle, high = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else values * 3
-    return f"{middle:.2f} [{low:.2f} to {high:.2f}]"
 
 
 def ratios(turns: list[dict], side: str, other: str, what: str) -> list[float]:
@@ -99,7 +91,7 @@ def report(turns: dict[str, list[dict]]) -> str:
         ("native bundle / hand-written loop, 3D UNet", 1.02, ratios(turns["unet"], "native", "raw", "step")),
         (
             "native bundle / stock MONAI bundle, command to first step",
-            1.3,
+            1.02,
             ratios(everything, "native", "ignite", "first"),
         ),
         ("native bundle / stock MONAI bundle, tiny network", 1.0, ratios(turns["tiny"], "native", "ignite", "step")),
@@ -137,7 +129,7 @@ def main() -> None:
                 {s: round(measured[-1][s]["step"], 3) for s in SIDES},
                 file=sys.stderr,
             )
-    text = report(turns)
+    text = "\n".join([report(turns), *report_starts(measure_starts(arguments.repetitions))])
     print(text)
     if arguments.output is not None:
         before = arguments.output.read_text().partition(MARK)[0] if arguments.output.is_file() else ""

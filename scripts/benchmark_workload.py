@@ -6,6 +6,7 @@ import atexit
 import json
 import os
 import resource
+import statistics
 import sys
 import time
 from pathlib import Path
@@ -16,7 +17,7 @@ from monai.data import DataLoader, Dataset
 from monai.networks.nets import UNet
 from torch import nn
 
-STEPS = {"tiny": 2000, "unet": 60}
+STEPS = {"tiny": 2000, "unet": 60, "start": 2}
 SIDES = {
     "raw": "hand-written PyTorch loop",
     "lightning": "plain LightningModule",
@@ -29,7 +30,7 @@ class Timed(nn.Module):
     """A network that notes when it is called in training, and writes that and the peak memory down when the process ends.
 
     Args:
-        kind: ``tiny`` (a few hundred weights on 8 x 8 pixels) or ``unet`` (3D, on 64 x 64 x 64 voxels).
+        kind: ``tiny`` (a few hundred weights on 8 x 8 pixels), ``start`` (the same) or ``unet`` (3D, on 64 x 64 x 64 voxels).
     """
 
     def __init__(self, kind: str) -> None:
@@ -139,12 +140,27 @@ def command(side: str, kind: str, folder: Path) -> list[str]:
     """Command line of one side; the configs it needs are written to ``folder``."""
     if side in ("raw", "lightning"):
         return [sys.executable, "-c", (RAW if side == "raw" else LIGHTNING).format(kind=kind)]
-    config = native(kind) if side == "native" else ignite(kind)
+    config = ignite(kind) if side == "ignite" else native(kind)
     if side == "ignite":
         config["imports"].append("$import torch")
     file = folder / "train.yaml"
     file.write_text(yaml.safe_dump(config, sort_keys=False))
+    if side == "short":
+        return [sys.executable, "-m", "monai_lighter", "fit", str(file)]
     run = [sys.executable, "-m", "monai.bundle", "run"]
     if side == "native":
         run += ["fit", "--workflow", "monai_lighter.Workflow"]
     return [*run, "--config_file", str(file)]
+
+
+def make_environment() -> dict[str, str]:
+    """Variables for a process that is measured: what is imported has its byte code, as it has where a package is installed."""
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    return {**kept, "PYTHONPATH": path, "PYTHONWARNINGS": "ignore"}
+
+
+def spread(values: list[float]) -> str:
+    """Median and quartiles."""
+    low, middle, high = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else values * 3
+    return f"{middle:.2f} [{low:.2f} to {high:.2f}]"

@@ -25,11 +25,11 @@ class LearningRate(Callback):
     """
 
     def __init__(self) -> None:
-        self._before: dict[str, float] = {}
+        self._before: list[float] = []
         self._changes = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._before, self._changes = {}, False
+        self._before, self._changes = [], False
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not isinstance(pl_module, Recorded):
@@ -37,10 +37,10 @@ class LearningRate(Callback):
                 pl_module.log(name, value, on_step=False, on_epoch=True)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        rates = _read_rates(trainer)
+        rates = [float(group["lr"]) for optimizer in trainer.optimizers for group in optimizer.param_groups]
         self._changes = self._changes or (batch_idx > 0 and rates != self._before)
         self._before = rates
-        for name, value in rates.items() if self._changes else ():
+        for name, value in _read_rates(trainer).items() if self._changes else ():
             pl_module.log(f"{name}/step", value, on_step=True, on_epoch=False)
 
 

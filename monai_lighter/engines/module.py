@@ -26,7 +26,8 @@ from monai_lighter.internals import (
 )
 from monai_lighter.system.batches import count_cases
 from monai_lighter.system.checkpoints import MADE_WITH, LastCheckpoint
-from monai_lighter.system.logging import QuickHooks, StepValues
+from monai_lighter.system.hooks import QuickHooks
+from monai_lighter.system.logging import StepValues
 from monai_lighter.system.metrics import EpochMean
 from monai_lighter.system.processes import gather
 from monai_lighter.system.signals import StopOnSignal
@@ -113,6 +114,7 @@ class EngineModule(QuickHooks):
         return self.runs[0].engine
 
     def setup(self, stage: str) -> None:
+        super().setup(stage)
         self._join(self.runs[0])
 
     def _join(self, run: Run) -> None:

@@ -82,12 +82,9 @@ def find_image(input: Any, batch: Any = None) -> MetaTensor | None:
     tensors = list(_tensors(input))
     images = [tensor for tensor in tensors if isinstance(tensor, MetaTensor)]
     if not images and tensors and batch is not None:
-        size = (tensors[0].shape[0], *tensors[0].shape[2:]) if tensors[0].ndim > 2 else None
-        images = [
-            tensor
-            for tensor in _tensors(batch)
-            if isinstance(tensor, MetaTensor) and (*tensor.shape[:1], *tensor.shape[2:]) == size
-        ]
+        held = [tensor for tensor in _tensors(batch) if isinstance(tensor, MetaTensor)]
+        size = (tensors[0].shape[0], *tensors[0].shape[2:]) if held and tensors[0].ndim > 2 else None
+        images = [tensor for tensor in held if (*tensor.shape[:1], *tensor.shape[2:]) == size]
     return next((image for image in images if FILE_NAME in image.meta), images[0] if images else None)
 
 

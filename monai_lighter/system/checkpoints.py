@@ -90,10 +90,10 @@ class LastCheckpoint(ModelCheckpoint):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
-        if self.minutes == math.inf or ends_stretch(trainer, batch_idx):
-            return
+        """By the clock alone: Lightning's own, by steps, has nothing to do here and takes a while to find out."""
         due = time.monotonic() - self._saved >= 60 * self.minutes
+        if not (due or trainer.world_size > 1) or self.minutes == math.inf or ends_stretch(trainer, batch_idx):
+            return
         if trainer.world_size > 1:
             due = trainer.strategy.reduce_boolean_decision(due, all=False)
         if due and save_last(trainer) is not None:

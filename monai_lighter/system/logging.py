@@ -13,12 +13,13 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from monai_lighter.internals import CURRENT_HOOK, find_result, set_result
+from monai_lighter.internals import find_result, set_result
+from monai_lighter.system.hooks import QuickHooks
 from monai_lighter.system.metrics import EpochMean, Metrics
 from monai_lighter.system.processes import gather
 from monai_lighter.system.tensors import as_list
 
-__all__ = ["QuickHooks", "Record", "Recorded", "StepValues"]
+__all__ = ["Record", "Recorded", "StepValues"]
 
 logger = logging.getLogger(__name__)
 
@@ -210,16 +211,6 @@ def _warn_who_monitors(module: LightningModule, name: str) -> None:
                 f"{name} has no value in epoch {module.current_epoch + 1} (NaN: no case of it has one); it is monitored by "
                 f"{type(callback).__name__}{does}"
             )
-
-
-class QuickHooks(LightningModule):
-    """A LightningModule whose hooks cost less: in all that is set, ``torch.nn.Module`` looks for parameters and modules."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name == CURRENT_HOOK:
-            self.__dict__[name] = value
-        else:
-            super().__setattr__(name, value)
 
 
 class Recorded(QuickHooks):

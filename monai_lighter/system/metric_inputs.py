@@ -168,8 +168,11 @@ def find_blurred_label(target: Any) -> str | None:
     """
     if not isinstance(target, Tensor) or not target.is_floating_point() or target.ndim < 4 or target.shape[1] != 1:
         return None
-    away = target.round() - target
-    if not target.numel() or not 0 < away.max().item() < BLUR or away.min().item() <= -BLUR:
+    whole = target.round()
+    if torch.equal(whole, target):
+        return None
+    away = whole - target
+    if not 0 < away.max().item() < BLUR or away.min().item() <= -BLUR:
         return None
     value = torch.masked_select(target, away > 0)[0].item()
     name = next((describe(case) for case in _cases(target) if bool((case < case.round()).any())), "")

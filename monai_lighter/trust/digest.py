@@ -9,15 +9,19 @@ import os
 import stat
 import sys
 import sysconfig
+import time
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
-from functools import lru_cache
+from concurrent.futures import Future
 from pathlib import Path
+from threading import Thread
+from typing import BinaryIO
 
-from lightning.pytorch.utilities import rank_zero_only
+from lightning_utilities.core.rank_zero import rank_zero_only
 
 __all__ = [
     "RUN_FOLDERS",
+    "begin_digest",
     "find_changed_code",
     "hash_file",
     "hash_imported_code",
@@ -36,6 +40,13 @@ BLOCK = 1 << 20
 INSTALLED = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
 """Folders of Python and of what is installed: no code of the user's."""
 PACKAGE = Path(__file__).resolve().parents[1]
+LARGE = 1 << 20
+"""Bytes of a file that a run does not wait for when it logs its digest."""
+MOST_OPEN = 64
+"""Large files that are held open at once."""
+SETTLED = 2_000_000_000
+"""Nanoseconds after which a change of a file shows in its times, whatever the file system: FAT has them by two seconds."""
+_known: dict[tuple[Path, int, int, int, int], str] = {}
 
 
 def run_digest(directory: Path) -> str:
@@ -44,7 +55,7 @@ def run_digest(directory: Path) -> str:
     Counted are the path of each file in the bundle (``/`` between its parts, NFC) and the sha256 of its content; for a link its
     text in place of the content. Not counted are order, times, modes, empty directories, the name of the bundle's own directory,
     and the files in directories named ``__pycache__`` and ``.cache``. Nothing is followed out of the bundle. The digest of a file
-    that did not change (size, times, inode) is remembered for the life of the process.
+    that did not change (`hash_file`) is remembered for the life of the process.
 
     Args:
         directory: of the bundle.
@@ -52,24 +63,74 @@ def run_digest(directory: Path) -> str:
     Raises:
         OSError: a file that cannot be read.
     """
-    total = hashlib.sha256()
-    for line in sorted(_lines(directory)):
-        total.update(line)
-    return total.hexdigest()
+    return _sum_up({name: _describe(path, mode) for name, path, mode in _list_counted(directory)})
 
 
-def _lines(directory: Path) -> Iterator[bytes]:
+def begin_digest(directory: Path) -> Future[str]:
+    """The `run_digest` of a bundle as it is now, with no waiting for its large files: they are opened here, and read beside what
+    follows.
+
+    A file that another takes the place of is read as it was, which is how this package writes weights.
+
+    Args:
+        directory: of the bundle.
+
+    Returns:
+        Its ``result()`` waits for the digest, and raises OSError where a file cannot be read, or is written to while it is.
+    """
+    found: Future[str] = Future()
+    contents: dict[str, str] = {}
+    large: dict[str, tuple[BinaryIO, os.stat_result]] = {}
+    try:
+        for name, path, mode in _list_counted(directory):
+            status = path.lstat()
+            if (
+                stat.S_ISREG(mode)
+                and status.st_size > LARGE
+                and _key(path, status) not in _known
+                and len(large) < MOST_OPEN
+            ):
+                file = path.open("rb")
+                large[name] = file, os.fstat(file.fileno())  # here: it is the file of now that is meant
+            else:
+                contents[name] = _describe(path, mode)
+    except OSError as error:
+        found.set_exception(error)
+
+    def finish() -> None:
+        try:
+            found.set_result(_sum_up({**contents, **{name: _read(*opened) for name, opened in large.items()}}))
+        except OSError as error:
+            found.set_exception(error)
+        finally:
+            _close(large.values())
+
+    if found.done():
+        _close(large.values())
+    elif large:
+        Thread(target=finish, name="digest").start()
+    else:
+        finish()
+    return found
+
+
+def _list_counted(directory: Path) -> Iterator[tuple[str, Path, int]]:
+    """Name, path and mode of the files and links that count."""
     for name, mode in walk_files(directory, RUN_FOLDERS):
-        path = directory / name
-        if any(part in CACHES for part in name.split("/")[:-1]):
-            continue
-        if stat.S_ISLNK(mode):
-            content = "link:" + hashlib.sha256(os.fsencode(os.readlink(path))).hexdigest()
-        elif stat.S_ISREG(mode):
-            content = hash_file(path)
-        else:
-            continue
-        yield f"{content} {unicodedata.normalize('NFC', name)}\0".encode("utf-8", "surrogateescape")
+        cached = any(part in CACHES for part in name.split("/")[:-1])
+        if not cached and (stat.S_ISLNK(mode) or stat.S_ISREG(mode)):
+            yield name, directory / name, mode
+
+
+def _describe(path: Path, mode: int) -> str:
+    if stat.S_ISLNK(mode):
+        return "link:" + hashlib.sha256(os.fsencode(os.readlink(path))).hexdigest()
+    return hash_file(path)
+
+
+def _sum_up(contents: dict[str, str]) -> str:
+    lines = (f"{content} {unicodedata.normalize('NFC', name)}\0" for name, content in contents.items())
+    return hashlib.sha256(b"".join(sorted(line.encode("utf-8", "surrogateescape") for line in lines))).hexdigest()
 
 
 def walk_files(directory: Path, folders: tuple[str, ...] = (".",)) -> Iterator[tuple[str, int]]:
@@ -86,18 +147,39 @@ def walk_files(directory: Path, folders: tuple[str, ...] = (".",)) -> Iterator[t
 
 
 def hash_file(path: Path) -> str:
-    """sha256 of a file's content."""
-    status = path.stat()
-    return _digest(path, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+    """sha256 of a file's content, remembered for the life of the process by path, size, times and inode.
+
+    Raises:
+        OSError: it cannot be read, or is written to while it is.
+    """
+    known = _known.get(_key(path, path.stat()))
+    if known is not None:
+        return known
+    with path.open("rb") as file:
+        return _read(file, os.fstat(file.fileno()))
 
 
-@lru_cache(maxsize=100_000)
-def _digest(path: Path, *_status: int) -> str:
+def _read(file: BinaryIO, status: os.stat_result) -> str:
+    """sha256 of an open file that had this status; remembered where another change would be seen by the clock of its times."""
+    path = Path(file.name)
     digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(BLOCK):
-            digest.update(block)
+    while block := file.read(BLOCK):
+        digest.update(block)
+    after = os.fstat(file.fileno())
+    if (after.st_size, after.st_mtime_ns) != (status.st_size, status.st_mtime_ns):
+        raise OSError(f"{path} was written to while it was read")
+    if time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) > SETTLED:
+        _known[_key(path, status)] = digest.hexdigest()
     return digest.hexdigest()
+
+
+def _key(path: Path, status: os.stat_result) -> tuple[Path, int, int, int, int]:
+    return path, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+
+
+def _close(opened: Iterable[tuple[BinaryIO, os.stat_result]]) -> None:
+    for file, _ in opened:
+        file.close()
 
 
 def hash_imported_code(folders: Iterable[Path]) -> dict[str, str]:
@@ -148,17 +230,21 @@ def _hash_code(path: Path) -> str:
 
 
 @rank_zero_only
-def log_digest(directory: Path) -> str | None:
-    """Logs what is about to run: the `run_digest` of a bundle, which ``inspect`` prints too, and gives it.
+def log_digest(directory: Path) -> Future[str]:
+    """Logs what is about to run, and gives it: the `run_digest` of a bundle, which ``inspect`` prints too.
 
-    None where a file cannot be read.
+    It is logged as soon as it is known (`begin_digest`), for which nothing but the end of the process waits.
     """
-    try:
-        digest = run_digest(directory)
-    except OSError as error:
-        logger.warning(f"{directory}: sha256 not computed: {error}")
-        return None
     absolute, here = directory.absolute(), Path.cwd()
-    near = absolute.relative_to(here) if absolute.is_relative_to(here) else absolute
-    logger.info(f"{near if near.name else absolute.name}: sha256 over {', '.join(RUN_FOLDERS)}: {digest}")
-    return digest
+
+    def tell(found: Future[str]) -> None:
+        error = found.exception()
+        if error is not None:
+            logger.warning(f"{directory}: sha256 not computed: {error}")
+            return
+        near = absolute.relative_to(here) if absolute.is_relative_to(here) else absolute
+        logger.info(f"{near if near.name else absolute.name}: sha256 over {', '.join(RUN_FOLDERS)}: {found.result()}")
+
+    begun = begin_digest(directory)
+    begun.add_done_callback(tell)
+    return begun

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -43,21 +44,28 @@ class Fit(NamedTuple):
     Attributes:
         config: of plain values, as it is saved with the run.
         folders: that code of the user's lies in, the bundle first.
-        digest: of the bundle when the run began, which its checkpoints name.
+        digest: of the bundle when the run began, as `begin_digest` gives it; checkpoints name it.
         roots: items that the result depends on, with all that they refer to.
         ignored: names of arguments that do not count.
     """
 
     config: dict[str, Any]
     folders: tuple[Path, ...]
-    digest: str | None = None
+    digest: Future[str] | None = None
     roots: tuple[str, ...] = ("seed", "system")
     ignored: frozenset[str] = LOADING
 
     def describe(self, config: bool = False) -> dict[str, Any]:
-        """What a checkpoint says of it: digest, code that has been imported by now, and the config if that is not elsewhere."""
-        said = {"digest": self.digest, "code": hash_imported_code(self.folders)}
-        return {**said, "config": self.config} if config else said
+        """What a checkpoint says of it: code that has been imported by now, the config if that is not elsewhere, and the digest
+        as soon as that is known."""
+        said = {"digest": None, "code": hash_imported_code(self.folders), **({"config": self.config} if config else {})}
+
+        def note(found: Future[str]) -> None:
+            said["digest"] = None if found.exception() else found.result()
+
+        if self.digest is not None:
+            self.digest.add_done_callback(note)
+        return said
 
 
 def find_place(
@@ -98,7 +106,7 @@ def find_place(
 
 
 def choose_for_engines(
-    config: dict[str, Any], folders: tuple[Path, ...], digest: str | None, run_ids: Collection[str]
+    config: dict[str, Any], folders: tuple[Path, ...], digest: Future[str] | None, run_ids: Collection[str]
 ) -> tuple[Any, Any] | None:
     """How fits of MONAI's engines choose a checkpoint, and what theirs say; None where the config has no ``resume``.
 

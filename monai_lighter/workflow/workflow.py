@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -158,7 +159,7 @@ class Workflow(StagesWorkflow):
         of_lighter = composed is not None and composed.of_lighter
         self._positions = Positions(ensure_tuple(files), override, of_lighter)
         self._absent: Finding | None = None
-        self._digest: str | None = None
+        self._digest: Future[str] | None = None
         self._untrained: Finding | None = None
         self._unused: list[Note] = []
         self._advice: list[Finding] = []
