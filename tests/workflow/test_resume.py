@@ -48,7 +48,7 @@ def test_what_training_does_not_depend_on_may_differ():
 
 def test_a_fit_that_a_bad_case_ended_may_go_on_without_it():
     system = {**CONFIG["system"], "on_bad_case": "skip", "max_bad_cases": 3}
-    assert find_differences(CONFIG, changed(system=system)) == []
+    assert differences(CONFIG, changed(system=system)) == []
 
 
 def test_what_it_depends_on_is_named():
