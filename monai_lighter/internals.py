@@ -16,7 +16,7 @@ from lightning.pytorch.callbacks import WeightAveraging
 from monai.bundle.config_item import ComponentLocator
 from monai.bundle.reference_resolver import ReferenceResolver
 from monai.metrics import Cumulative
-from monai.transforms import LoadImage, LoadImaged, SaveImage
+from monai.transforms import LoadImage, LoadImaged, SaveImage, TraceableTransform
 from torch import Tensor, nn
 from torchmetrics import Metric
 
@@ -252,6 +252,11 @@ def get_saved_count(saver: SaveImage) -> int:
 def count_saved(saver: SaveImage) -> None:
     """Counts an image that was saved in the place of a ``SaveImage``."""
     saver._data_index += 1
+
+
+def match_as(copied: TraceableTransform, original: TraceableTransform) -> None:
+    """Has a copy of a transform invert what the original has done: MONAI knows what to invert by the object that did it."""
+    copied._transforms_match = original._transforms_match  # type: ignore[method-assign]
 
 
 REFERENCES: str = ReferenceResolver._vars

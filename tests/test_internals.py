@@ -19,7 +19,7 @@ from monai.bundle.config_item import ComponentLocator
 from monai.bundle.reference_resolver import ReferenceResolver
 from monai.engines import SupervisedTrainer
 from monai.metrics import DiceMetric
-from monai.transforms import LoadImaged, SaveImage
+from monai.transforms import Flip, LoadImaged, SaveImage
 from torchmetrics import MeanSquaredError
 
 import monai_lighter
@@ -120,6 +120,7 @@ def holders():
         "metric of torchmetrics": MeanSquaredError(),
         "image loader": LoadImaged("image"),
         "image saver": SaveImage(print_log=False),
+        "traced transform": Flip(0),
         "ReferenceResolver": ReferenceResolver,
         "locator": ComponentLocator(),
         "tensor": torch.zeros(1),
@@ -146,6 +147,7 @@ USED = {
     "SupervisedTrainer": ("_iteration",),
     "image loader": ("_loader",),
     "image saver": ("_data_index",),
+    "traced transform": ("_transforms_match",),
     "metric": ("_buffers", "_synced", "_synced_tensors"),
     "metric of torchmetrics": ("_computed", "_update_count"),
     "ReferenceResolver": ("_vars",),

@@ -8,6 +8,7 @@ import textwrap
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from monai_lighter.system.logging import Recorded
 from monai_lighter.system.outputs import Outputs
 from monai_lighter.system.processes import gather
 from monai_lighter.system.signals import RunStopped
+from monai_lighter.system.step_outputs import when_ready
 from monai_lighter.system.weights import ModelWeights
 
 __all__ = ["RunSummary", "align", "format_duration", "show_path"]
@@ -79,7 +81,8 @@ class RunSummary(Callback):
     ) -> None:
         if self._cases is not None and isinstance(outputs, Mapping) and "metrics" in outputs:
             metrics, _ = pl_module.records[pl_module.mode].select_loader(dataloader_idx)
-            self._cases.add(metrics, outputs, dataloader_idx)
+            add = partial(self._cases.add, metrics, dataloader_idx=dataloader_idx)
+            when_ready(outputs, add)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._cases is not None:
@@ -93,6 +96,9 @@ class RunSummary(Callback):
     def on_predict_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *args: Any, **kwargs: Any
     ) -> None:
+        when_ready(outputs, partial(self._count_cases, batch))
+
+    def _count_cases(self, batch: Any, outputs: Any) -> None:
         source = outputs.get("input") if isinstance(outputs, Mapping) else None
         self._count += count_cases(batch if source is None else source)
 

@@ -10,6 +10,7 @@ from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Lock
 from typing import Any, NamedTuple
 
 from monai_lighter.errors import CaseError, Finding
@@ -54,6 +55,7 @@ class Ledger:
 
     def __init__(self) -> None:
         self._inputs: dict[tuple[int, int], str] = {}
+        self._lock = Lock()
         self.reset()
 
     def reset(self, shared: Path | None = None) -> None:
@@ -107,13 +109,20 @@ class Ledger:
         """Files that this process has written since the last `reset`, in order."""
         return [output.path for output in self._written.values()]
 
+    def __deepcopy__(self, memo: Any) -> Ledger:
+        return self  # of the whole run, also where transforms are copied for threads
+
     def _place(self, file: Path, output: Output) -> None:
+        sync(file)
+        with self._lock:
+            self._take_place(file, output)
+
+    def _take_place(self, file: Path, output: Output) -> None:
         owner = self._claim(output)
         refusal = _describe_clash(owner, output) if owner is not None else self._refuse(output)
         if refusal is not None:
             raise CaseError(str(refusal))
         output.path.parent.mkdir(parents=True, exist_ok=True)
-        sync(file)
         file.replace(output.path)
         status = output.path.stat()
         self._written[status.st_dev, status.st_ino] = output

@@ -28,6 +28,7 @@ from monai_lighter.system.batches import (
     read_case_names,
     take_results,
 )
+from monai_lighter.system.case_pool import CasePool, check_workers
 from monai_lighter.system.datasets import SmartCache
 from monai_lighter.system.finite import FiniteLoss, note_cases
 from monai_lighter.system.inference import infer, list_arguments
@@ -87,10 +88,12 @@ class System(Recorded, Optimized, FiniteLoss, Resumable):
             ``pred``, each ``(C, H, W[, D])``; of a dict of heads, each head is a key. Metrics then see the items after it.
         labels: class, from 0, to its name (``{1: grey, 2: white}``): metrics with a value for each class are logged by it,
             as far as the last class that a metric has is the last with a name.
+        workers: threads that finish the cases of val, test and predict while the network computes the next ones (`CasePool`);
+            0 for none; by default one for each core and for each 4 GiB of free memory, at most 4.
 
     Raises:
-        ValueError: an unknown mode or adapter; labels of which two have one name; in a step, a dictionary of losses with no
-            ``total``.
+        ValueError: an unknown mode or adapter; labels of which two have one name; workers that are no number; in a step, a
+            dictionary of losses with no ``total``.
         NonFiniteError: in a fit, the first loss that is NaN or infinite.
     """
 
@@ -106,8 +109,11 @@ class System(Recorded, Optimized, FiniteLoss, Resumable):
         inferer: Callable | Mapping[str, Callable] | None = None,
         postprocessing: Mapping[str, Callable] | None = None,
         labels: Mapping[int, str] | None = None,
+        workers: int | None = None,
     ) -> None:
         super().__init__(optimizer, scheduler)
+        self.workers = check_workers(workers)
+        self._pool = CasePool(0)  # until a Trainer has the one of the run
         self.model = model
         self.criterion = criterion
         self.dataloaders = _check_modes("dataloaders", dataloaders)
@@ -156,23 +162,30 @@ class System(Recorded, Optimized, FiniteLoss, Resumable):
     training_step.__signature__ = inspect.signature(training_step)  # type: ignore[attr-defined]  # Lightning asks in every step
 
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any] | None:
-        batch = self._take_own_items(batch, batch_idx, dataloader_idx)
-        return None if batch is None else self._run_step(batch, batch_idx, dataloader_idx)
+        return self._evaluate(self._take_own_items(batch, batch_idx, dataloader_idx), batch_idx, dataloader_idx)
 
-    def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any] | None:
-        batch = self._take_own_items(batch, batch_idx, dataloader_idx)
-        return None if batch is None else self._run_step(batch, batch_idx, dataloader_idx)
+    test_step = validation_step
 
     def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any]:
-        return self._run_step(batch, batch_idx, dataloader_idx)
+        return self._evaluate(batch, batch_idx, dataloader_idx)
+
+    def _evaluate(self, batch: Any, batch_idx: int, dataloader_idx: int) -> Any:
+        """What the step gives callbacks; None where nothing is left of a batch. The last step waits for those before it."""
+        outputs = None if batch is None else self._run_step(batch, batch_idx, dataloader_idx)
+        self._pool.end_step(self.trainer, batch_idx, dataloader_idx)
+        return outputs
 
     def _run_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any]:
-        """`_step`, whose errors know their batch."""
+        """`_step`, whose errors know their batch; that of a case before it comes first."""
         try:
             return self._step(batch, batch_idx, dataloader_idx)
         except Exception as error:
-            mark_batch(error, batch, f"{self.mode} batch {batch_idx + 1}")
+            mark_batch(error, batch, self._place(batch_idx))
+            self._pool.drain()
             raise
+
+    def _place(self, batch_idx: int) -> str:
+        return f"{self.mode} batch {batch_idx + 1}"
 
     def _step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any]:
         """One step of any mode. Gives callbacks a dict: ``identifier input target pred loss losses metrics step epoch notes``.
@@ -198,26 +211,42 @@ class System(Recorded, Optimized, FiniteLoss, Resumable):
         if mode == "train" and total is not None:
             self.watch_loss(total, batch, {"input": input, "target": target}, batch_idx)
         notes = None if mode == "train" else note_cases(mode, batch, identifier, source, pred)
-        pred, target, compared = self._postprocess(mode, batch, source, given, identifier, pred)
-        values = self._update_metrics(mode, input, target, pred, compared, dataloader_idx)
-        self._log(mode, losses, values, count_cases(input), batch_idx, dataloader_idx)
-        try:
-            input, target, pred = adapters["logging"](source, target, pred)
-        except Exception as error:
-            mark(error, f"system::adapters::{mode}::logging", input=source, target=target, pred=pred)
-            raise
-        return {
+        outputs = {
             "identifier": identifier,
-            "input": input,
-            "target": target,
-            "pred": pred,
+            **dict.fromkeys(("input", "target", "pred")),
             "loss": total,
             "losses": losses,
-            "metrics": values,
+            "metrics": {},
             "step": self.global_step,
             "epoch": self.current_epoch,
             "notes": notes,
         }
+        if mode != "train" and self._pool.begin(self, mode, read_case_names(source, batch)):
+            self._log(mode, losses, {}, count_cases(input), batch_idx, dataloader_idx)
+            return self._pool.submit(
+                outputs,
+                partial(self._postprocess, mode, batch, source, given, identifier, pred),
+                partial(self._complete, mode, input, source, dataloader_idx),
+                batch,
+                self._place(batch_idx),
+            )
+        transform = self.postprocessing.get(mode)
+        pred, target, compared = self._postprocess(mode, batch, source, given, identifier, pred, transform)
+        outputs |= self._complete(mode, input, source, dataloader_idx, pred, target, compared)
+        self._log(mode, losses, outputs["metrics"], count_cases(input), batch_idx, dataloader_idx)
+        return outputs
+
+    def _complete(
+        self, mode: str, input: Any, source: Any, dataloader_idx: int, pred: Any, target: Any, compared: Compared
+    ) -> dict[str, Any]:
+        """What callbacks see of a batch that has been postprocessed, once the metrics know it."""
+        values = self._update_metrics(mode, input, target, pred, compared, dataloader_idx)
+        try:
+            input, target, pred = self.adapters[mode]["logging"](source, target, pred)
+        except Exception as error:
+            mark(error, f"system::adapters::{mode}::logging", input=source, target=target, pred=pred)
+            raise
+        return {"input": input, "target": target, "pred": pred, "metrics": values}
 
     def _check_labels(self, mode: str, target: Any) -> None:
         wrong = find_blurred_label(target)
@@ -272,19 +301,18 @@ class System(Recorded, Optimized, FiniteLoss, Resumable):
         return {name: torch.as_tensor(value) for name, value in loss.items()}
 
     def _postprocess(
-        self, mode: str, batch: Any, source: Any, given: Any, identifier: Any, pred: Any
+        self, mode: str, batch: Any, source: Any, given: Any, identifier: Any, pred: Any, transform: Callable | None
     ) -> tuple[Any, Any, Compared]:
-        """Prediction and target as metrics and callbacks see them: detached, and as `Cases` where postprocessed."""
+        """Prediction and target as metrics and callbacks see them: detached, and as `Cases` where a transform is given."""
         pred = detach(pred)
         if mode != "train":
             pred = copy_metadata(pred, source, batch)
-        if mode not in self.postprocessing:
+        if transform is None:
             return pred, plain(given), Compared(source, given, pred)
         adapter = self.adapters[mode]["batch"]
         try:
             items: list[Any] = [
-                apply_transform(self.postprocessing[mode], item)
-                for item in make_items(batch, adapter, source, given, identifier, pred)
+                apply_transform(transform, item) for item in make_items(batch, adapter, source, given, identifier, pred)
             ]
         except Exception as error:
             mark(error, f"system::postprocessing::{mode}", input=source, target=given, pred=pred)
@@ -321,16 +349,32 @@ class System(Recorded, Optimized, FiniteLoss, Resumable):
         if mode == "train" and batch_idx == 0:
             self.records[mode].log_once(self, read_optimizer_stats(as_list(self.optimizer)))
 
+    def on_validation_batch_end(self, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        self._pool.start()
+        super().on_validation_batch_end(outputs, batch, batch_idx, dataloader_idx)
+
+    def on_test_batch_end(self, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        self._pool.start()
+        super().on_test_batch_end(outputs, batch, batch_idx, dataloader_idx)
+
+    def on_predict_batch_end(self, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        self._pool.start()
+
     def on_train_epoch_end(self) -> None:
         super().on_train_epoch_end()
         self.step_schedulers("epoch")
         self.step_plateaus()
 
     def configure_callbacks(self) -> list[Callback]:
-        """Keeps files apart (`Outputs`); of a fit the best weights (`ModelWeights`), unless the Trainer already does or keeps no
-        checkpoints; replaces the items of a ``SmartCacheDataset`` (`SmartCache`); watches over averages (`BeforeAveraging`)."""
+        """Finishes cases in threads (`CasePool`); keeps files apart (`Outputs`); of a fit the best weights (`ModelWeights`),
+        unless the Trainer already does or keeps no checkpoints; replaces the items of a ``SmartCacheDataset`` (`SmartCache`);
+        watches over averages (`BeforeAveraging`)."""
         trainer = self.trainer
-        callbacks: list[Callback] = [Outputs()]
+        self._pool = CasePool(self.workers)
+        callbacks: list[Callback] = [
+            self._pool,
+            Outputs(),
+        ]  # in this order: files are kept apart until the last one is written
         if trainer.state.fn != TrainerFn.FITTING:
             return callbacks
         datasets = [getattr(loader, "dataset", None) for loader in as_list(self.dataloaders.get("train"))]
