@@ -203,6 +203,7 @@ class System(Recorded, Optimized, FiniteLoss, Resumable):
         input, target = plain(source), plain(given)
         if mode != "train" or self.current_epoch == 0:
             self._check_labels(mode, given)
+        pooled = mode != "train" and self._pool.begin(self, mode, read_case_names(source, batch))
         pred = self.forward(source)
         losses = self._losses(mode, input, target, pred, Compared(source, given, None))
         total, losses = losses.get("total"), {name: loss.detach() for name, loss in losses.items()}
@@ -221,7 +222,7 @@ class System(Recorded, Optimized, FiniteLoss, Resumable):
             "epoch": self.current_epoch,
             "notes": notes,
         }
-        if mode != "train" and self._pool.begin(self, mode, read_case_names(source, batch)):
+        if pooled:
             self._log(mode, losses, {}, count_cases(input), batch_idx, dataloader_idx)
             return self._pool.submit(
                 outputs,

@@ -82,7 +82,7 @@ def system(scans, mode, workers, out=None, steps=(), net=None, batch_size=1, key
     post = [
         Activationsd("pred", softmax=True),
         Invertd(
-            keys[1:] + ["pred"], pre, orig_keys=keys[1:] + ["image"], nearest_interp=[True] * len(keys[1:]) + [False]
+            [*keys[1:], "pred"], pre, orig_keys=[*keys[1:], "image"], nearest_interp=[True, False][2 - len(keys) :]
         ),
         AsDiscreted(["pred"], argmax=True, to_onehot=2 if mode != "predict" else None),
         *([AsDiscreted("label", to_onehot=2)] if mode != "predict" else []),
