@@ -8,6 +8,7 @@ import os
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from contextvars import copy_context
 from pathlib import Path
 from typing import Any
@@ -72,8 +73,8 @@ class CasePool(Callback):
     Of each batch the postprocessing runs in one of ``workers`` threads, each with a copy of the transforms. What has an order
     (metrics, the logging adapter, and what callbacks do with `when_ready`: tables, files of a `FileWriter`) runs in one more
     thread, batch after batch. At most ``workers + 2`` batches are held at a time, that of the network among them. The last batch
-    of each loader is waited for within its step, so that nothing is under way when an epoch ends. When the run ends by an error
-    or a signal, what is being done is finished and what has not begun is dropped.
+    of each loader is waited for within its step, so that nothing is under way when an epoch ends. When a run ends by an error,
+    the cases before it are finished; when it ends by a signal, those that have not been begun are dropped.
 
     Where the results would not be those of one thread, or cannot be known to be, there is none, and the log says why.
 
@@ -242,11 +243,9 @@ class CasePool(Callback):
             logger.log(logging.INFO if self._given is None else logging.WARNING, message)
 
     def _close(self) -> None:
-        """Ends the threads: what they are at is finished, the rest is dropped."""
-        for executor in reversed(self._executors):
-            executor.shutdown(wait=False, cancel_futures=True)
+        """Ends the threads: the cases that they are at are finished, those that they have not begun are dropped."""
         for executor in self._executors:
-            executor.shutdown()
+            executor.shutdown(cancel_futures=executor is self._executors[0])
         self._forget()
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -256,6 +255,9 @@ class CasePool(Callback):
     on_test_epoch_end = on_predict_epoch_end = on_validation_epoch_end
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        if self._error is None and not isinstance(exception, (SystemExit, KeyboardInterrupt)):
+            with suppress(Exception):  # the exception of the run is told, and that of a case below
+                self.drain()
         error = self._error
         self._close()
         if error is not None and error is not exception:

@@ -281,13 +281,15 @@ class TestErrors:
 class TestBounds:
     @pytest.mark.parametrize("workers", [1, 3])
     def test_no_more_cases_than_workers_and_two_are_held(self, scans, tmp_path, workers):
-        seen, held = [], []
+        seen, held, full = [], [], threading.Event()
 
         class Counting(Net):
             def forward(self, x):
                 time.sleep(0.02)  # a thread that has finished a case needs a moment to let go of it
                 gc.collect()
                 held.append(sum(batch() is not None for batch in seen))
+                if held[-1] >= workers + 2:
+                    full.set()
                 return super().forward(x)
 
         class Watch(Callback):
@@ -296,7 +298,7 @@ class TestBounds:
 
         class Slow(FileWriter):
             def write(self, tensor, identifier):
-                time.sleep(0.4)
+                full.wait(60)
 
         model = system(scans, "predict", workers, keys=["image"], net=Counting())
         callbacks = [Watch(), Slow(tmp_path / "x", "tensor")]
