@@ -72,9 +72,9 @@ class CasePool(Callback):
 
     Of each batch the postprocessing runs in one of ``workers`` threads, each with a copy of the transforms. What has an order
     (metrics, the logging adapter, and what callbacks do with `when_ready`: tables, files of a `FileWriter`) runs in one more
-    thread, batch after batch. At most ``workers + 2`` batches are held at a time, that of the network among them. The last batch
-    of each loader is waited for within its step, so that nothing is under way when an epoch ends. When a run ends by an error,
-    the cases before it are finished; when it ends by a signal, those that have not been begun are dropped.
+    thread, batch after batch. At most ``workers + 2`` batches are held at a time, that of the network among them. With the last
+    batch of each loader all are waited for, so that nothing is under way when an epoch ends. When a run ends by an error, the
+    cases before it are finished; when it ends by a signal, those that have not been begun are dropped.
 
     Where the results would not be those of one thread, or cannot be known to be, there is none, and the log says why.
 
@@ -125,7 +125,7 @@ class CasePool(Callback):
     def submit(
         self, known: dict[str, Any], postprocess: Callable, complete: Callable, batch: Any, place: str
     ) -> StepOutputs:
-        """Hands a batch over, and gives its outputs. It is begun when callbacks have seen them (`start`).
+        """Hands a batch over, and gives its outputs. It is begun when callbacks have seen them (`end_step`).
 
         Args:
             known: all entries, in their order, with anything for those that ``complete`` gives.
@@ -168,8 +168,9 @@ class CasePool(Callback):
             self.wait(self._pending.popleft())
 
     def end_step(self, trainer: Trainer, batch_idx: int, dataloader_idx: int) -> None:
-        """Waits for all batches where the one of this step is the last of its loader."""
-        if self._workers and _ends_loader(trainer, batch_idx, dataloader_idx):
+        """Begins the batch of a step, which callbacks have seen; waits for all where it is the last of its loader."""
+        self.start()
+        if self._pending and _ends_loader(trainer, batch_idx, dataloader_idx):
             self.drain()
 
     def _postprocess(self, job: CaseJob) -> None:

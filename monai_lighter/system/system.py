@@ -162,18 +162,15 @@ class System(Recorded, Optimized, FiniteLoss, Resumable):
     training_step.__signature__ = inspect.signature(training_step)  # type: ignore[attr-defined]  # Lightning asks in every step
 
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any] | None:
-        return self._evaluate(self._take_own_items(batch, batch_idx, dataloader_idx), batch_idx, dataloader_idx)
+        batch = self._take_own_items(batch, batch_idx, dataloader_idx)
+        return None if batch is None else self._run_step(batch, batch_idx, dataloader_idx)
 
-    test_step = validation_step
+    def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any] | None:
+        batch = self._take_own_items(batch, batch_idx, dataloader_idx)
+        return None if batch is None else self._run_step(batch, batch_idx, dataloader_idx)
 
     def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any]:
-        return self._evaluate(batch, batch_idx, dataloader_idx)
-
-    def _evaluate(self, batch: Any, batch_idx: int, dataloader_idx: int) -> Any:
-        """What the step gives callbacks; None where nothing is left of a batch. The last step waits for those before it."""
-        outputs = None if batch is None else self._run_step(batch, batch_idx, dataloader_idx)
-        self._pool.end_step(self.trainer, batch_idx, dataloader_idx)
-        return outputs
+        return self._run_step(batch, batch_idx, dataloader_idx)
 
     def _run_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any]:
         """`_step`, whose errors know their batch; that of a case before it comes first."""
@@ -351,15 +348,15 @@ class System(Recorded, Optimized, FiniteLoss, Resumable):
             self.records[mode].log_once(self, read_optimizer_stats(as_list(self.optimizer)))
 
     def on_validation_batch_end(self, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
-        self._pool.start()
+        self._pool.end_step(self.trainer, batch_idx, dataloader_idx)
         super().on_validation_batch_end(outputs, batch, batch_idx, dataloader_idx)
 
     def on_test_batch_end(self, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
-        self._pool.start()
+        self._pool.end_step(self.trainer, batch_idx, dataloader_idx)
         super().on_test_batch_end(outputs, batch, batch_idx, dataloader_idx)
 
     def on_predict_batch_end(self, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
-        self._pool.start()
+        self._pool.end_step(self.trainer, batch_idx, dataloader_idx)
 
     def on_train_epoch_end(self) -> None:
         super().on_train_epoch_end()
