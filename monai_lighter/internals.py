@@ -22,7 +22,7 @@ from monai.bundle.reference_resolver import ReferenceResolver
 from monai.data import SmartCacheDataset
 from monai.inferers.utils import _get_scan_interval
 from monai.metrics import Cumulative
-from monai.transforms import LoadImage, LoadImaged, SaveImage
+from monai.transforms import LoadImage, LoadImaged, SaveImage, TraceableTransform
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -330,6 +330,11 @@ def count_saved(saver: SaveImage) -> None:
 def get_scan_interval(image_size: Sequence[int], roi_size: Sequence[int], overlap: Sequence[float]) -> tuple[int, ...]:
     """Steps from window to window of MONAI's sliding window, one for each axis, so that ours are where its are."""
     return _get_scan_interval(image_size, roi_size, len(roi_size), overlap)
+
+
+def match_as(copied: TraceableTransform, original: TraceableTransform) -> None:
+    """Has a copy of a transform invert what the original has done: MONAI knows what to invert by the object that did it."""
+    copied._transforms_match = original._transforms_match  # type: ignore[method-assign]
 
 
 REFERENCES: str = ReferenceResolver._vars

@@ -20,7 +20,7 @@ from monai.bundle.reference_resolver import ReferenceResolver
 from monai.data import DataLoader, SmartCacheDataset
 from monai.engines import SupervisedTrainer
 from monai.metrics import DiceMetric
-from monai.transforms import LoadImaged, SaveImage
+from monai.transforms import Flip, LoadImaged, SaveImage
 from torchmetrics import MeanSquaredError
 
 import monai_lighter
@@ -121,6 +121,7 @@ def holders():
         "metric of torchmetrics": MeanSquaredError(),
         "image loader": LoadImaged("image"),
         "image saver": SaveImage(print_log=False),
+        "traced transform": Flip(0),
         "ReferenceResolver": ReferenceResolver,
         "locator": ComponentLocator(),
         "tensor": torch.zeros(1),
@@ -149,6 +150,7 @@ USED = {
     "SupervisedTrainer": ("_iteration",),
     "image loader": ("_loader",),
     "image saver": ("_data_index",),
+    "traced transform": ("_transforms_match",),
     "metric": ("_buffers", "_synced", "_synced_tensors"),
     "metric of torchmetrics": ("_computed", "_reductions", "_sync_dist", "_update_count"),
     "ReferenceResolver": ("_vars",),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from monai_lighter.callbacks.case_values import CaseNames, list_case_values
 from monai_lighter.callbacks.tables import Table
 from monai_lighter.errors import did_you_mean
 from monai_lighter.system.spacing import is_distance
+from monai_lighter.system.step_outputs import when_ready
 
 __all__ = ["CaseMetrics"]
 
@@ -65,8 +67,10 @@ class CaseMetrics(Callback):
     def on_validation_batch_end(
         self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        if outputs is None or self._table is None:
-            return
+        if outputs is not None and self._table is not None:
+            when_ready(outputs, partial(self._add_rows, self._table, pl_module, dataloader_idx))
+
+    def _add_rows(self, table: Table, pl_module: Any, dataloader_idx: int, outputs: Any) -> None:
         metrics, _ = pl_module.records[pl_module.mode].select_loader(dataloader_idx)
         names = self._counts.name_batch(outputs, dataloader_idx)
         loader = self._loaders[dataloader_idx : dataloader_idx + 1]
@@ -75,9 +79,7 @@ class CaseMetrics(Callback):
                 unit = [metrics.find_unit(name)] if self._has_unit else []
                 notes = [[note] if note else [] for note in outputs.get("notes") or [""] * len(values)]
                 for (case, row), note in zip(_rows(name, names, values), notes, strict=True):
-                    self._table.add(
-                        (case, *loader, name, *each, *unit, *note) for each in zip(classes, row, strict=True)
-                    )
+                    table.add((case, *loader, name, *each, *unit, *note) for each in zip(classes, row, strict=True))
 
     def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
         if self._table is not None:

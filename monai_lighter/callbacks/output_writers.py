@@ -17,6 +17,7 @@ from monai_lighter.callbacks.tables import Table, convert_to_number
 from monai_lighter.callbacks.writers import FileWriter, write_image, write_tensor
 from monai_lighter.errors import did_you_mean
 from monai_lighter.system.batches import Cases
+from monai_lighter.system.step_outputs import when_ready
 from monai_lighter.system.tensors import detach
 
 __all__ = ["BatchWriter", "CsvWriter", "OutputWriter"]
@@ -61,7 +62,7 @@ class BatchWriter(Callback, ABC):
         dataloader_idx: int = 0,
     ) -> None:
         if outputs is not None and not (isinstance(outputs, Mapping) and not outputs):
-            self.write(outputs, batch, batch_idx, dataloader_idx)
+            when_ready(outputs, lambda ready: self.write(ready, batch, batch_idx, dataloader_idx))
 
 
 class CsvWriter(BatchWriter):
@@ -150,25 +151,13 @@ class OutputWriter(FileWriter):
         self.value_key, self.name_key = value_key, name_key
         self._is_named = self._is_named and writer_fn != "text"
 
-    def on_predict_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        if outputs is None:  # no case of the batch could be read
-            return
+    def write_cases(self, processes: int, batch: Any, outputs: Any) -> None:
         kind = type(self).__name__
         values = _list_cases(_take(outputs, self.value_key, kind))
         names = None if self.name_key is None else _list_cases(_take(outputs, self.name_key, kind))
         if names is not None:
             names = [convert_to_number(name) for name in names]
-        super().on_predict_batch_end(
-            trainer, pl_module, {"pred": Cases(values), "identifier": names}, batch, batch_idx, dataloader_idx
-        )
+        super().write_cases(processes, batch, {"pred": Cases(values), "identifier": names})
 
 
 def _list_cases(value: Any) -> list[Any]:

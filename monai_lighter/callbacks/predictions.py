@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -11,12 +12,14 @@ from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor
 
 from monai_lighter.system.batches import read_case_names, split_outputs
+from monai_lighter.system.step_outputs import when_ready
 
 __all__ = ["CasewiseCallback", "Predictions"]
 
 
 class CasewiseCallback(Callback, ABC):
-    """Gives each prediction of a predict run, as it comes, to `write`.
+    """Gives each prediction of a predict run, as it comes, to `write`: one at a time, in the order of the data, and, with
+    ``system::workers``, in a thread of its own.
 
     Items are named by the step's ``identifier``; without one they are numbered from 0 in the order of the data, over all
     processes. A LightningModule other than `System` may give the predictions alone.
@@ -54,16 +57,25 @@ class CasewiseCallback(Callback, ABC):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        if outputs is None:  # no case of the batch could be read
-            return
+        if outputs is not None:  # else no case of the batch could be read
+            when_ready(outputs, partial(self.write_cases, trainer.world_size, batch))
+
+    def write_cases(self, processes: int, batch: Any, outputs: Any) -> None:
+        """Gives the predictions of one step to `write`.
+
+        Args:
+            processes: of the run, which take turns in the numbers of cases without identifiers.
+            batch: as the loader gave it.
+            outputs: of the step.
+        """
         predictions = split_outputs(outputs, batch)
         identifiers = outputs.get("identifier") if isinstance(outputs, Mapping) else None
         if isinstance(identifiers, Tensor):
             identifiers = identifiers.tolist()
         self._named = identifiers is not None
         if identifiers is None:
-            identifiers = range(self._count, self._count + len(predictions) * trainer.world_size, trainer.world_size)
-            self._count += len(predictions) * trainer.world_size
+            identifiers = range(self._count, self._count + len(predictions) * processes, processes)
+            self._count += len(predictions) * processes
         if len(identifiers) != len(predictions):
             raise ValueError(
                 f"system::adapters::predict::batch: {len(predictions)} predictions must have as many identifiers, got "

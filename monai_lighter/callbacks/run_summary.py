@@ -8,6 +8,7 @@ import textwrap
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from monai_lighter.system.logging import Recorded
 from monai_lighter.system.outputs import Outputs
 from monai_lighter.system.processes import gather
 from monai_lighter.system.signals import RunStopped
+from monai_lighter.system.step_outputs import when_ready
 from monai_lighter.system.weights import ModelWeights
 
 __all__ = ["RunSummary", "align", "format_duration", "show_path"]
@@ -81,7 +83,8 @@ class RunSummary(Callback):
     ) -> None:
         if self._cases is not None and isinstance(outputs, Mapping) and "metrics" in outputs:
             metrics, _ = pl_module.records[pl_module.mode].select_loader(dataloader_idx)
-            self._cases.add(metrics, outputs, dataloader_idx)
+            add = partial(self._cases.add, metrics, dataloader_idx=dataloader_idx)
+            when_ready(outputs, add)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._cases is not None:
@@ -95,8 +98,10 @@ class RunSummary(Callback):
     def on_predict_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *args: Any, **kwargs: Any
     ) -> None:
-        if outputs is None:  # no case of the batch could be read
-            return
+        if outputs is not None:  # else no case of the batch could be read
+            when_ready(outputs, partial(self._count_cases, batch))
+
+    def _count_cases(self, batch: Any, outputs: Any) -> None:
         source = outputs.get("input") if isinstance(outputs, Mapping) else None
         self._count += count_cases(batch if source is None else source)
 

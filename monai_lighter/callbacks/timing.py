@@ -18,6 +18,7 @@ from monai.data import CacheDataset, PersistentDataset
 from torch.utils.data import DataLoader
 
 from monai_lighter.safe_files import written_beside
+from monai_lighter.system.case_pool import CasePool
 from monai_lighter.system.profiler import PassThroughProfiler
 from monai_lighter.system.tensors import as_list
 
@@ -39,10 +40,11 @@ class Timing(Callback):
     """Measures where the time of a run goes, and writes it to ``timing.json`` in the log folder when the run ends.
 
     ``seconds`` has the wall time of the first process: ``total``, of the loop alone, and its parts, ``data`` (waiting for
-    batches), ``step`` (network, loss, optimizer, metrics, callbacks), ``validation`` (of a fit), ``postprocessing`` and
-    ``saving`` (of checkpoints, weights and images); ``start`` is what came before, a sanity check among it. ``share`` has the
-    same of the total, from 0 to 1; ``batches`` how many there were, ``memory`` the peak of the process since it began and of
-    the GPU in this run, in MiB; ``advice`` the config id to change where one part holds the rest back.
+    batches), ``step`` (network, loss, optimizer, callbacks), of a fit ``validation`` and ``saving`` (checkpoints and weights),
+    else ``postprocessing`` (with metrics and files of the cases, or waiting for the threads that do it); ``start`` is what came
+    before, a sanity check among it. ``share`` has the same of the total, from 0 to 1; ``batches`` how many there were, ``memory``
+    the peak of the process since it began and of the GPU in this run, in MiB; ``advice`` the config id to change where one part
+    holds the rest back.
 
     It has no hook that is called in every step. `Workflow` adds it to every run of a native config but one with a profiler of
     Lightning's (``trainer::profiler``), which tells more.
@@ -108,7 +110,7 @@ class Timing(Callback):
         if self._stage == "fit":
             parts.update(validation=self._validation, saving=spent.get("saving", 0.0))
         else:
-            parts.update({name: spent[name] for name in ("postprocessing", "saving") if name in spent})
+            parts.update(postprocessing=spent.get("postprocessing", 0.0))
         parts["step"] = max(total - sum(parts.values()), 0.0)
         batches = self._count_batches(trainer)
         return {
@@ -165,10 +167,12 @@ def _advise(
         return next(_advise_data(f"system::dataloaders::{mode}", loader, trainer), None)
     if "validation" in slow and trainer.check_val_every_n_epoch == 1:
         return "set trainer::check_val_every_n_epoch, to validate less often"
-    if slow & {"postprocessing", "saving"} and stage != "fit":
-        workers, cores = getattr(pl_module, "workers", None), _count_cores()
-        if workers is not None and workers < cores:
-            return f"set system::workers to {cores}, of which there are {workers}"
+    if "postprocessing" in slow and stage != "fit":
+        used = next((each.used for each in trainer.callbacks if isinstance(each, CasePool)), 0)  # type: ignore[attr-defined]
+        if getattr(pl_module, "workers", None) == 0:
+            return "leave out system::workers: 0: the network waits for each case to be finished"
+        if 0 < used < _count_cores():
+            return f"set system::workers to {_count_cores()}, of which there are {used}"
     return None
 
 

@@ -228,6 +228,9 @@ class Ledger:
         """Files that this process has written since the last `reset`, in order."""
         return [output.path for output in self._written.values()]
 
+    def __deepcopy__(self, memo: Any) -> Ledger:
+        return self  # of the whole run, also where transforms are copied for threads
+
     def _place(self, file: Path, output: Output) -> None:
         with LOCK:
             owner = self._claim(output)

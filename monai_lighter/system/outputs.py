@@ -7,6 +7,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 from uuid import uuid4
@@ -26,6 +27,7 @@ from monai_lighter.system.ledger import Ledger, Output
 from monai_lighter.system.processes import gather
 from monai_lighter.system.provenance import digest_recipe
 from monai_lighter.system.saving import CheckedSaver, find_savers, plan_saved
+from monai_lighter.system.step_outputs import when_ready
 from monai_lighter.system.tensors import as_list
 
 __all__ = ["CaseNames", "Outputs", "Planning", "describe_table", "list_data", "warn_of_lost_files"]
@@ -184,11 +186,14 @@ class Outputs(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """After the writers, which come before it in the Trainer's callbacks: the cases of the batch have ended."""
+        when_ready(outputs, partial(self._finish_cases, batch, self._began))
+
+    def _finish_cases(self, batch: Any, began: float, outputs: Any) -> None:
         of_step = outputs if isinstance(outputs, Mapping) else {}
         identifiers = of_step.get("identifier")
         known = identifiers if isinstance(identifiers, (list, tuple)) else ()
         for case in read_case_names(of_step.get("input"), batch) or known:
-            self.ledger.finish(str(case), self._began)
+            self.ledger.finish(str(case), began)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.ledger.close()

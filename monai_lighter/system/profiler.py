@@ -12,7 +12,9 @@ from lightning.pytorch import Trainer, profilers
 __all__ = ["PassThroughProfiler"]
 
 NOTHING: AbstractContextManager[None] = nullcontext()
-MEASURED = {"save_checkpoint": "saving", "save_weights": "saving"}
+FINISHING = "finish_cases"
+"""Action: postprocessing, metrics and files of cases that are evaluated or predicted, or waiting for the threads that do it."""
+MEASURED = {"save_checkpoint": "saving", "save_weights": "saving", FINISHING: "postprocessing"}
 """Actions, Lightning's and ours, to the part of a run that their time is counted to."""
 
 

@@ -31,6 +31,7 @@ from monai_lighter.system.batches import (
     read_case_names,
     take_results,
 )
+from monai_lighter.system.case_pool import CasePool, check_workers
 from monai_lighter.system.datasets import SmartCache
 from monai_lighter.system.finite import FiniteLoss, note_cases
 from monai_lighter.system.inference import infer, list_arguments
@@ -40,6 +41,7 @@ from monai_lighter.system.metrics import build_metrics
 from monai_lighter.system.optimizers import Optimized, read_optimizer_stats
 from monai_lighter.system.outputs import Outputs
 from monai_lighter.system.processes import count_own_items, take
+from monai_lighter.system.profiler import FINISHING, NOTHING
 from monai_lighter.system.resuming import Resumable
 from monai_lighter.system.signals import StopOnSignal
 from monai_lighter.system.skipping import leave_out_whole
@@ -94,6 +96,8 @@ class System(Recorded, Optimized, FiniteLoss, Resumable, Skipping):
             as far as the last class that a metric has is the last with a name.
         on_bad_case: ``raise``, or ``skip`` for cases that cannot be read or transformed to be left out (`Skipping`).
         max_bad_cases: with ``skip``, how many of them may be left out of a run, in all its loaders. Default: 10.
+        workers: threads that finish the cases of val, test and predict while the network computes the next ones (`CasePool`);
+            0 for none; by default one for each core and for each 4 GiB of free memory, at most 4.
 
     Attributes:
         skip_existing: whether prediction leaves out cases whose outputs are whole (`leave_out_whole`); of the config.
@@ -101,7 +105,7 @@ class System(Recorded, Optimized, FiniteLoss, Resumable, Skipping):
 
     Raises:
         ValueError: an unknown mode or adapter; loaders of which no bad case can be left out; labels of which two have one name;
-            in a step, a dictionary of losses with no ``total``.
+            workers that are no number; in a step, a dictionary of losses with no ``total``.
         NonFiniteError: in a fit, the first loss that is NaN or infinite.
     """
 
@@ -119,9 +123,12 @@ class System(Recorded, Optimized, FiniteLoss, Resumable, Skipping):
         labels: Mapping[int, str] | None = None,
         on_bad_case: str = "raise",
         max_bad_cases: int | None = None,
+        workers: int | None = None,
     ) -> None:
         super().__init__(optimizer, scheduler)
         self.skip_existing, self.config_digest = False, ""
+        self.workers = check_workers(workers)
+        self._pool = CasePool(0)  # until a Trainer has the one of the run
         self.model = model
         self.criterion = criterion
         self.dataloaders = _check_modes("dataloaders", dataloaders)
@@ -187,12 +194,16 @@ class System(Recorded, Optimized, FiniteLoss, Resumable, Skipping):
         return None if self.has_none_left else self._run_step(batch, batch_idx, dataloader_idx)
 
     def _run_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any]:
-        """`_step`, whose errors know their batch."""
+        """`_step`, whose errors know their batch; that of a case before it comes first."""
         try:
             return self._step(batch, batch_idx, dataloader_idx)
         except Exception as error:
-            mark_batch(error, batch, f"{self.mode} batch {batch_idx + 1}")
+            mark_batch(error, batch, self._place(batch_idx))
+            self._pool.drain()
             raise
+
+    def _place(self, batch_idx: int) -> str:
+        return f"{self.mode} batch {batch_idx + 1}"
 
     def _step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any]:
         """One step of any mode. Gives callbacks a dict: ``identifier input target pred loss losses metrics step epoch notes``.
@@ -210,6 +221,7 @@ class System(Recorded, Optimized, FiniteLoss, Resumable, Skipping):
         input, target = plain(source), plain(given)
         if mode != "train" or self.current_epoch == 0:
             self._check_labels(mode, given)
+        pooled = mode != "train" and self._pool.begin(self, mode, read_case_names(source, batch))
         pred = self.forward(source)
         losses = self._losses(mode, input, target, pred, Compared(source, given, None))
         total, losses = losses.get("total"), {name: loss.detach() for name, loss in losses.items()}
@@ -220,26 +232,43 @@ class System(Recorded, Optimized, FiniteLoss, Resumable, Skipping):
         if mode == "train" and total is not None:
             self.watch_loss(total, batch, {"input": input, "target": target}, batch_idx)
         notes = None if mode == "train" else note_cases(mode, batch, identifier, source, pred)
-        pred, target, compared = self._postprocess(mode, batch, source, given, identifier, pred)
-        values = self._update_metrics(mode, input, target, pred, compared, dataloader_idx)
-        self._log(mode, losses, values, count_cases(input), batch_idx, dataloader_idx)
-        try:
-            input, target, pred = adapters["logging"](source, target, pred)
-        except Exception as error:
-            mark(error, f"system::adapters::{mode}::logging", input=source, target=target, pred=pred)
-            raise
-        return {
+        outputs = {
             "identifier": identifier,
-            "input": input,
-            "target": target,
-            "pred": pred,
+            **dict.fromkeys(("input", "target", "pred")),
             "loss": total,
             "losses": losses,
-            "metrics": values,
+            "metrics": {},
             "step": self.global_step,
             "epoch": self.current_epoch,
             "notes": notes,
         }
+        if pooled:
+            self._log(mode, losses, {}, count_cases(input), batch_idx, dataloader_idx)
+            return self._pool.submit(
+                outputs,
+                partial(self._postprocess, mode, batch, source, given, identifier, pred),
+                partial(self._complete, mode, input, source, dataloader_idx),
+                batch,
+                self._place(batch_idx),
+            )
+        transform = self.postprocessing.get(mode)
+        with NOTHING if mode == "train" else self.trainer.profiler.profile(FINISHING):  # type: ignore[attr-defined]
+            pred, target, compared = self._postprocess(mode, batch, source, given, identifier, pred, transform)
+            outputs |= self._complete(mode, input, source, dataloader_idx, pred, target, compared)
+        self._log(mode, losses, outputs["metrics"], count_cases(input), batch_idx, dataloader_idx)
+        return outputs
+
+    def _complete(
+        self, mode: str, input: Any, source: Any, dataloader_idx: int, pred: Any, target: Any, compared: Compared
+    ) -> dict[str, Any]:
+        """What callbacks see of a batch that has been postprocessed, once the metrics know it."""
+        values = self._update_metrics(mode, input, target, pred, compared, dataloader_idx)
+        try:
+            input, target, pred = self.adapters[mode]["logging"](source, target, pred)
+        except Exception as error:
+            mark(error, f"system::adapters::{mode}::logging", input=source, target=target, pred=pred)
+            raise
+        return {"input": input, "target": target, "pred": pred, "metrics": values}
 
     def _check_labels(self, mode: str, target: Any) -> None:
         wrong = find_blurred_label(target)
@@ -260,9 +289,8 @@ class System(Recorded, Optimized, FiniteLoss, Resumable, Skipping):
         if self.positions is not None:
             counts = sum(each < counts[0] for each in self.positions), len(self.positions)
         if not counts[0] and isinstance(self.trainer.strategy, (FSDPStrategy, ModelParallelStrategy)):
-            self.forward(
-                self.adapters[self.mode]["batch"](batch)[0]
-            )  # the processes exchange weights in it: all wait for all
+            # the processes exchange weights in it: all wait for all
+            self.forward(self.adapters[self.mode]["batch"](batch)[0])
         return take(batch, *counts) if counts[0] else None
 
     def forward(self, input: Any) -> Any:
@@ -302,19 +330,18 @@ class System(Recorded, Optimized, FiniteLoss, Resumable, Skipping):
         return {name: torch.as_tensor(value) for name, value in loss.items()}
 
     def _postprocess(
-        self, mode: str, batch: Any, source: Any, given: Any, identifier: Any, pred: Any
+        self, mode: str, batch: Any, source: Any, given: Any, identifier: Any, pred: Any, transform: Callable | None
     ) -> tuple[Any, Any, Compared]:
-        """Prediction and target as metrics and callbacks see them: detached, and as `Cases` where postprocessed."""
+        """Prediction and target as metrics and callbacks see them: detached, and as `Cases` where a transform is given."""
         pred = detach(pred)
         if mode != "train":
             pred = copy_metadata(pred, source, batch)
-        if mode not in self.postprocessing:
+        if transform is None:
             return pred, plain(given), Compared(source, given, pred)
         adapter = self.adapters[mode]["batch"]
         try:
             items: list[Any] = [
-                apply_transform(self.postprocessing[mode], item)
-                for item in make_items(batch, adapter, source, given, identifier, pred)
+                apply_transform(transform, item) for item in make_items(batch, adapter, source, given, identifier, pred)
             ]
         except Exception as error:
             mark(error, f"system::postprocessing::{mode}", input=source, target=given, pred=pred)
@@ -351,16 +378,30 @@ class System(Recorded, Optimized, FiniteLoss, Resumable, Skipping):
         if mode == "train" and batch_idx == 0:
             self.records[mode].log_once(self, read_optimizer_stats(as_list(self.optimizer)))
 
+    def on_validation_batch_end(self, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        self._pool.end_step(self.trainer, batch_idx, dataloader_idx)
+        super().on_validation_batch_end(outputs, batch, batch_idx, dataloader_idx)
+
+    def on_test_batch_end(self, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        self._pool.end_step(self.trainer, batch_idx, dataloader_idx)
+        super().on_test_batch_end(outputs, batch, batch_idx, dataloader_idx)
+
+    def on_predict_batch_end(self, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        self._pool.end_step(self.trainer, batch_idx, dataloader_idx)
+
     def on_train_epoch_end(self) -> None:
         super().on_train_epoch_end()
         self.step_schedulers("epoch")
         self.step_plateaus()
 
     def configure_callbacks(self) -> list[Callback]:
-        """Keeps files apart (`Outputs`); of a fit the best weights (`ModelWeights`), unless the Trainer already does or keeps no
-        checkpoints; replaces the items of a ``SmartCacheDataset`` (`SmartCache`); watches over averages (`BeforeAveraging`)."""
+        """Finishes cases in threads (`CasePool`); keeps files apart (`Outputs`); of a fit the best weights (`ModelWeights`),
+        unless the Trainer already does or keeps no checkpoints; replaces the items of a ``SmartCacheDataset`` (`SmartCache`);
+        watches over averages (`BeforeAveraging`)."""
         trainer = self.trainer
-        callbacks: list[Callback] = [Outputs()]
+        self._pool = CasePool(self.workers)
+        # in this order: files are kept apart until the last one is written
+        callbacks: list[Callback] = [self._pool, Outputs()]
         if trainer.state.fn != TrainerFn.FITTING:
             return callbacks
         datasets = [getattr(loader, "dataset", None) for loader in as_list(self.dataloaders.get("train"))]

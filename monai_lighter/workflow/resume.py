@@ -58,7 +58,8 @@ class Fit(NamedTuple):
     def describe(self, config: bool = False) -> dict[str, Any]:
         """What a checkpoint says of it: code that has been imported by now, the config if that is not elsewhere, and the digest
         as soon as that is known."""
-        said: dict[str, Any] = {"digest": None, "code": hash_imported_code(self.folders), **({"config": self.config} if config else {})}
+        said: dict[str, Any] = {"digest": None, "code": hash_imported_code(self.folders)}
+        said.update({"config": self.config} if config else {})
 
         def note(found: Future[str]) -> None:
             said["digest"] = None if found.exception() else found.result()
