@@ -248,7 +248,7 @@ class TestErrors:
         names = sorted(path.name for path in (tmp_path / "out").glob("*.nii.gz"))
         assert names[:1] == ["0_image_seg.nii.gz"]
         assert "1_image_seg.nii.gz" in names
-        assert not [name for name in names if name.startswith(".part")]
+        assert not list((tmp_path / "out").glob(".part*"))
         assert not [each for each in threading.enumerate() if each.name.startswith(("postprocessing", "metrics"))]
 
     def test_that_of_a_case_before_it_comes_before_that_of_the_network(self, scans, tmp_path):
