@@ -25,7 +25,7 @@ from pathlib import Path
 
 import torch
 from benchmark_start import measure_starts, report_starts
-from benchmark_workload import SIDES, command, make_environment, spread
+from benchmark_workload import DEVICE, OPTIONS, SIDES, command, make_environment, spread
 
 MARK = "<!-- measured by scripts/benchmark.py -->"
 
@@ -47,9 +47,11 @@ def measure(side: str, kind: str) -> dict[str, float]:
         if done.returncode:
             raise RuntimeError(f"{side} {kind} failed:\n{done.stderr[-3000:]}")
         measured = json.loads(result.read_text())
-    times = measured["times"]
-    steps = [1000 * (b - a) for a, b in pairwise(times)][len(times) // 5 :]
-    return {"first": times[0] - start, "step": statistics.median(steps), "peak": measured["peak"]}
+    times, late = measured["times"], len(measured["times"]) // 5
+    steps = [1000 * (b - a) for a, b in pairwise(times[:-1])][late:]
+    # the CPU runs ahead of a GPU: there the mean counts, over steps that have ended
+    step = statistics.median(steps) if DEVICE == "cpu" else 1000 * (times[-1] - times[late]) / (len(times) - 1 - late)
+    return {"first": times[0] - start, "step": step, "peak": measured["peak"]}
 
 
 def ratios(turns: list[dict], side: str, other: str, what: str) -> list[float]:
@@ -107,7 +109,9 @@ def report(turns: dict[str, list[dict]]) -> str:
     ]
     lines += ["", *table("Tiny network: the cost of the engine", turns["tiny"], ("lightning", "ignite"))]
     lines += table("3D UNet, 64 x 64 x 64: real work", turns["unet"], ("raw", "ignite"))
-    where = (
+    how = ", ".join(name for name, value in OPTIONS.items() if value is True)
+    device = f"{torch.cuda.get_device_name()}{how and f' ({how})'}, " if DEVICE == "cuda" else ""
+    where = device + (
         f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, torch {torch.__version__}"
     )
     return "\n".join([*lines, f"{len(turns['tiny'])} turns on {where}.", ""])
@@ -118,7 +122,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repetitions", type=int, default=5, help="turns on each of the two networks")
     parser.add_argument("--output", type=Path, help="markdown file, such as docs/performance.md")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    for name in ("amp", "channels_last", "pin_memory", "compile"):
+        parser.add_argument(f"--{name}", action="store_true", help="on all sides")
     arguments = parser.parse_args()
+    if "device" not in OPTIONS:  # modules are made of them when they are imported
+        given = {name: getattr(arguments, name) for name in ("device", "amp", "channels_last", "pin_memory", "compile")}
+        os.environ["BENCHMARK_OPTIONS"] = json.dumps(given)
+        os.execv(sys.executable, [sys.executable, *sys.argv])
     turns: dict[str, list[dict]] = {"tiny": [], "unet": []}
     for kind, measured in turns.items():
         for turn in range(arguments.repetitions):
@@ -129,7 +140,8 @@ def main() -> None:
                 {s: round(measured[-1][s]["step"], 3) for s in SIDES},
                 file=sys.stderr,
             )
-    text = "\n".join([report(turns), *report_starts(measure_starts(arguments.repetitions))])
+    starts = report_starts(measure_starts(arguments.repetitions)) if DEVICE == "cpu" else []
+    text = "\n".join([report(turns), *starts])
     print(text)
     if arguments.output is not None:
         before = arguments.output.read_text().partition(MARK)[0] if arguments.output.is_file() else ""

@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 from monai.inferers import SlidingWindowInferer
 
-from monai_lighter import SlidingWindowLabelInferer
+from monai_lighter import Ensemble, SlidingWindowLabelInferer
 
 SIDES = ("monai", "labels")
 ROWS = {
@@ -32,8 +32,21 @@ ROWS = {
 }
 
 
-def resident() -> int:
-    """Bytes of this process that are in memory."""
+class Stub(torch.nn.Module):
+    """A network that gives a window of all classes nearly for nothing."""
+
+    def __init__(self, patterns: torch.Tensor) -> None:
+        super().__init__()
+        self.patterns = patterns
+
+    def forward(self, window: torch.Tensor) -> torch.Tensor:
+        return self.patterns * window
+
+
+def resident(device: str) -> int:
+    """Bytes of this process that are in memory, or on the GPU."""
+    if device == "cuda":
+        return torch.cuda.memory_allocated()
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
 
 
@@ -41,24 +54,29 @@ def measure(side: str, given: argparse.Namespace) -> dict:
     """One side: row to seconds, CPU seconds and peak memory in MiB above that of before; the digest of the label map."""
     generator = torch.Generator().manual_seed(0)
     roi = [min(given.roi_size[0], given.size)] * 3
-    patterns = torch.rand(1, given.classes, *roi, generator=generator)
-    image = torch.rand(1, 1, *[given.size] * 3, generator=generator)
+    patterns = torch.rand(1, given.classes, *roi, generator=generator).to(given.device)
+    image = torch.rand(1, 1, *[given.size] * 3, generator=generator).to(given.device)
+    network = Ensemble([Stub(patterns) for _ in range(given.members)]) if given.members > 1 else Stub(patterns)
     inferer = {"monai": SlidingWindowInferer, "labels": SlidingWindowLabelInferer}[side](
         roi_size=roi, sw_batch_size=1, overlap=given.overlap, mode=given.mode
     )
-    before, start, cpu = resident(), time.perf_counter(), time.process_time()
+    before, start, cpu = resident(given.device), time.perf_counter(), time.process_time()
 
     def measured() -> list[float]:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        if given.device == "cuda":
+            torch.cuda.synchronize()
+            peak = torch.cuda.max_memory_allocated()
+        peak -= before
         return [time.perf_counter() - start, time.process_time() - cpu, peak / 2**20]
 
     with torch.no_grad():
-        result = inferer(image, lambda window: patterns * window)
+        result = inferer(image, network)
         rows = {side: measured()}
         if side == "monai":
             result = result.argmax(1, keepdim=True)
             rows["argmax"] = measured()
-    return {"rows": rows, "digest": hashlib.sha256(result.to(torch.int16).numpy().tobytes()).hexdigest()}
+    return {"rows": rows, "digest": hashlib.sha256(result.to("cpu", torch.int16).numpy().tobytes()).hexdigest()}
 
 
 def main() -> None:
@@ -68,6 +86,8 @@ def main() -> None:
     parser.add_argument("--roi_size", type=int, nargs="+", default=[64, 96, 128])
     parser.add_argument("--overlap", type=float, default=0.25)
     parser.add_argument("--mode", default="gaussian", choices=["constant", "gaussian"])
+    parser.add_argument("--members", type=int, default=1, help="networks, of which the mean is taken")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--repetitions", type=int, default=1)
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -95,7 +115,9 @@ def main() -> None:
 
 def run(side: str, roi: int, given: argparse.Namespace) -> dict:
     """What `measure` gives in a process of its own."""
-    words = [(f"--{key}", str(getattr(given, key))) for key in ("size", "classes", "overlap", "mode")]
+    words = [
+        (f"--{key}", str(getattr(given, key))) for key in ("size", "classes", "overlap", "mode", "members", "device")
+    ]
     command = [
         sys.executable,
         __file__,

@@ -17,6 +17,10 @@ from monai.data import DataLoader, Dataset
 from monai.networks.nets import UNet
 from torch import nn
 
+OPTIONS = json.loads(os.environ.get("BENCHMARK_OPTIONS", "{}"))
+"""``device``, ``amp``, ``channels_last``, ``pin_memory``, ``compile`` of `benchmark.py`."""
+DEVICE = OPTIONS.get("device", "cpu")
+AMP = bool(OPTIONS.get("amp"))
 STEPS = {"tiny": 2000, "unet": 60, "start": 2}
 SIDES = {
     "raw": "hand-written PyTorch loop",
@@ -37,6 +41,10 @@ class Timed(nn.Module):
         super().__init__()
         torch.manual_seed(0)
         self.network = UNet(3, 1, 1, (16, 32, 64), (2, 2)) if kind == "unet" else _tiny()
+        if OPTIONS.get("channels_last"):
+            self.to(memory_format=torch.channels_last_3d if kind == "unet" else torch.channels_last)
+        if OPTIONS.get("compile"):
+            self.network = torch.compile(self.network)
         self.times: list[float] = []
         atexit.register(self.write)
 
@@ -46,6 +54,10 @@ class Timed(nn.Module):
 
     def write(self) -> None:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # MiB on Linux
+        if DEVICE == "cuda":
+            torch.cuda.synchronize()  # the steps that the CPU has run ahead of
+            peak = torch.cuda.max_memory_allocated() / 2**20
+        self.times.append(time.time())
         Path(os.environ["BENCHMARK_RESULT"]).write_text(json.dumps({"times": self.times, "peak": peak}))
 
 
@@ -57,19 +69,24 @@ def loader(kind: str) -> DataLoader:
     """Batches of ``{"image": (1, ...), "label": (1, ...)}``, from memory, as many as there are steps."""
     size = (1, 64, 64, 64) if kind == "unet" else (1, 8, 8)
     item = {"image": torch.rand(size), "label": (torch.rand(size) > 0.5).float()}
-    return DataLoader(Dataset([item] * STEPS[kind]), batch_size=1)
+    return DataLoader(Dataset([item] * STEPS[kind]), batch_size=1, pin_memory=bool(OPTIONS.get("pin_memory")))
 
 
 RAW = """
 import torch, benchmark_workload
-network = benchmark_workload.Timed({kind!r}).train()
+from benchmark_workload import AMP, DEVICE
+network = benchmark_workload.Timed({kind!r}).train().to(DEVICE)
+scaler = torch.amp.GradScaler(DEVICE, enabled=AMP)
 loss_function = torch.nn.BCEWithLogitsLoss()
 optimizer = torch.optim.Adam(network.parameters(), 1e-3)
 for batch in benchmark_workload.loader({kind!r}):
+    image, label = (batch[key].to(DEVICE, non_blocking=True) for key in ("image", "label"))
     optimizer.zero_grad()
-    loss = loss_function(network(batch["image"]), batch["label"])
-    loss.backward()
-    optimizer.step()
+    with torch.autocast(DEVICE, torch.float16, enabled=AMP):
+        loss = loss_function(network(image), label)
+    scaler.scale(loss).backward()
+    scaler.step(optimizer)
+    scaler.update()
 """
 
 LIGHTNING = """
@@ -89,8 +106,15 @@ class Module(pl.LightningModule):
     def configure_optimizers(self):
         return torch.optim.Adam(self.parameters(), 1e-3)
 
-pl.Trainer(max_epochs=1, accelerator="cpu").fit(Module(), benchmark_workload.loader({kind!r}))
+how = benchmark_workload.make_trainer_options()
+pl.Trainer(max_epochs=1, **how).fit(Module(), benchmark_workload.loader({kind!r}))
 """
+
+
+def make_trainer_options() -> dict:
+    """Keywords of Lightning's Trainer."""
+    accelerator = "gpu" if DEVICE == "cuda" else "cpu"
+    return {"accelerator": accelerator, "devices": 1, **({"precision": "16-mixed"} if AMP else {})}
 
 
 def native(kind: str) -> dict:
@@ -103,7 +127,7 @@ def native(kind: str) -> dict:
             "optimizer": {"_target_": "torch.optim.Adam", "params": "$@network_def.parameters()", "lr": 0.001},
             "dataloaders": {"train": {"_target_": "benchmark_workload.loader", "kind": kind}},
         },
-        "trainer": {"max_epochs": 1, "accelerator": "cpu"},
+        "trainer": {"max_epochs": 1, **make_trainer_options()},
     }
 
 
@@ -125,9 +149,11 @@ def ignite(kind: str) -> dict:
         "trainer": {
             "_target_": "SupervisedTrainer",
             "max_epochs": 1,
-            "device": "$torch.device('cpu')",
+            "device": f"$torch.device('{DEVICE}')",
+            "amp": AMP,
+            "non_blocking": bool(OPTIONS.get("pin_memory")),
             "train_data_loader": {"_target_": "benchmark_workload.loader", "kind": kind},
-            "network": "@network_def",
+            "network": f"$@network_def.to('{DEVICE}')",
             "loss_function": {"_target_": "torch.nn.BCEWithLogitsLoss"},
             "optimizer": {"_target_": "torch.optim.Adam", "params": "$@network_def.parameters()", "lr": 0.001},
             "train_handlers": "@handlers",
