@@ -68,8 +68,8 @@ class BatchWriter(Callback, ABC):
 class CsvWriter(BatchWriter):
     """Writes entries of the outputs to one csv file, a row for each case, in the order of the data.
 
-    Follows ``lighter.callbacks.CsvWriter`` 0.1.0. Rows go to disk as they come; several processes make one table, one
-    process's rows after the other's. A tensor, list or tuple has an entry for each case; anything else holds for all of the
+    Follows ``lighter.callbacks.CsvWriter`` 0.1.0. Rows go to disk as they come; several processes make one table. A
+    tensor, list or tuple has an entry for each case; anything else holds for all of the
     batch.
 
     Args:
@@ -95,7 +95,7 @@ class CsvWriter(BatchWriter):
         if len({*counts.values()}) > 1:
             raise ValueError(f"CsvWriter: entries of the outputs must have one length, got {counts}.")
         rows = ((_case(value, i) for value in values) for i in range(next(iter(counts.values()), 1)))
-        self._table.add([convert_to_number(value) for value in row] for row in rows)
+        self._table.add(([convert_to_number(value) for value in row] for row in rows), dataloader_idx)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._table.close()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain, groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +31,8 @@ class Table:
         header: names of the columns.
         trainer: whose processes write.
         owner: the callback whose table it is.
-        is_sorted: whether rows are sorted by the first column; else they stay in the order in which they came, one process's
-            after the other's.
+        is_sorted: whether rows are sorted by the first column; else they, one a case, are in the order of the data, of which
+            each of several processes has every n-th case.
 
     Raises:
         ConfigError: another callback's table goes to the file, or the file is there and is no such table.
@@ -58,9 +60,9 @@ class Table:
     def _part(self, rank: int) -> Path:
         return self.path.with_name(f".{self.path.name}.part{rank}")
 
-    def add(self, rows: Iterable[Sequence[Any]]) -> None:
-        """Writes rows."""
-        self._writer.writerows(rows)
+    def add(self, rows: Iterable[Sequence[Any]], loader: int = 0) -> None:
+        """Writes rows, of cases of this loader."""
+        self._writer.writerows(rows if self.is_sorted else ([loader, *row] for row in rows))
         self._file.flush()
 
     def close(self) -> None:
@@ -69,12 +71,8 @@ class Table:
         self.trainer.strategy.barrier()
         if self.trainer.is_global_zero:
             parts = [self._part(rank) for rank in range(self.trainer.world_size)]
-            rows: list[list[str]] = []
-            for part in parts:
-                with open(part, newline="") as file:
-                    rows += csv.reader(file)
-            if self.is_sorted:
-                rows.sort(key=lambda row: _order_name(row[0]))
+            read = [_read_rows(part) for part in parts]
+            rows = sorted(chain(*read), key=lambda row: _order_name(row[0])) if self.is_sorted else order_by_data(read)
             columns = len(self.header)
             header = [*self.header, "note"] if any(len(row) > columns for row in rows) else self.header
             with written_beside(self.path) as merged, open(merged, "w", newline="") as file:
@@ -82,6 +80,26 @@ class Table:
             for part in parts:
                 part.unlink()
         self.trainer.strategy.barrier()
+
+
+def order_by_data(parts: list[list[list[str]]]) -> list[list[str]]:
+    """Rows, one a case, in the order of the data.
+
+    Args:
+        parts: the rows of each process, which has every n-th case of each loader; each begins with the number of its loader.
+    """
+    places = [
+        ((int(loader), number, rank), row)
+        for rank, part in enumerate(parts)
+        for loader, own in groupby(part, itemgetter(0))
+        for number, (_, *row) in enumerate(own)
+    ]
+    return [row for _, row in sorted(places, key=itemgetter(0))]
+
+
+def _read_rows(part: Path) -> list[list[str]]:
+    with open(part, newline="") as file:
+        return list(csv.reader(file))
 
 
 def _order_name(text: str) -> tuple[int, float, str]:

@@ -14,6 +14,7 @@ from torch import nn
 from torchmetrics.classification import BinaryAccuracy
 
 from monai_lighter import BatchAdapter, CaseMetrics, ConfigError, System, TableWriter
+from monai_lighter.callbacks.tables import order_by_data
 
 pytestmark = pytest.mark.slow
 
@@ -255,3 +256,11 @@ class TestCaseMetrics:
         )
         with pytest.raises(ValueError, match="metric 'dice' has values of 1 cases for a batch of 2"):
             trainer(tmp_path, callbacks=[CaseMetrics(tmp_path / "x.csv")]).test(system, verbose=False)
+
+
+def test_rows_of_several_processes_are_in_the_order_of_the_data():
+    """Two loaders, of 5 and 3 cases, on two processes, of which each has every second case."""
+    first = [["0", "a0"], ["0", "a2"], ["0", "a4"], ["1", "b0"], ["1", "b2"]]
+    second = [["0", "a1"], ["0", "a3"], ["1", "b1"]]
+    names = [name for (name,) in order_by_data([first, second])]
+    assert names == ["a0", "a1", "a2", "a3", "a4", "b0", "b1", "b2"]
