@@ -37,7 +37,7 @@ from monai_lighter.system.metric_inputs import find_blurred_label
 from monai_lighter.system.metrics import build_metrics
 from monai_lighter.system.optimizers import Optimized, read_optimizer_stats
 from monai_lighter.system.outputs import Outputs
-from monai_lighter.system.processes import count_own_items, take
+from monai_lighter.system.processes import count_own_items, share_few, take
 from monai_lighter.system.resuming import Resumable
 from monai_lighter.system.signals import StopOnSignal
 from monai_lighter.system.skipping import leave_out_whole
@@ -141,8 +141,9 @@ class System(Recorded, Optimized, FiniteLoss, Resumable):
         self._forward_accepts = COUNTERS.keys() & list_arguments(model)
 
     def _get_dataloader(self, mode: str) -> Any:
-        if mode == "predict" and self.skip_existing:
-            return leave_out_whole(self, self.dataloaders[mode])
+        if mode == "predict":
+            loaders = self.dataloaders[mode]
+            return share_few(leave_out_whole(self, loaders) if self.skip_existing else loaders, self.trainer)
         return self.begin_training_data(self.dataloaders[mode]) if mode == "train" else self.dataloaders[mode]
 
     @property
