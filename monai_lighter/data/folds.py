@@ -230,7 +230,8 @@ class Folds:
         splitter = getattr(splitters, kind)(n_splits=n_splits, shuffle=True, random_state=seed)
         classes = [_as_text(self.cases[i].get(self.stratify)) for i in indices]
         try:
-            parts = [part for _, part in splitter.split(indices, classes, [self._subjects[i] for i in indices])]
+            groups = [self._subjects[i] for i in indices] if self.subject else None
+            parts = [part for _, part in splitter.split(indices, classes, groups)]
         except ValueError as error:
             problem = f"{len(indices)} cases cannot be split into {n_splits} parts: {str(error).rstrip('.')}"
             hint = "Give fewer n_splits, a larger test_size, or no stratify."
