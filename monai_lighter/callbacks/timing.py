@@ -75,13 +75,13 @@ class Timing(Callback):
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.state.fn == TrainerFn.FITTING:
-            self._validation_began = time.perf_counter()
+            self._validation_began = _read_watch(trainer)
         else:
             self.on_train_start(trainer, pl_module)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.state.fn == TrainerFn.FITTING:
-            self._validation += time.perf_counter() - self._validation_began
+            self._validation += _read_watch(trainer) - self._validation_began
         else:
             self.on_train_end(trainer, pl_module)
 
@@ -137,6 +137,11 @@ class Timing(Callback):
         parts = [f"{name} {share:.0%}" for name, share in shares if share >= 0.005]
         memory = [f"{mib / 1024:.1f} GB ({name})" for name, mib in self.report["memory"].items()]
         return [", ".join(parts), f"at most {', '.join(memory)}" if memory else "", self.report["advice"] or ""]
+
+
+def _read_watch(trainer: Trainer) -> float:
+    """Seconds on a watch that stands still while something is saved: callbacks do so within a validation, before or after us."""
+    return time.perf_counter() - _read_profiler(trainer).get("saving", 0.0)
 
 
 def _read_profiler(trainer: Trainer) -> dict[str, float]:

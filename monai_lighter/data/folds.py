@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -70,7 +70,7 @@ class Folds:
         seed: int = 0,
         path: str | Path | None = "splits.json",
     ) -> None:
-        self.cases = [*data] if not isinstance(data, (str, Path)) else _read_table(Path(data))
+        self.cases = _read_table(Path(data)) if isinstance(data, (str, Path)) else _check_cases(data)
         self.fold, self.subject, self.stratify, self.path = (
             fold,
             subject,
@@ -120,6 +120,14 @@ class Folds:
 
     def _find_faults(self) -> list[Finding]:
         asked, found = self.asked, []
+        for argument, value in {**asked, "fold": self.fold}.items():
+            kind, what = (float, "a number") if argument == "test_size" else (int, "a whole number")
+            if argument not in ("subject", "stratify") and not (
+                isinstance(value, (int, kind)) and not isinstance(value, bool)
+            ):
+                found.append(Finding(argument, f"must be {what}, got {value!r}"))
+        if found:
+            return found
         if asked["n_splits"] < 2 or asked["n_repeats"] < 1:
             found.append(
                 Finding(
@@ -135,7 +143,7 @@ class Folds:
             )
         keys = {"name": self.name, "subject": self.subject, "stratify": self.stratify}
         for argument, key in keys.items():
-            lacking = [i for i, case in enumerate(self.cases) if key is not None and case.get(key) in (None, "")]
+            lacking = [i for i, case in enumerate(self.cases) if key is not None and _is_lacking(case.get(key))]
             if lacking:
                 hint = f"The cases have {', '.join(self.cases[lacking[0]])}."
                 found.append(
@@ -169,21 +177,37 @@ class Folds:
         return splits
 
     def _read(self, path: Path) -> dict[str, Any]:
-        known = json.loads(path.read_text(encoding="utf-8"))
         hint = "Give another path, or remove the file where no fold has been trained on it."
+        try:
+            known = json.loads(path.read_text(encoding="utf-8"))
+            listed = {*known["test"], *(name for fold in known["folds"] for name in fold)}
+        except (ValueError, KeyError, TypeError) as error:
+            raise ConfigError([Finding("path", f"{path} is there and is no file of splits", hint)]) from error
         found = [
             Finding(name, f"is {value!r}, and {path} was written for {known.get(name)!r}", hint)
             for name, value in self.asked.items()
             if known.get(name) != value
         ]
-        listed = {*known["test"], *(name for fold in known["folds"] for name in fold)}
         new, gone = {*self._names} - listed, listed - {*self._names}
         for problem, names in (("that are not in", new), ("fewer than in", gone)):
             if names:
                 found.append(Finding("data", f"has {len(names)} cases {problem} {path}, such as {min(names)!r}", hint))
+        found = found or [*self._find_torn(known, path, hint)]
         if found:
             raise ConfigError(found)
         return known
+
+    def _find_torn(self, known: dict[str, Any], path: Path, hint: str) -> Iterator[Finding]:
+        """Subjects that a file has in two parts, as theirs have been corrected since or the file was edited."""
+        count, owners = self.asked["n_splits"], dict(zip(self._names, self._subjects, strict=True))
+        for first in range(0, len(known["folds"]), count):
+            parts = [known["test"], *known["folds"][first : first + count]]
+            of_parts = Counter(subject for part in parts for subject in {owners[name] for name in part})
+            torn = sorted(subject for subject, times in of_parts.items() if times > 1)
+            if torn:
+                kind = "cases" if self.subject is None else f"subjects ({self.subject})"
+                yield Finding("path", f"{path} has {len(torn)} {kind} in two parts, such as {torn[0]!r}", hint)
+                return
 
     def _split(self) -> dict[str, Any]:
         names, everything = np.array(self._names, dtype=object), np.arange(len(self.cases))
@@ -205,13 +229,38 @@ class Folds:
         kind = f"{'Stratified' if self.stratify else ''}{'Group' if self.subject else ''}KFold"
         splitter = getattr(splitters, kind)(n_splits=n_splits, shuffle=True, random_state=seed)
         classes = [_as_text(self.cases[i].get(self.stratify)) for i in indices]
-        for _, part in splitter.split(indices, classes, [self._subjects[i] for i in indices]):
-            yield indices[part]
+        try:
+            groups = [self._subjects[i] for i in indices] if self.subject else None
+            parts = [part for _, part in splitter.split(indices, classes, groups)]
+        except ValueError as error:
+            problem = f"{len(indices)} cases cannot be split into {n_splits} parts: {str(error).rstrip('.')}"
+            hint = "Give fewer n_splits, a larger test_size, or no stratify."
+            raise ConfigError([Finding("n_splits, test_size, stratify", problem, hint)]) from error
+        yield from (indices[part] for part in parts)
+
+
+def _check_cases(data: Any) -> list[dict[str, Any]]:
+    cases = list(data) if isinstance(data, Sequence) else []
+    if not cases or not all(isinstance(case, dict) for case in cases):
+        got = f"{len(cases)} of {type(cases[0]).__name__}" if cases else "none" if data == [] else type(data).__name__
+        raise ConfigError([Finding("data", f"must be a list of dictionaries, one a case, got {got}")])
+    return cases
+
+
+def _is_lacking(value: Any) -> bool:
+    """Also NaN, which is pandas' empty cell."""
+    return value is None or value != value or (isinstance(value, str) and not value.strip())
 
 
 def _read_table(table: Path) -> list[dict[str, Any]]:
+    if not table.is_file():
+        raise ConfigError([Finding("data", f"there is no table {str(table)!r}")])
     with open(table, newline="", encoding="utf-8-sig") as file:
         rows = [*csv.DictReader(file)]
+    uneven = [number for number, row in enumerate(rows, 1) if None in row or None in row.values()]
+    if uneven or not rows:
+        problem = f"row {uneven[0]} has not as many cells as the header" if uneven else "has no rows"
+        raise ConfigError([Finding("data", f"{table}: {problem}", "Mend the table.")])
     return [
         {
             key: str(table.parent / cell) if cell and (table.parent / cell).exists() else cell
@@ -222,8 +271,9 @@ def _read_table(table: Path) -> list[dict[str, Any]]:
 
 
 def _as_text(value: Any) -> str:
-    """Of several files (channels) the first."""
-    return str(value[0] if isinstance(value, (list, tuple)) and value else value)
+    """Of several files (channels) the first; 7, 7.0 and ' 7' are one, as tables write and read numbers in all these ways."""
+    first = value[0] if isinstance(value, (list, tuple)) and value else value
+    return str(int(first) if isinstance(first, float) and first.is_integer() else first).strip()
 
 
 @rank_zero_only

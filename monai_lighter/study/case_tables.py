@@ -76,7 +76,7 @@ def read_case_table(path: Path) -> CaseTable:
     values: dict[Measured, dict[str, float]] = {}
     units: dict[Measured, str] = {}
     findings = []
-    with open(path, newline="", encoding="utf-8") as file:
+    with open(path, newline="", encoding="utf-8-sig") as file:
         for number, row in enumerate(csv.DictReader(file), start=2):
             measured = Measured(row["metric"], row["class"], row.get("loader") or "")
             own = values.setdefault(measured, {})
@@ -115,6 +115,6 @@ def _count_shared(names: list[dict[str, str]]) -> int:
 
 
 def _is_case_table(path: Path) -> bool:
-    with open(path, newline="", encoding="utf-8", errors="replace") as file:
+    with open(path, newline="", encoding="utf-8-sig", errors="replace") as file:
         header = next(csv.reader(file), [])
     return header[:1] == ["case"] and set(COLUMNS) <= set(header)

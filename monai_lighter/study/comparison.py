@@ -27,8 +27,9 @@ class PairedResult(NamedTuple):
         run: the table of the run that is compared with the first.
         measured: metric and class.
         unit: ``mm`` or ``voxels`` of a distance; empty otherwise.
-        n: cases that have a value in both.
-        left_out: cases that have a value in one alone, NaN counting as none.
+        lower_is_better: what ``better`` means: a lower value, else a higher one.
+        n: cases that have a finite value in both.
+        left_out: cases that have a finite value in one alone, or an infinite one in any.
         means: of the first run and of this one, over those cases.
         difference: mean of this run minus the first, case by case.
         interval: of the mean difference, by bootstrap (bias-corrected and accelerated, ``scipy.stats.bootstrap``).
@@ -41,6 +42,7 @@ class PairedResult(NamedTuple):
     run: str
     measured: Measured
     unit: str
+    lower_is_better: bool
     n: int
     left_out: int
     means: tuple[float, float]
@@ -160,18 +162,20 @@ def _compare(
     pairs = {
         name: (before.get(first_names[name], math.nan), after.get(second_names[name], math.nan)) for name in common
     }
-    known = {name: pair for name, pair in pairs.items() if not any(math.isnan(value) for value in pair)}
+    known = {name: pair for name, pair in pairs.items() if all(math.isfinite(value) for value in pair)}
     left_out = sum(
         1 for name, pair in pairs.items() if name not in known and not all(math.isnan(value) for value in pair)
     )
     values = np.array([*known.values()], dtype=float).reshape(-1, 2)
     change = values[:, 1] - values[:, 0]
-    gain = -change if lower or measured in first.units else change
+    lower = lower or measured in first.units
+    gain = -change if lower else change
     furthest = sorted(known, key=lambda name: -abs(known[name][1] - known[name][0]))[:WORST]
     return PairedResult(
         run=str(second.path),
         measured=measured,
         unit=first.units.get(measured, ""),
+        lower_is_better=lower,
         n=len(known),
         left_out=left_out,
         means=(float(values[:, 0].mean()), float(values[:, 1].mean())) if known else (math.nan, math.nan),

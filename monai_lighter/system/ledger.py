@@ -19,7 +19,7 @@ from monai_lighter.errors import CaseError, Finding
 from monai_lighter.errors.cases import describe
 from monai_lighter.safe_files import folder_beside, sweep, sync
 from monai_lighter.system.manifest import FAILED, WRITING, WRITTEN, Manifest, Row
-from monai_lighter.system.provenance import digest_item, join_digests
+from monai_lighter.system.provenance import digest_item, hash_case_file, join_digests
 from monai_lighter.trust.digest import hash_file
 
 __all__ = ["Ledger", "Output", "identify"]
@@ -333,10 +333,10 @@ def _has_moved(known: Row, root: Path, case: str) -> bool:
 
 
 def _digest(case: str) -> str:
-    """sha256 of the file of a case; empty where it has none that can be read."""
+    """sha256 of the file of a case, its voxels included; empty where it has none that can be read."""
     try:
-        return hash_file(Path(case)) if os.path.isfile(case) else ""
-    except OSError:
+        return hash_case_file(Path(case)) if os.path.isfile(case) else ""
+    except (OSError, TypeError):
         return ""
 
 

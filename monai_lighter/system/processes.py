@@ -2,20 +2,67 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import zip_longest
 from typing import Any
 
 import torch
 import torch.distributed as dist
+from lightning.pytorch import Trainer
+from lightning.pytorch.strategies import DDPStrategy
+from lightning_utilities.core.apply_func import apply_to_collection
 from monai.metrics import Cumulative
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, RandomSampler, SequentialSampler
 from torch.utils.data.distributed import DistributedSampler
 
 from monai_lighter.internals import get_items, set_items
+from monai_lighter.system.seeded import find_reason_against_seeding, read_arguments
 
-__all__ = ["count_own_items", "gather", "share_items", "take"]
+__all__ = ["count_own_items", "gather", "share_few", "share_items", "take"]
+
+
+class _OwnItems(DistributedSampler):
+    """Each item once, in order; a process may have none."""
+
+    def __init__(self, dataset: Any, num_replicas: int, rank: int) -> None:
+        super().__init__(dataset, num_replicas, rank, shuffle=False)
+        self.num_samples = len(range(rank, len(dataset), num_replicas))
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.rank, len(self.dataset), self.num_replicas))  # type: ignore[arg-type]
+
+
+class _WithoutLength(DataLoader):
+    """One whose process Lightning takes through prediction even where it has no batch; it leaves out those of length 0, which
+    the others would then wait for."""
+
+    def __len__(self) -> int:
+        raise TypeError
+
+
+def share_few(loaders: Any, trainer: Trainer) -> Any:
+    """Loaders of a prediction, of which those of fewer items than there are processes leave some processes without one.
+
+    Lightning's ``UnrepeatedDistributedSampler`` ends there in an ``AssertionError``. In prediction DDP has the processes wait for
+    each other nowhere; of networks in parts (FSDP) all must take part, and it stays an error.
+
+    Args:
+        loaders: a ``DataLoader``, or a list or dict of them.
+        trainer: that predicts.
+    """
+    if trainer.world_size == 1 or not isinstance(trainer.strategy, DDPStrategy):
+        return loaders
+
+    def share(loader: DataLoader) -> DataLoader:
+        if find_reason_against_seeding(loader) or type(loader.sampler) not in (SequentialSampler, RandomSampler):
+            return loader
+        if not 0 < len(loader.dataset) < trainer.world_size:  # type: ignore[arg-type]
+            return loader
+        own = _OwnItems(loader.dataset, trainer.world_size, trainer.global_rank)
+        return _WithoutLength(loader.dataset, sampler=own, generator=loader.generator, **read_arguments(loader))
+
+    return apply_to_collection(loaders, DataLoader, share)
 
 
 def count_own_items(loader: Any, batch_idx: int) -> tuple[int, int] | None:

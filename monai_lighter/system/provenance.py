@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,12 @@ from torch import Tensor
 
 from monai_lighter.trust.digest import hash_file, walk_files
 
-__all__ = ["digest_item", "digest_recipe", "join_digests"]
+__all__ = ["digest_item", "digest_recipe", "hash_case_file", "join_digests"]
+
+PAIRED = (".hdr", ".img")
+"""Analyze and NIfTI pairs: header and voxels."""
+NAMES_VOXELS = re.compile(rb"^(?:ElementDataFile\s*=|data ?file:)[ \t]*(.+?)\s*$", re.MULTILINE | re.IGNORECASE)
+"""In a header of MetaImage (``.mhd``) or NRRD (``.nhdr``), the file of the voxels."""
 
 
 def join_digests(*digests: str) -> str:
@@ -71,6 +77,24 @@ def _describe(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
+def hash_case_file(path: Path) -> str:
+    """sha256 of a file; of a header whose voxels lie in another file, over both.
+
+    Raises:
+        TypeError: a header that does not name one file for its voxels, or one that is not there.
+    """
+    suffix = path.suffix.lower()
+    if suffix in (".mhd", ".nhdr"):
+        named = NAMES_VOXELS.findall(path.read_bytes())
+        files = [path, *(path.parent / os.fsdecode(name) for name in named)]
+        if len(files) != 2 or not files[1].is_file():  # a list or a pattern of files
+            raise TypeError
+    else:
+        files = [path, *(path.with_suffix(each) for each in PAIRED if suffix in PAIRED and each != suffix)]
+    digests = [hash_file(file) for file in files if file.is_file()]
+    return digests[0] if len(digests) == 1 else join_digests(*digests)
+
+
 def _describe_file(text: str) -> Any:
     """Digest of a file, or of all files in a folder (of DICOM slices); None where there is neither.
 
@@ -80,6 +104,6 @@ def _describe_file(text: str) -> Any:
     try:
         if os.sep in text and path.is_dir():
             return {name: hash_file(path / name) for name, _ in sorted(walk_files(path)) if (path / name).is_file()}
-        return [hash_file(path)] if path.is_file() else None
+        return [hash_case_file(path)] if path.is_file() else None
     except (OSError, ValueError):  # a text that cannot be a path
         return None

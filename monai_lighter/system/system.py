@@ -40,7 +40,7 @@ from monai_lighter.system.metric_inputs import find_blurred_label
 from monai_lighter.system.metrics import build_metrics
 from monai_lighter.system.optimizers import Optimized, read_optimizer_stats
 from monai_lighter.system.outputs import Outputs
-from monai_lighter.system.processes import count_own_items, take
+from monai_lighter.system.processes import count_own_items, share_few, take
 from monai_lighter.system.profiler import FINISHING, NOTHING
 from monai_lighter.system.resuming import Resumable
 from monai_lighter.system.signals import StopOnSignal
@@ -159,6 +159,8 @@ class System(Recorded, Optimized, FiniteLoss, Resumable, Skipping):
         if mode == "predict" and self.skip_existing:
             loaders = leave_out_whole(self, loaders)
         loaders = self.skip_bad_cases(mode, loaders)
+        if mode == "predict":
+            return share_few(loaders, self.trainer)
         return self.begin_training_data(loaders) if mode == "train" else loaders
 
     @property

@@ -135,3 +135,24 @@ class TestAdvice:
         data = DataLoader(dataset(pairs(2)), num_workers=workers)
         given = next(timing._advise_data("system::dataloaders::train", data, trainer(tmp_path)), None)
         assert given is None if advice is None else advice in given
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_what_validation_saves_is_counted_once(tmp_path, monkeypatch, order):
+    """Else the step, which is what is left of the total, would be too short by it."""
+    save = torch.save
+
+    def save_slowly(*args, **kwargs):
+        time.sleep(0.2)
+        return save(*args, **kwargs)
+
+    monkeypatch.setattr(torch, "save", save_slowly)
+    callbacks = [Timing(), ModelWeights(tmp_path / "model.pt")][::order]
+    logger = CSVLogger(tmp_path, name="logs")
+    measured = trainer(tmp_path, callbacks=callbacks, max_epochs=1, logger=logger)
+    PassThroughProfiler.into(measured)
+    measured.fit(system(Slow(SLEEP, only_when_training=True)))
+    seconds = json.loads((tmp_path / "logs/version_0/timing.json").read_text())["seconds"]
+    assert seconds["step"] >= 8 * SLEEP
+    assert seconds["saving"] >= 0.2
+    assert sum(seconds[part] for part in ("data", "validation", "saving", "step")) == pytest.approx(seconds["total"])

@@ -132,3 +132,71 @@ def test_a_table_whose_files_lie_beside_it(tmp_path):
 def test_refused(keywords, message):
     with pytest.raises(ConfigError, match=message):
         Folds(cases(), path=None, **keywords)
+
+
+def test_corrected_patients_do_not_keep_a_split_that_tears_them(tmp_path):
+    path = tmp_path / "splits.json"
+    assert Folds(cases(), subject="patient", path=path).train
+    corrected = [{**case, "patient": f"q{i % 7}"} for i, case in enumerate(cases())]
+    with pytest.raises(ConfigError, match=r"7 subjects \(patient\) in two parts, such as 'q0'"):
+        Folds(corrected, subject="patient", path=path).train  # noqa: B018
+    relabelled = [{**case, "patient": case["patient"] + "x"} for case in cases()]
+    assert Folds(relabelled, subject="patient", path=path).train
+
+
+def test_an_edited_split_has_no_case_twice(tmp_path):
+    path = tmp_path / "splits.json"
+    splits = Folds(cases(), path=path)._splits
+    splits["folds"][0].append(splits["folds"][1][0])
+    path.write_text(json.dumps({**json.loads(path.read_text()), **splits}))
+    with pytest.raises(ConfigError, match="1 cases in two parts"):
+        Folds(cases(), path=path).train  # noqa: B018
+
+
+def test_a_subject_that_is_written_in_several_ways_is_one():
+    ways = [lambda n: n, float, str, lambda n: f" {n} "]
+    data = [{**case, "patient": ways[i % 4](i // 4)} for i, case in enumerate(cases())]
+    for fold in range(5):
+        folds = Folds(data, fold, subject="patient", path=None)
+        assert len(folds.val) == 4
+        assert len({int(case["patient"]) for case in folds.val}) == 1
+
+
+@pytest.mark.parametrize("key", ["subject", "stratify"])
+def test_an_empty_cell_of_pandas_is_no_value(key):
+    data = [{**case, "patient": float("nan") if i > 16 else "p" + str(i)} for i, case in enumerate(cases())]
+    with pytest.raises(ConfigError, match=f"{key}: case 17 has no 'patient', and 2 others"):
+        Folds(data, path=None, **{key: "patient"})
+
+
+@pytest.mark.parametrize(
+    ("keywords", "message"),
+    [
+        ({"data": []}, "data: must be a list of dictionaries"),
+        ({"data": ["a.nii"]}, "got 1 of str"),
+        ({"data": {"training": cases()}}, "got dict"),
+        ({"data": "none.csv"}, "no table 'none.csv'"),
+        ({"fold": "1"}, "fold: must be a whole number, got '1'"),
+        ({"n_splits": 5.5}, "n_splits: must be a whole number"),
+        ({"test_size": 0.01}, "20 cases cannot be split into 100 parts"),
+        ({"stratify": "image"}, "20 cases cannot be split into 5 parts"),
+    ],
+)
+def test_ordinary_mistakes_are_told(keywords, message):
+    with pytest.raises(ConfigError, match=message):
+        Folds(**{"data": cases(), "path": None, **keywords}).train  # noqa: B018
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"folds": [[]]}'])
+def test_a_file_that_is_no_file_of_splits_stays(tmp_path, text):
+    (tmp_path / "splits.json").write_text(text)
+    with pytest.raises(ConfigError, match="is no file of splits"):
+        Folds(cases(), path=tmp_path / "splits.json").train  # noqa: B018
+    assert (tmp_path / "splits.json").read_text() == text
+
+
+@pytest.mark.parametrize("row", ["a.nii,p1,more", "a.nii"])
+def test_a_row_of_another_length_is_told(tmp_path, row):
+    (tmp_path / "cases.csv").write_text(f"image,patient\nb.nii,p0\n{row}\n")
+    with pytest.raises(ConfigError, match="row 2 has not as many cells"):
+        Folds(tmp_path / "cases.csv", n_splits=2, path=None)

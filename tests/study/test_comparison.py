@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from monai_lighter.commands.compare import compare
 from monai_lighter.errors import ConfigError
 from monai_lighter.study.comparison import compare_runs, correct_by_holm
 
@@ -144,3 +145,28 @@ class TestRefused:
         (tmp_path / "other.csv").write_text("a,b\n1,2\n")
         with pytest.raises(ConfigError, match="has no table of CaseMetrics"):
             compare_runs([tmp_path, tmp_path])
+
+
+@pytest.mark.parametrize("other", ["inf", 3.0, "nan"])
+def test_a_value_that_is_not_finite_is_left_out_and_counted(tmp_path, values, other):
+    """As a distance is where a prediction is empty; a mean, p or interval of it says nothing of the other cases."""
+    first, second = values
+    a, b = write(tmp_path / "a.csv", ["inf", *first]), write(tmp_path / "b.csv", [other, *second])
+    row = compare_runs([a, b]).rows[0]
+    assert (row.n, row.left_out) == (20, 1)
+    assert row.difference == pytest.approx((second - first).mean())
+    assert row.better + row.worse + row.equal == 20
+    assert row.p == stats.wilcoxon(first, second).pvalue
+
+
+def test_what_better_means_is_told(tmp_path, values):
+    """An error such as mse has no unit that would say it."""
+    a, b = (str(write(tmp_path / name, own, metric="mse")) for name, own in zip("ab", values, strict=True))
+    assert "(better is higher)" in compare(a, b)
+    assert "(better is lower)" in compare(a, b, lower_is_better="mse")
+
+
+def test_a_table_that_a_spreadsheet_has_saved(tmp_path, values):
+    a = write(tmp_path / "a.csv", values[0])
+    (tmp_path / "b.csv").write_text(a.read_text(), encoding="utf-8-sig")
+    assert compare_runs([a, tmp_path / "b.csv"]).rows[0].n == 20

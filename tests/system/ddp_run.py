@@ -95,6 +95,13 @@ def main(folder, devices):
         ],
         **arguments,
     ).predict(segmentation(5), return_predictions=False)
+    few = segmentation(1)
+    few.dataloaders["predict"] = [loader([{"image": torch.ones(1, 8, 8), "id": f"{i}"}]) for i in range(2)]
+    callbacks = [
+        FileWriter(folder / "few", "tensor"),
+        TableWriter(folder / "few.csv", lambda pred: round(float(pred.mean()), 6)),
+    ]
+    trainer(folder, callbacks=callbacks, **arguments).predict(few, return_predictions=False)
     run = trainer(folder, callbacks=[Freezer("0.weight")], max_epochs=2, **arguments)
     system = segmentation(5)
     run.fit(system)

@@ -53,7 +53,7 @@ class TestTwoProcesses:
             assert result["classes/not_nans/2/epoch"] == 0
             assert result["classes/epoch"] == pytest.approx((result["classes/0/epoch"] + result["classes/1/epoch"]) / 2)
 
-    @pytest.mark.parametrize("name", ["cases_5.csv", "cases_1.csv", "table.csv"])
+    @pytest.mark.parametrize("name", ["cases_5.csv", "cases_1.csv", "table.csv", "few.csv"])
     def test_tables_are_one_and_the_same(self, runs, name):
         tables = []
         for folder, _ in runs:
@@ -108,6 +108,15 @@ class TestTwoProcesses:
             tensors.append(torch.stack([torch.load(path, weights_only=True) for path in files]))
             assert not list(folder.rglob(".outputs-*"))
         assert torch.allclose(*tensors, atol=1e-6)
+
+    def test_a_process_without_a_case_predicts_none(self, runs):
+        for folder, _ in runs:
+            assert sorted(path.name for path in (folder / "few").glob("*.pt")) == ["0.pt", "1.pt"]
+            with open(folder / "few" / "manifest.csv", newline="") as file:
+                assert [(row["case"], row["state"]) for row in csv.DictReader(file)] == [
+                    ("0", "written"),
+                    ("1", "written"),
+                ]
 
     def test_training_with_a_frozen_layer_logs_the_same_names(self, runs):
         one, two = (results["fit"] for _, results in runs)

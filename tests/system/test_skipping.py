@@ -14,6 +14,7 @@ from monai.transforms import LoadImaged
 
 from monai_lighter import ConfigError, Workflow
 from monai_lighter.system.ledger import Ledger, Output
+from monai_lighter.system.provenance import digest_item
 
 NETWORK = {"_target_": "torch.nn.Conv3d", "in_channels": 1, "out_channels": 1, "kernel_size": 1}
 
@@ -232,6 +233,23 @@ class TestSkipping:
         os.remove(bundle / "tensors" / "3.pt")
         again = predict(bundle, skip_existing=True, **{"system::dataloaders::predict": loaders})
         assert again == {**WHOLE, "3.nii.gz": "written"}
+
+
+@pytest.mark.parametrize(("header", "voxels"), [("a.mhd", "b.zraw"), ("a.nhdr", "a.raw"), ("a.hdr", "a.img")])
+def test_voxels_beside_their_header_are_the_case_too(tmp_path, header, voxels):
+    field = {".mhd": "ElementDataFile = ", ".nhdr": "data file: "}.get(os.path.splitext(header)[1], "")
+    (tmp_path / header).write_bytes(b"NDims = 3\r\n" + f"{field}{voxels}\r\n".encode())
+    digests = set()
+    for content in (b"0", b"1"):
+        (tmp_path / voxels).write_bytes(content)
+        digests.add(digest_item({"image": str(tmp_path / header)}))
+    assert len(digests) == 2
+    assert "" not in digests
+
+
+def test_a_header_whose_voxels_are_not_known_is_gone_by_by_nobody(tmp_path):
+    (tmp_path / "a.mhd").write_text("ElementDataFile = LIST\nslice_1.raw\n")
+    assert digest_item({"image": str(tmp_path / "a.mhd")}) == ""
 
 
 def output(folder, name, case, postfix="a"):
