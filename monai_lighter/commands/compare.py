@@ -56,6 +56,7 @@ def compare(
         summary = {**found._asdict(), "rows": ()}
         return format_report(summary, [_to_json(row) for row in found.rows], as_json=True)
     alone = {f"only in {path}": f"{len(cases)} cases, left out" for path, cases in found.unpaired.items()}
+    alone.update({"not in all": ", ".join(found.unshared)} if found.unshared else {})
     summary = {"reference": found.reference, "intervals": f"{found.confidence:.0%}, bootstrap", **alone}
     lines = [format_report(summary, [_to_row(row) for row in found.rows])]
     for row in found.rows:

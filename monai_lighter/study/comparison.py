@@ -63,12 +63,14 @@ class Comparison(NamedTuple):
         reference: table of the run that the others are compared with.
         confidence: of the intervals, from 0 to 1.
         unpaired: table to the cases that another one does not have.
+        unshared: metrics and classes that not every table has.
         rows: a comparison for each run, metric and class.
     """
 
     reference: str
     confidence: float
     unpaired: dict[str, list[str]]
+    unshared: list[str]
     rows: list[PairedResult]
 
 
@@ -111,7 +113,10 @@ def compare_runs(
     ]
     corrected = correct_by_holm([row.p for row in rows])
     rows = [row._replace(p_corrected=p) for row, p in zip(rows, corrected, strict=True)]
-    return Comparison(str(tables[0].path), confidence, unpaired, rows)
+    unshared = sorted(
+        {str(each) for table in tables for each in table.values if any(each not in one.values for one in tables)}
+    )
+    return Comparison(str(tables[0].path), confidence, unpaired, unshared, rows)
 
 
 def _find_unpaired(tables: list[CaseTable], names: list[dict[str, str]]) -> dict[str, list[str]]:

@@ -96,6 +96,15 @@ def test_several_runs_are_compared_with_the_first_and_corrected_together(tmp_pat
     assert [row.p_corrected for row in rows] == correct_by_holm([row.p for row in rows])
 
 
+def test_what_not_every_run_has_is_told(tmp_path):
+    a, b = write(tmp_path / "a.csv", [0.5, 0.6]), write(tmp_path / "b.csv", [0.6, 0.7])
+    with open(b, "a") as file:
+        file.write("/data/case_00.nii.gz,iou,object,0.4\n")
+    found = compare_runs([a, b])
+    assert found.unshared == ["iou object"]
+    assert [str(row.measured) for row in found.rows] == ["dice object"]
+
+
 def test_holm_by_hand():
     assert correct_by_holm([0.01, 0.04, 0.03, math.nan]) == pytest.approx([0.03, 0.06, 0.06, math.nan], nan_ok=True)
     assert correct_by_holm([0.6, 0.7]) == [1.0, 1.0]
