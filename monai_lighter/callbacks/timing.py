@@ -172,9 +172,10 @@ def _advise(
         if getattr(pl_module, "workers", None) == 0:
             return "leave out system::workers: 0: the network waits for each case to be finished"
         cores = _count_cores() // (trainer.world_size // trainer.num_nodes)
+        transforms: Any = getattr(pl_module, "postprocessing", {})
         if (
-            0 < used < cores and pl_module.postprocessing.get(mode) is not None
-        ):  # metrics and files have one thread anyway
+            0 < used < cores and transforms.get(mode) is not None
+        ):  # metrics and files have one thread, however many there are
             return f"set system::workers to {cores}, of which there are {used}"
     return None
 
