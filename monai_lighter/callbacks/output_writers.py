@@ -17,6 +17,7 @@ from monai_lighter.callbacks.tables import Table, convert_to_number
 from monai_lighter.callbacks.writers import FileWriter, write_image, write_tensor
 from monai_lighter.errors import did_you_mean
 from monai_lighter.system.batches import Cases
+from monai_lighter.system.profiler import FINISHING
 from monai_lighter.system.step_outputs import when_ready
 from monai_lighter.system.tensors import detach
 
@@ -62,7 +63,8 @@ class BatchWriter(Callback, ABC):
         dataloader_idx: int = 0,
     ) -> None:
         if outputs is not None and not (isinstance(outputs, Mapping) and not outputs):
-            when_ready(outputs, lambda ready: self.write(ready, batch, batch_idx, dataloader_idx))
+            with trainer.profiler.profile(FINISHING):  # type: ignore[attr-defined]
+                when_ready(outputs, lambda ready: self.write(ready, batch, batch_idx, dataloader_idx))
 
 
 class CsvWriter(BatchWriter):

@@ -12,6 +12,7 @@ from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor
 
 from monai_lighter.system.batches import read_case_names, split_outputs
+from monai_lighter.system.profiler import FINISHING
 from monai_lighter.system.step_outputs import when_ready
 
 __all__ = ["CasewiseCallback", "Predictions"]
@@ -58,7 +59,8 @@ class CasewiseCallback(Callback, ABC):
         dataloader_idx: int = 0,
     ) -> None:
         if outputs is not None:  # else no case of the batch could be read
-            when_ready(outputs, partial(self.write_cases, trainer.world_size, batch))
+            with trainer.profiler.profile(FINISHING):  # type: ignore[attr-defined]
+                when_ready(outputs, partial(self.write_cases, trainer.world_size, batch))
 
     def write_cases(self, processes: int, batch: Any, outputs: Any) -> None:
         """Gives the predictions of one step to `write`.

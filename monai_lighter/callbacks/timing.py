@@ -176,8 +176,12 @@ def _advise(
         used = next((each.used for each in trainer.callbacks if isinstance(each, CasePool)), 0)  # type: ignore[attr-defined]
         if getattr(pl_module, "workers", None) == 0:
             return "leave out system::workers: 0: the network waits for each case to be finished"
-        if 0 < used < _count_cores():
-            return f"set system::workers to {_count_cores()}, of which there are {used}"
+        cores = _count_cores() // (trainer.world_size // trainer.num_nodes)
+        transforms: Any = getattr(pl_module, "postprocessing", {})
+        if (
+            0 < used < cores and transforms.get(mode) is not None
+        ):  # metrics and files have one thread, however many there are
+            return f"set system::workers to {cores}, of which there are {used}"
     return None
 
 

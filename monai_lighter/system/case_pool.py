@@ -21,7 +21,7 @@ from monai_lighter.errors.marks import mark_batch
 from monai_lighter.system.profiler import FINISHING
 from monai_lighter.system.saving import find_savers
 from monai_lighter.system.step_outputs import CaseJob, StepOutputs
-from monai_lighter.system.threads import copy_transform, find_random, find_unknown
+from monai_lighter.system.threads import copy_transform, find_joint, find_random, find_unknown
 
 __all__ = ["CasePool", "check_workers", "count_workers"]
 
@@ -241,6 +241,9 @@ class CasePool(Callback):
         adapters = [system.adapters[mode][name] for name in ("metrics", "logging")]
         parts = [system.postprocessing.get(mode), adapters, metrics]
         random, unknown = find_random(parts), None if self._given else find_unknown(parts)
+        joint = find_joint(system.postprocessing.get(mode))
+        if joint is not None:
+            return f"{joint} in it writes one file for all cases"
         if random is not None:
             return f"{random} in it draws random numbers"
         if unknown is not None:

@@ -7,12 +7,15 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from monai.inferers import PatchInferer, SaliencyInferer
+from lightning_utilities.core.apply_func import apply_to_collection
+from monai.inferers import PatchInferer, SaliencyInferer, SlidingWindowInferer
+from torch import Tensor
 from torch.nn import Module
 
+from monai_lighter.label_inferer import SlidingWindowLabelInferer
 from monai_lighter.system.tensors import plain
 
-__all__ = ["infer", "list_arguments"]
+__all__ = ["infer", "keep", "list_arguments"]
 
 
 def infer(inferer: Callable | None, input: Any, model: Module, **kwargs: Any) -> Any:
@@ -35,6 +38,17 @@ def infer(inferer: Callable | None, input: Any, model: Module, **kwargs: Any) ->
     if isinstance(inferer, PatchInferer) and inferer.splitter is None:
         return plain(inferer(input, model, **kwargs))
     return plain(inferer(plain(input), model, **kwargs))
+
+
+def keep(inferer: Callable | None, pred: Any) -> Any:
+    """A prediction that stays as it is when the next one is made.
+
+    A network may give each in the same memory, as those of ``monai.networks.trt_compile`` and of CUDA graphs do: its tensors
+    are copied, but where an inferer has put windows together in memory of its own.
+    """
+    if isinstance(inferer, (SlidingWindowInferer, SlidingWindowLabelInferer)):
+        return pred
+    return apply_to_collection(pred, Tensor, Tensor.clone)
 
 
 def list_arguments(model: Module) -> set[str]:

@@ -34,7 +34,7 @@ from monai_lighter.system.batches import (
 from monai_lighter.system.case_pool import CasePool, check_workers
 from monai_lighter.system.datasets import SmartCache
 from monai_lighter.system.finite import FiniteLoss, note_cases
-from monai_lighter.system.inference import infer, list_arguments
+from monai_lighter.system.inference import infer, keep, list_arguments
 from monai_lighter.system.logging import Record, Recorded
 from monai_lighter.system.metric_inputs import find_blurred_label
 from monai_lighter.system.metrics import build_metrics
@@ -245,6 +245,7 @@ class System(Recorded, Optimized, FiniteLoss, Resumable, Skipping):
             "notes": notes,
         }
         if pooled:
+            pred = keep(self.inferer.get(mode), pred)
             self._log(mode, losses, {}, count_cases(input), batch_idx, dataloader_idx)
             return self._pool.submit(
                 outputs,

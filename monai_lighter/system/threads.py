@@ -9,15 +9,25 @@ from functools import partial
 from typing import Any
 
 import torch
-from monai.transforms import Compose, Invertd, TraceableTransform
+from monai.transforms import (
+    Compose,
+    Invertd,
+    SaveClassificationd,
+    TraceableTransform,
+    WriteFileMapping,
+    WriteFileMappingd,
+)
 from monai.transforms.traits import RandomizableTrait
 
 from monai_lighter.internals import match_as
 
-__all__ = ["ThreadState", "copy_transform", "find_random", "find_unknown"]
+__all__ = ["ThreadState", "copy_transform", "find_joint", "find_random", "find_unknown"]
 
 KNOWN = ("builtins", "functools", "monai", "monai_lighter", "numpy", "torch", "torchmetrics")
 """Packages whose functions and transforms share nothing between their copies, and draw no random numbers unless they say so."""
+
+JOINT = (SaveClassificationd, WriteFileMapping, WriteFileMappingd)
+"""Transforms with one file for all cases, of which copies would lose rows or change their order."""
 
 
 class ThreadState:
@@ -65,6 +75,12 @@ def find_random(part: Any) -> str | None:
     """The class of the first random transform in a part, without what an ``Invertd`` inverts; None where there is none."""
     random = (each for each in _walk_callables(part, False) if isinstance(each, RandomizableTrait))
     return next((type(each).__name__ for each in random if type(each) is not Compose), None)
+
+
+def find_joint(transform: Any) -> str | None:
+    """The class of the first transform that writes one file for all cases, in their order; None where there is none."""
+    joint = (each for each in _walk_callables(transform, False) if isinstance(each, JOINT))
+    return next((type(each).__name__ for each in joint), None)
 
 
 def find_unknown(part: Any) -> str | None:

@@ -5,10 +5,11 @@ import pytest
 import torch
 from lightning.pytorch.loggers import CSVLogger
 from monai.data import CacheDataset, DataLoader, Dataset
+from monai.transforms import Lambdad
 from parts import classification, classifier, loader, pairs, trainer
 from torch import nn
 
-from monai_lighter import ModelWeights
+from monai_lighter import ModelWeights, System, TableWriter
 from monai_lighter.callbacks import timing
 from monai_lighter.callbacks.timing import Timing
 from monai_lighter.system.profiler import PassThroughProfiler
@@ -109,6 +110,36 @@ def test_what_is_measured_is_there_when_a_fit_fails(tmp_path):
     assert json.loads((tmp_path / "logs/version_0/timing.json").read_text())["stage"] == "fit"
 
 
+class Late(TableWriter):
+    """A table whose rows take their time."""
+
+    def write(self, tensor, identifier):
+        time.sleep(SLEEP)
+        super().write(tensor, identifier)
+
+
+def late(transform):
+    time.sleep(SLEEP)
+    return transform
+
+
+def predict(path, workers, **kwargs):
+    loaders = {"predict": loader([{"image": torch.rand(4)} for _ in range(8)], batch_size=1)}
+    callbacks = [Late(path / "table.csv"), Timing()]
+    measured = trainer(path, callbacks=callbacks, logger=CSVLogger(path, name="logs"))
+    PassThroughProfiler.into(measured)
+    module = System(classifier(), loaders, workers=workers, **kwargs)
+    measured.predict(module, return_predictions=False)
+    return measured.callbacks[1].report
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_files_and_tables_are_no_part_of_the_step(tmp_path, workers):
+    seconds = predict(tmp_path, workers)["seconds"]
+    assert seconds["postprocessing"] >= 7 * SLEEP
+    assert seconds["step"] < 4 * SLEEP
+
+
 class TestAdvice:
     @pytest.fixture(autouse=True)
     def no_least_time(self, monkeypatch):
@@ -126,6 +157,12 @@ class TestAdvice:
         assert "check_val_every_n_epoch" in run(tmp_path, system(classifier(), slow_val=True))["advice"]
         again = run(tmp_path / "2", system(classifier(), slow_val=True), check_val_every_n_epoch=2)
         assert again["advice"] is None
+
+    def test_threads_where_they_help(self, tmp_path):
+        assert predict(tmp_path / "0", 0)["advice"].startswith("leave out system::workers: 0")
+        assert predict(tmp_path / "1", 1)["advice"] is None  # tables have one thread, however many there are
+        slow = {"postprocessing": {"predict": Lambdad("pred", late)}}
+        assert predict(tmp_path / "2", 1, **slow)["advice"].startswith("set system::workers to 3")
 
     @pytest.mark.parametrize(
         ("dataset", "workers", "advice"),

@@ -22,11 +22,13 @@ from monai.transforms import (
     Activationsd,
     AsDiscreted,
     Compose,
+    FromMetaTensord,
     Invertd,
     Lambdad,
     LoadImaged,
     Orientationd,
     RandGaussianNoised,
+    SaveClassificationd,
     SaveImaged,
     Spacingd,
 )
@@ -144,6 +146,31 @@ class TestPredict:
         serial = run(0)
         assert len(serial) == 5
         assert run(3) == serial
+
+    @pytest.mark.parametrize("heads", [False, True])
+    def test_a_network_may_give_each_prediction_in_the_same_memory(self, tmp_path, heads):
+        class Engine(nn.Module):  # as monai.networks.trt_compile has them
+            def __init__(self):
+                super().__init__()
+                self.given = torch.zeros(1, 1, 4)
+
+            def forward(self, x):
+                self.given.copy_(x)
+                return {"a": self.given, "b": x} if heads else self.given
+
+        class Slow(TableWriter):
+            def write(self, tensor, identifier):
+                time.sleep(0.02)
+                super().write(tensor, identifier)
+
+        def run(workers):
+            data = [{"image": torch.full((1, 4), float(i))} for i in range(6)]
+            model = System(Engine(), {"predict": loader(data, 1)}, workers=workers)
+            path = tmp_path / f"{workers}.csv"
+            trainer(tmp_path, callbacks=[Slow(path)]).predict(model, return_predictions=False)
+            return path.read_text()
+
+        assert run(2) == run(0)
 
     def test_the_predictions_that_lightning_keeps_are_plain(self, scans, tmp_path):
         outputs = trainer(tmp_path).predict(system(scans, "predict", 2, keys=["image"]))
@@ -363,7 +390,7 @@ class TestWhereThereAreNone:
         with caplog.at_level(logging.INFO, "monai_lighter.system.case_pool"):
             model = system(scans[:2], mode, workers, **kwargs)
             each = run or trainer(folder)
-            (each.predict if mode == "predict" else each.test)(model)
+            each.predict(model, return_predictions=False) if mode == "predict" else each.test(model)
         return [(record.levelname, record.getMessage()) for record in caplog.records]
 
     def test_random_transforms(self, caplog, scans, tmp_path):
@@ -371,6 +398,16 @@ class TestWhereThereAreNone:
         ((level, message),) = self.messages(caplog, scans, tmp_path, 2, steps=steps)
         assert level == "WARNING"
         assert "RandGaussianNoised in it draws random numbers" in message
+
+    @pytest.mark.parametrize("flush", [True, False])
+    def test_one_table_of_all_cases(self, caplog, scans, tmp_path, flush):
+        save = SaveClassificationd("pred", output_dir=tmp_path, filename="all.csv", flush=flush)
+        mean = Compose([Lambdad("pred", lambda pred: pred.mean()[None]), FromMetaTensord("pred")])
+        ((level, message),) = self.messages(caplog, scans, tmp_path, 2, "predict", steps=[mean, save], keys=["image"])
+        assert level == "WARNING"
+        assert "SaveClassificationd in it writes one file for all cases" in message
+        save.saver.finalize()
+        assert len((tmp_path / "all.csv").read_text().splitlines()) == 2
 
     def test_functions_of_a_users_own_unless_threads_are_asked_for(self, caplog, scans, tmp_path):
         steps = [Lambdad("pred", lambda pred: pred)]
