@@ -3,7 +3,6 @@
 import errno
 import os
 import signal
-import timeit
 
 import numpy as np
 import pytest
@@ -162,5 +161,3 @@ def test_what_a_worker_is_at_work_on():
     assert at_work.find(os.getpid()) == ([2, 3, 0, 1, 2, 3, 4, 5], True)
     assert at_work.find(-1) is None
     at_work.begin("a key")
-    seconds = min(timeit.repeat(lambda: (at_work.begin((0, 5)), at_work.end()), number=1000, repeat=5)) / 1000
-    assert seconds < 20e-6  # of a case that takes milliseconds; 2 µs on a quiet machine
