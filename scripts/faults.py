@@ -664,7 +664,7 @@ def dead(root: Path, short: bool, chance: random.Random) -> Iterator[Row]:
     for launcher, (words, strategy) in [*LAUNCHERS.items()][: 1 if short else None]:
         held, why, tried = 0, "", faults[:1] if short else faults
         for i, fault in enumerate(tried):
-            file = write_bundle(root / launcher.split()[-1] / str(i))
+            file = write_cases(root / launcher.split()[-1] / str(i))
             log, code, seconds = _run_dying(file, [*words, "-m", "monai_lighter"], strategy, fault)
             good = code != 0 and seconds <= 30 and any(each in log for each in told[fault.partition(" of ")[0]])
             held += good
@@ -679,8 +679,8 @@ def _run_dying(file: Path, words: list[str], strategy: str, fault: str) -> tuple
     (file.parent.parent / "scripts").mkdir()
     (file.parent.parent / "scripts" / "__init__.py").touch()
     (file.parent.parent / "scripts" / "dying.py").write_text(DYING)
-    more = {"imports": ["$import time", "$import torch", "$from scripts.dying import meet"]}
-    more["system::dataloaders::predict::dataset::transform::transforms::0::func"] = "$meet"
+    more = {"imports": [*CONFIG["imports"], "$from scripts.dying import meet"]}
+    more["system::dataloaders::predict::dataset::transform::transforms::1::func"] = "$meet"  # that of SLOW
     (file.parent / "more.yaml").write_text(yaml.safe_dump(more))
     place = {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])}
     given = ["--trainer::devices", "2", "--trainer::strategy", strategy]

@@ -29,12 +29,14 @@ def leave_out_idle_hooks(owner: Callback | LightningModule) -> None:
     """Has Lightning pass over those hooks of a training step that are empty, as Lightning's base class has them.
 
     Lightning calls whatever is callable. An attribute of the instance that is not callable hides the method from it, and from
-    nobody's ``super()``.
+    nobody's ``super()``. One that has been given to the class since an earlier run is called.
     """
     base: type = Callback if isinstance(owner, Callback) else LightningModule
-    idle = [name for name in OF_STEP if getattr(type(owner), name) is getattr(base, name)]
-    for name in idle:
-        vars(owner).setdefault(name, None)
+    for name in OF_STEP:
+        if getattr(type(owner), name) is getattr(base, name):
+            vars(owner).setdefault(name, None)
+        elif vars(owner).get(name, base) is None:
+            del vars(owner)[name]
 
 
 class QuickHooks(LightningModule):

@@ -107,6 +107,8 @@ class _Watch(threading.Thread):
         except Exception as error:  # a firewall between nodes: the run goes on without
             logger.warning(f"the processes of this run do not watch over each other: {in_short(error)}")
             return
+        if self.is_through:  # and nobody could be told before
+            self._tell([self.rank, None])
         while self.connections and not self.is_through:
             for connection in wait(list(self.connections), timeout=1.0):
                 self._hear(connection)  # type: ignore[arg-type]

@@ -30,6 +30,9 @@ logger = logging.getLogger(__name__)
 WORKERS = ("multiprocessing_context", "num_workers", "persistent_workers", "prefetch_factor", "timeout")
 LOADING = frozenset((*WORKERS, "pin_memory", "pin_memory_device", ON_BAD_CASE, MAX_BAD_CASES, "workers"))
 """Arguments of a ``DataLoader`` and of `System` that change how cases are made and written, and nothing in those that are."""
+STEP = ("accumulate_grad_batches", "gradient_clip_algorithm", "gradient_clip_val", "limit_train_batches", "precision")
+NATIVE = ("seed", "system", *(f"trainer{ID_SEP_KEY}{name}" for name in STEP))
+"""Items that the result of a native fit depends on: of the Trainer's keywords those that change a step, or what it is made of."""
 LONGER = frozenset(("max_epochs",))
 """Argument of an engine that a fit which goes on may have another value of."""
 MOVED = ("bundle_root",)
@@ -52,7 +55,7 @@ class Fit(NamedTuple):
     config: dict[str, Any]
     folders: tuple[Path, ...]
     digest: Future[str] | None = None
-    roots: tuple[str, ...] = ("seed", "system")
+    roots: tuple[str, ...] = NATIVE
     ignored: frozenset[str] = LOADING
 
     def describe(self, config: bool = False) -> dict[str, Any]:
@@ -88,6 +91,8 @@ def find_place(
     Raises:
         ConfigError: as `choose_checkpoint`; ``resume`` is none of what it may be.
     """
+    if fit.digest is not None and trainer.strategy.launcher is not None:
+        fit.digest.exception()  # processes that it begins are given what is known by now
     if isinstance(system, Resumable):
         system.made_with = fit.describe()
     path = given.get("ckpt_path")
@@ -147,7 +152,7 @@ def choose_checkpoint(resume: Any, fit: Fit, found: Iterable[Path]) -> str | Non
         raise ConfigError([Finding("resume", f"must be a checkpoint, {str(path)!r} is not there", WAYS)])
     differing = [] if resume == "force" else _compare(path, fit)
     if differing:
-        hint = "Set it back, or give --resume force to go on with what is there now."
+        hint = "Set it back, or give --resume force to go on with what is there now, none to begin anew, or another's path."
         raise ConfigError([Finding(*each, hint) for each in differing])
     logger.info(f"resume: the fit goes on from {path}")
     return str(path)
@@ -168,7 +173,7 @@ def find_differences(
 ) -> list[tuple[str, Any, Any]]:
     """Items of two configs that differ, among those that training depends on: some roots, and what these refer to.
 
-    Of a native config the Trainer's keywords are not among them, but where the system refers to them
+    Of a native config the Trainer's keywords are not among them, but for those of `STEP` and where the system refers to them
     (``T_max: "@trainer::max_epochs"``); nor, of any, where the bundle is.
 
     Args:

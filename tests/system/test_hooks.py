@@ -77,6 +77,17 @@ def test_empty_hooks_are_those_of_lightnings_base_class_alone():
     assert callable(EarlyStopping("x").on_train_batch_start)
 
 
+def test_a_hook_that_the_class_is_given_between_two_runs_is_called(monkeypatch):
+    """A callback, or a pickled one, of a run before: what is hidden is decided anew for each run."""
+    stopping, calls = EarlyStopping("x"), []
+    leave_out_idle_hooks(stopping)
+    monkeypatch.setattr(EarlyStopping, "on_after_backward", lambda self, *args: calls.append(args), raising=False)
+    leave_out_idle_hooks(stopping)
+    stopping.on_after_backward(1, 2)
+    assert calls == [(1, 2)]
+    assert stopping.on_before_backward is None
+
+
 class Stepping(System):
     """A user's System with hooks of its own."""
 

@@ -59,6 +59,24 @@ def test_one_is_killed(watches):
     assert codes == [1]
 
 
+def test_one_that_is_through_before_it_was_connected_was_not_killed(monkeypatch):
+    """A process with no case of its own is through at once, while the other has hours to go."""
+    codes = []
+    monkeypatch.setattr(watchdog, "GRACE", 0.2)
+    monkeypatch.setattr(watchdog.os, "_exit", codes.append)
+    listener = Listener(("127.0.0.1", 0), authkey=b"key")
+    first, second = _Watch(0, 2, listener, listener.address, b"key"), _Watch(1, 2, None, listener.address, b"key")
+    second.end(None)
+    for each in (first, second):
+        each.start()
+    second.join(5)
+    for connection in list(second.connections):  # as the end of the process does
+        connection.close()
+    first.join(5)
+    assert first.lost == ""
+    assert codes == []
+
+
 def test_nobody_is_heard_without_the_key():
     listener = Listener(("127.0.0.1", 0), authkey=b"key")
     first = _Watch(0, 2, listener, listener.address, b"key")
@@ -67,11 +85,11 @@ def test_nobody_is_heard_without_the_key():
         Client(listener.address, authkey=b"other")
     second = _Watch(1, 2, None, listener.address, b"key")
     second.start()
-    second.end(None)
     while not first.connections:
         pass
     assert list(first.connections.values()) == [1]
-    first.end(None)
+    for each in (second, first):
+        each.end(None)
 
 
 @pytest.mark.parametrize(

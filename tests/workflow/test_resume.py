@@ -79,9 +79,21 @@ def test_a_checkpoint_of_another_config_is_an_error_that_names_what_differs(tmp_
     path = save(tmp_path, CONFIG)
     with pytest.raises(ConfigError) as caught:
         choose("auto", changed(lr=0.2), [path])
-    hint = "Set it back, or give --resume force to go on with what is there now."
+    hint = "Set it back, or give --resume force to go on with what is there now, none to begin anew, or another's path."
     assert str(caught.value) == f"lr: is 0.2, and was 0.1 when {path} was made. {hint}"
     assert choose("force", changed(lr=0.2), [path]) == str(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("gradient_clip_val", 0.5), ("accumulate_grad_batches", 2), ("precision", 64)]
+)
+def test_keywords_of_the_trainer_that_change_a_step_are_named(tmp_path, name, value):
+    path = save(tmp_path, CONFIG)
+    trainer = {**CONFIG["trainer"], name: value}
+    with pytest.raises(ConfigError, match=rf"^trainer::{name}: is {value}, and was None when"):
+        choose("auto", changed(trainer=trainer), [path])
+    for same in ({"max_epochs": 9, "devices": 2, "callbacks": []}, "@other"):
+        assert choose("auto", changed(trainer=same, other={"logger": False}), [path]) == str(path)
 
 
 def test_a_path_that_is_no_checkpoint(tmp_path):
