@@ -56,7 +56,7 @@ def test_a_run_that_writes_takes_away_what_a_killed_one_left(tmp_path):
     output = Output(tmp_path / "a.bin", tmp_path, None, "case 0", "writer", "path")
     with ledger.write(output) as path:
         path.write_bytes(b"whole")
-    assert sorted(each.name for each in tmp_path.iterdir()) == [".cases.jsonl", "a.bin"]
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["a.bin", "manifest.csv"]
     assert (tmp_path / "a.bin").read_bytes() == b"whole"
 
 

@@ -156,11 +156,15 @@ def run_python(code):
 
 @pytest.mark.slow
 def test_ctrl_c_while_the_command_line_is_imported_says_nothing():
-    interrupt = "import os, signal; os.kill(os.getpid(), signal.SIGINT)"
-    done = run_python(f"import sys; sys.argv = ['/bin/monai-lighter', 'fit']; import monai_lighter; {interrupt}")
+    interrupt = "import os; os.kill(os.getpid(), signal.SIGINT)"
+    # a shell has its jobs in the background ignore Ctrl-C, and so what they start
+    heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    done = run_python(
+        f"{heed}; import sys; sys.argv = ['/bin/monai-lighter', 'fit']; import monai_lighter; {interrupt}"
+    )
     assert (done.returncode, done.stderr) == (130, "")
-    done = run_python(f"import monai_lighter.commands.main; {interrupt}")  # a program that only imports it
+    done = run_python(f"{heed}; import monai_lighter.commands.main; {interrupt}")  # a program that only imports it
     assert done.stderr.endswith("KeyboardInterrupt\n")
-    begin = "import sys; sys.argv = ['/bin/monai-lighter', '--version']; from monai_lighter.commands.main import main"
+    begin = f"{heed}; import sys; sys.argv = ['/bin/monai-lighter', '--version']; from monai_lighter.commands.main import main"
     done = run_python(f"{begin}\ntry: main()\nexcept SystemExit: {interrupt}")
     assert done.stderr.endswith("KeyboardInterrupt\n")

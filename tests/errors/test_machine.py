@@ -146,7 +146,9 @@ def test_a_worker_that_is_killed_is_named_with_its_case(subset, case):
         list(loader)
     message = str(caught.value)
     assert message.startswith("system::dataloaders::train: worker ")
-    assert f"was killed by a signal (Killed), at work on case {case}. " in message
+    # torch learns of the signal only where nobody has taken its handler of SIGCHLD away
+    assert "was killed by a signal (Killed)" in message or "exited unexpectedly" in message
+    assert f", at work on case {case}. " in message
     assert "lower num_workers" in message
 
 
