@@ -10,12 +10,12 @@ from typing import NamedTuple
 from monai_lighter.errors import ConfigError, Finding
 from monai_lighter.folders import name_below_shared_folder
 
-__all__ = ["CaseTable", "Measured", "find_case_table", "pair_cases", "read_case_table"]
+__all__ = ["CaseTable", "MetricKey", "find_case_table", "pair_cases", "read_case_table"]
 
 COLUMNS = ["metric", "class", "value"]
 
 
-class Measured(NamedTuple):
+class MetricKey(NamedTuple):
     """What the values of a table are of: a metric and a class, and a loader where the table has several."""
 
     metric: str
@@ -36,8 +36,8 @@ class CaseTable(NamedTuple):
     """
 
     path: Path
-    values: dict[Measured, dict[str, float]]
-    units: dict[Measured, str]
+    values: dict[MetricKey, dict[str, float]]
+    units: dict[MetricKey, str]
 
     @property
     def cases(self) -> list[str]:
@@ -73,12 +73,12 @@ def read_case_table(path: Path) -> CaseTable:
     """
     if not _is_case_table(path):
         raise ConfigError([Finding(str(path), "is no table of CaseMetrics (case, metric, class, value)", "Name one.")])
-    values: dict[Measured, dict[str, float]] = {}
-    units: dict[Measured, str] = {}
+    values: dict[MetricKey, dict[str, float]] = {}
+    units: dict[MetricKey, str] = {}
     findings = []
     with open(path, newline="", encoding="utf-8-sig") as file:
         for number, row in enumerate(csv.DictReader(file), start=2):
-            measured = Measured(row["metric"], row["class"], row.get("loader") or "")
+            measured = MetricKey(row["metric"], row["class"], row.get("loader") or "")
             own = values.setdefault(measured, {})
             if row["case"] in own:
                 findings.append(Finding(f"{path}, line {number}", f"case {row['case']!r} has {measured} twice"))

@@ -11,7 +11,7 @@ import numpy as np
 from scipy import stats
 
 from monai_lighter.errors import ConfigError, Finding, did_you_mean
-from monai_lighter.study.case_tables import CaseTable, Measured, find_case_table, pair_cases, read_case_table
+from monai_lighter.study.case_tables import CaseTable, MetricKey, find_case_table, pair_cases, read_case_table
 
 __all__ = ["Comparison", "PairedResult", "compare_runs"]
 
@@ -40,7 +40,7 @@ class PairedResult(NamedTuple):
     """
 
     run: str
-    measured: Measured
+    measured: MetricKey
     unit: str
     lower_is_better: bool
     n: int
@@ -133,7 +133,7 @@ def _describe_unpaired(unpaired: dict[str, list[str]]) -> list[Finding]:
     ]
 
 
-def _choose(tables: list[CaseTable], metric: str | None, lower_is_better: Sequence[str]) -> list[Measured]:
+def _choose(tables: list[CaseTable], metric: str | None, lower_is_better: Sequence[str]) -> list[MetricKey]:
     """What is compared: metrics and classes that all tables have."""
     common = [each for each in tables[0].values if all(each in table.values for table in tables[1:])]
     metrics = sorted({each.metric for each in common})
@@ -158,7 +158,7 @@ def _compare(
     second: CaseTable,
     first_names: dict[str, str],
     second_names: dict[str, str],
-    measured: Measured,
+    measured: MetricKey,
     lower: bool,
     confidence: float,
 ) -> PairedResult:

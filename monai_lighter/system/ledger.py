@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from monai_lighter.errors import CaseError, Finding
 from monai_lighter.errors.cases import describe
 from monai_lighter.safe_files import folder_beside, sweep, sync
-from monai_lighter.system.manifest import FAILED, WRITING, WRITTEN, Manifest, Row
+from monai_lighter.system.manifest import FAILED, WRITING, WRITTEN, Manifest, ManifestRow
 from monai_lighter.system.provenance import digest_item, hash_case_file, join_digests
 from monai_lighter.trust.digest import hash_file
 
@@ -211,10 +211,10 @@ class Ledger:
             for root, row in rows.items():
                 self.open(root).append(row)
 
-    def _make_row(self, case: _Case, outputs: list[tuple[Path, str, str]], root: Path, state: str) -> Row:
+    def _make_row(self, case: _Case, outputs: list[tuple[Path, str, str]], root: Path, state: str) -> ManifestRow:
         own = [(name, digest) for at, name, digest in outputs if at == root]
         ended = state == WRITTEN
-        return Row(
+        return ManifestRow(
             identify(case.name, root),
             tuple(name for name, _ in own),
             tuple(digest for _, digest in own),
@@ -302,12 +302,12 @@ class Ledger:
         manifest, name = self.open(output.root), _name_below(output.path, output.root)
         if output.case is None:
             self._has_nameless = True
-            manifest.append(Row("", (name,), (digest,), "", WRITTEN))
+            manifest.append(ManifestRow("", (name,), (digest,), "", WRITTEN))
             return
         case = self._find_case(output.case)
         case.outputs.append((manifest.folder, name, digest))
         known = identify(case.name, manifest.folder), _digest(case.name)
-        manifest.append(Row(known[0], (name,), (digest,), "", WRITING, known[1]))
+        manifest.append(ManifestRow(known[0], (name,), (digest,), "", WRITING, known[1]))
 
 
 @dataclass
@@ -327,7 +327,7 @@ class _Case:
     began: float = 0.0
 
 
-def _has_moved(known: Row, root: Path, case: str) -> bool:
+def _has_moved(known: ManifestRow, root: Path, case: str) -> bool:
     """Whether a case's file is the one that a row is of, which is no longer where it was."""
     return bool(known.case_sha256) and not (root / known.case).exists() and known.case_sha256 == _digest(case)
 

@@ -14,7 +14,7 @@ from monai_lighter.errors import ConfigError, Finding
 from monai_lighter.safe_files import written_beside
 from monai_lighter.trust.digest import hash_file
 
-__all__ = ["FAILED", "MANIFEST", "SKIPPED", "WRITING", "WRITTEN", "Manifest", "Row"]
+__all__ = ["FAILED", "MANIFEST", "SKIPPED", "WRITING", "WRITTEN", "Manifest", "ManifestRow"]
 
 MANIFEST = "manifest.csv"
 OLD = ".cases.jsonl"
@@ -23,7 +23,7 @@ WRITING, WRITTEN, SKIPPED, FAILED = "writing", "written", "skipped", "failed"
 TEXT: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
 
 
-class Row(NamedTuple):
+class ManifestRow(NamedTuple):
     """A row of the manifest.
 
     Attributes:
@@ -67,30 +67,30 @@ class Manifest:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.path = folder, folder / MANIFEST
-        self._appended: list[Row] = []
+        self._appended: list[ManifestRow] = []
         self._read()
 
     def _read(self) -> None:
-        self._rows: dict[int, Row] = {}
+        self._rows: dict[int, ManifestRow] = {}
         self._owners: dict[str, int] = {}
         self._bare: dict[str, int] = {}
         self._count = 0
         for row in (*_read_old(self.folder / OLD), *_read_rows(self.path), *self._appended):
             self._take(row)
 
-    def find_owner(self, output: str) -> Row | None:
+    def find_owner(self, output: str) -> ManifestRow | None:
         """The row that a file is of."""
         number = self._owners.get(output)
         return None if number is None else self._rows[number]
 
-    def group_by_case(self) -> dict[str, list[Row]]:
+    def group_by_case(self) -> dict[str, list[ManifestRow]]:
         """Case to its rows, the last one last."""
-        found: dict[str, list[Row]] = {}
+        found: dict[str, list[ManifestRow]] = {}
         for row in self._rows.values():
             found.setdefault(row.case, []).append(row)
         return found
 
-    def append(self, *rows: Row) -> None:
+    def append(self, *rows: ManifestRow) -> None:
         """Adds rows, which take their outputs from rows before."""
         if not rows:
             return
@@ -100,7 +100,7 @@ class Manifest:
         self.folder.mkdir(parents=True, exist_ok=True)
         with open(self.path, "ab", buffering=0) as file:
             begun = file.tell() and _ends_line(self.path)
-            lead = "" if begun else "\r\n" if file.tell() else _format(Row._fields)
+            lead = "" if begun else "\r\n" if file.tell() else _format(ManifestRow._fields)
             file.write((lead + "".join(map(_format, rows))).encode("utf-8", "surrogateescape"))
 
     def rewrite(self, order: Mapping[str, int]) -> None:
@@ -112,10 +112,10 @@ class Manifest:
         self._read()
         rows = sorted(self._rows.values(), key=lambda row: order.get(row.case, -1))
         with written_beside(self.path) as path, open(path, "w", **TEXT) as file:
-            file.writelines(map(_format, (Row._fields, *rows)))
+            file.writelines(map(_format, (ManifestRow._fields, *rows)))
         (self.folder / OLD).unlink(missing_ok=True)
 
-    def _take(self, row: Row) -> None:
+    def _take(self, row: ManifestRow) -> None:
         for output in row.outputs:
             self._give_up(output)
         self._rows.pop(self._bare.pop(row.case, -1), None)
@@ -156,19 +156,19 @@ def _join(texts: Iterable[str], delimiter: str) -> str:
     return line.getvalue()
 
 
-def _read_rows(path: Path) -> Iterator[Row]:
+def _read_rows(path: Path) -> Iterator[ManifestRow]:
     if not path.is_file():
         return
     with open(path, **TEXT) as file:
         lines = file.read().split("\n")  # line by line: one that was cut off must not take the next with it
-    if lines[0] and _split(lines[0], ",") != Row._fields:
+    if lines[0] and _split(lines[0], ",") != ManifestRow._fields:
         problem = f"{path} is there and is no manifest of cases, but begins with {lines[0].strip()[:60]!r}"
         raise ConfigError([Finding("manifest", problem, "Rename it, or write to another folder.")])
     for line in lines[1:]:
         cells = _split(line, ",")
-        if len(cells) == len(Row._fields) and cells != Row._fields:
+        if len(cells) == len(ManifestRow._fields) and cells != ManifestRow._fields:
             case, outputs, digests, *rest = cells
-            row = Row(case, _split(outputs, ";"), _split(digests, ";"), *rest)
+            row = ManifestRow(case, _split(outputs, ";"), _split(digests, ";"), *rest)
             if len(row.outputs) == len(row.sha256):
                 yield row
 
@@ -180,11 +180,11 @@ def _split(line: str, delimiter: str) -> tuple[str, ...]:
         return ()
 
 
-def _read_old(path: Path) -> Iterator[Row]:
+def _read_old(path: Path) -> Iterator[ManifestRow]:
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     for line in lines:
         try:
             entry: Any = json.loads(line)
-            yield Row(entry["case"] or "", (entry["file"],), ("",), "", WRITTEN, entry.get("sha256") or "")
+            yield ManifestRow(entry["case"] or "", (entry["file"],), ("",), "", WRITTEN, entry.get("sha256") or "")
         except (ValueError, KeyError, TypeError, AttributeError):  # cut off by a run that was killed
             continue

@@ -30,7 +30,7 @@ from monai_lighter.system.saving import CheckedSaver, find_savers, plan_saved
 from monai_lighter.system.step_outputs import when_ready
 from monai_lighter.system.tensors import as_list
 
-__all__ = ["CaseNames", "Outputs", "Planning", "describe_table", "list_data", "warn_of_lost_files"]
+__all__ = ["ItemNames", "Outputs", "Planning", "describe_table", "list_data", "warn_of_lost_files"]
 
 SHOWN = 10
 """Findings of a kind that are listed; of the others the number is told."""
@@ -135,7 +135,7 @@ class Outputs(Callback):
             items = list(list_data(getattr(loader, "dataset", None)))
             place = f" of loader {number}" if len(loaders) > 1 else ""
             adapter = getattr(system, "adapters", {}).get(mode, {}).get("batch")
-            names = CaseNames(adapter, f"system::postprocessing::{mode}")
+            names = ItemNames(adapter, f"system::postprocessing::{mode}")
             self.expect(names, items)
             planned = [
                 output
@@ -151,7 +151,7 @@ class Outputs(Callback):
         if findings:
             raise ConfigError(findings)
 
-    def expect(self, names: CaseNames, items: list[Any]) -> None:
+    def expect(self, names: ItemNames, items: list[Any]) -> None:
         """Tells the ledger of the cases of the data, and of the files that they are read from."""
         for item in items:
             files = list(list_files(item))
@@ -249,7 +249,7 @@ def warn_of_lost_files(loader: Any, transform: Any, id: str) -> None:
     """
     savers = list(find_savers(transform))
     items = list(list_data(getattr(loader, "dataset", None))) if savers else []
-    ledger, names = Ledger(), CaseNames(BatchAdapter(), f"{id}::postprocessing")
+    ledger, names = Ledger(), ItemNames(BatchAdapter(), f"{id}::postprocessing")
     ledger.protect(file for item in items for file in list_files(item))
     planned = [
         output._replace(overwrite=True)
@@ -261,7 +261,7 @@ def warn_of_lost_files(loader: Any, transform: Any, id: str) -> None:
             logger.warning(f"{finding} As it is, the one that comes last is kept.")
 
 
-class CaseNames:
+class ItemNames:
     """How the names of a case follow from its data item; where they do not, there are none.
 
     Args:
@@ -310,7 +310,7 @@ class CaseNames:
         return _read_file_name(value)
 
 
-def _follows_from_data(planned: list[Output], ledger: Ledger, names: CaseNames, loader: Any) -> bool:
+def _follows_from_data(planned: list[Output], ledger: Ledger, names: ItemNames, loader: Any) -> bool:
     """Whether the planned names are those that the items have after their transforms, which may rename them.
 
     Looked at where there is something against them alone, on the first case of the data.

@@ -16,8 +16,8 @@ from torch.utils.data import DataLoader, SequentialSampler, Subset
 from monai_lighter.errors import ConfigError, Finding
 from monai_lighter.errors.cases import list_entries
 from monai_lighter.system.ledger import Output, identify
-from monai_lighter.system.manifest import SKIPPED, WRITTEN, Row
-from monai_lighter.system.outputs import CaseNames, Outputs, describe_table, list_data
+from monai_lighter.system.manifest import SKIPPED, WRITTEN, ManifestRow
+from monai_lighter.system.outputs import ItemNames, Outputs, describe_table, list_data
 from monai_lighter.system.provenance import digest_recipe
 from monai_lighter.system.saving import find_savers
 from monai_lighter.system.seeded import find_reason_against_seeding, read_arguments
@@ -44,7 +44,7 @@ def leave_out_whole(system: Any, loaders: Any) -> Any:
     """
     trainer = system.trainer
     outputs = Outputs.of(trainer)
-    names = CaseNames(system.adapters["predict"]["batch"], "system::postprocessing::predict")
+    names = ItemNames(system.adapters["predict"]["batch"], "system::postprocessing::predict")
     listed = [(f"{LOADER}{place}", loader) for place, loader in list_entries(loaders)]
     findings = [*_check_writing(system, outputs)]
     findings += [finding for id, loader in listed for finding in _check_loader(id, loader, names)]
@@ -88,7 +88,7 @@ def _find_tables(transform: Any) -> Iterator[SaveClassificationd]:
         yield from _find_tables(inner)
 
 
-def _check_loader(id: str, loader: Any, names: CaseNames) -> Iterator[Finding]:
+def _check_loader(id: str, loader: Any, names: ItemNames) -> Iterator[Finding]:
     """What keeps cases of a loader from being told before they are loaded."""
     reason = find_reason_against_seeding(loader)
     if reason is None and type(loader.sampler) is not SequentialSampler:
@@ -116,7 +116,7 @@ def _check_twins(cases: list[str]) -> list[Finding]:
 class _Folders:
     """The folders that a prediction writes to, and their manifests."""
 
-    def __init__(self, system: Any, outputs: Outputs, names: CaseNames) -> None:
+    def __init__(self, system: Any, outputs: Outputs, names: ItemNames) -> None:
         self._savers = [*find_savers(system.postprocessing.get("predict"))]
         self._writers, self._names, self._ledger = outputs.writers, names, outputs.ledger
         layouts: list[Any] = [saved.saver.folder_layout for saved in self._savers]
@@ -154,7 +154,7 @@ class _Folders:
             )
         return {*found}
 
-    def _find_rows(self, case: str, item: Any) -> list[tuple[Path, Row]] | None:
+    def _find_rows(self, case: str, item: Any) -> list[tuple[Path, ManifestRow]] | None:
         """Folders and rows of a case that is whole; None of one that is not."""
         made_of = self._ledger.digest_made_of(case)
         found = []
@@ -177,6 +177,6 @@ def _is_among(output: Output, files: list[str]) -> bool:
     return any(file.startswith(place) for file in files)
 
 
-def _leave_out(loader: DataLoader, names: CaseNames, whole: set[str]) -> DataLoader:
+def _leave_out(loader: DataLoader, names: ItemNames, whole: set[str]) -> DataLoader:
     kept = [place for place, item in enumerate(list_data(loader.dataset)) if names.read_case(item) not in whole]
     return DataLoader(Subset(loader.dataset, kept), generator=loader.generator, **read_arguments(loader))

@@ -213,13 +213,7 @@ class System(Recorded, Optimized, FiniteLoss, Resumable, Skipping):
         ``notes`` is None, or has a text for each item, which says where its input or prediction is not finite.
         """
         mode = self.mode
-        adapters = self.adapters[mode]
-        try:
-            source, given, identifier = adapters["batch"](batch)
-            identifier = identifier if mode == "train" else list_identifiers(identifier, source)
-        except Exception as error:
-            mark(error, f"system::adapters::{mode}::batch")
-            raise
+        source, given, identifier = self._read_batch(mode, batch)
         input, target = plain(source), plain(given)
         if mode != "train" or self.current_epoch == 0:
             self._check_labels(mode, given)
@@ -227,7 +221,7 @@ class System(Recorded, Optimized, FiniteLoss, Resumable, Skipping):
         pred = self.forward(source)
         losses = self._losses(mode, input, target, pred, Compared(source, given, None))
         total, losses = losses.get("total"), {name: loss.detach() for name, loss in losses.items()}
-        if identifier is None and not isinstance(adapters["batch"], BatchAdapter):
+        if identifier is None and not isinstance(self.adapters[mode]["batch"], BatchAdapter):
             identifier = read_case_names(source, batch)
         if identifier is None and mode != "train":
             identifier = self.number_cases(mode, count_cases(input), batch_idx, dataloader_idx)
@@ -260,6 +254,15 @@ class System(Recorded, Optimized, FiniteLoss, Resumable, Skipping):
             outputs |= self._complete(mode, input, source, dataloader_idx, pred, target, compared)
         self._log(mode, losses, outputs["metrics"], count_cases(input), batch_idx, dataloader_idx)
         return outputs
+
+    def _read_batch(self, mode: str, batch: Any) -> tuple[Any, Any, Any]:
+        """Input, target and identifiers of a batch, as the batch adapter gives them."""
+        try:
+            source, given, identifier = self.adapters[mode]["batch"](batch)
+            return source, given, identifier if mode == "train" else list_identifiers(identifier, source)
+        except Exception as error:
+            mark(error, f"system::adapters::{mode}::batch")
+            raise
 
     def _complete(
         self, mode: str, input: Any, source: Any, dataloader_idx: int, pred: Any, target: Any, compared: Compared

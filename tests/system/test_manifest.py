@@ -3,7 +3,7 @@ import json
 import pytest
 
 from monai_lighter import ConfigError
-from monai_lighter.system.manifest import MANIFEST, Manifest, Row
+from monai_lighter.system.manifest import MANIFEST, Manifest, ManifestRow
 
 
 def list_rows(manifest):
@@ -13,7 +13,7 @@ def list_rows(manifest):
 class TestManifest:
     @pytest.mark.parametrize("name", ["a;b.txt", "a,b.txt", 'a"b.txt', " a b ", "é.txt", "\udce9.txt", "a\u2028b", "'"])
     def test_any_name_comes_back(self, tmp_path, name):
-        row = Row(name, (name, "c.txt"), ("1", "2"), "0.5", "written", "3", "4")
+        row = ManifestRow(name, (name, "c.txt"), ("1", "2"), "0.5", "written", "3", "4")
         Manifest(tmp_path).append(row)
         assert list_rows(Manifest(tmp_path)) == [row]
         Manifest(tmp_path).rewrite({})
@@ -21,7 +21,9 @@ class TestManifest:
 
     @pytest.mark.parametrize("cut", range(1, 40, 6))
     def test_a_row_that_was_cut_off_takes_no_other_with_it(self, tmp_path, cut):
-        first, second, third = (Row(f"case, {i}", (f"{i};.txt",), (f"{i}" * 8,), state="written") for i in range(3))
+        first, second, third = (
+            ManifestRow(f"case, {i}", (f"{i};.txt",), (f"{i}" * 8,), state="written") for i in range(3)
+        )
         manifest = Manifest(tmp_path)
         manifest.append(first, second)
         path = tmp_path / MANIFEST
@@ -34,17 +36,19 @@ class TestManifest:
 
     def test_the_last_row_that_names_a_file_has_it(self, tmp_path):
         manifest = Manifest(tmp_path)
-        manifest.append(Row("x", ("a", "b"), ("1", "2"), state="written", made_of="first"))
-        manifest.append(Row("x", ("b", "c"), ("3", "4"), state="written", made_of="second"))
+        manifest.append(ManifestRow("x", ("a", "b"), ("1", "2"), state="written", made_of="first"))
+        manifest.append(ManifestRow("x", ("b", "c"), ("3", "4"), state="written", made_of="second"))
         for each in (manifest, Manifest(tmp_path)):
-            assert each.find_owner("a") == Row("x", ("a",), ("1",), state="written")  # of which nobody says it is whole
+            assert each.find_owner("a") == ManifestRow(
+                "x", ("a",), ("1",), state="written"
+            )  # of which nobody says it is whole
             assert each.find_owner("b").made_of == "second"
         manifest.rewrite({})
         assert len((tmp_path / MANIFEST).read_text().splitlines()) == 3
 
     def test_cases_of_other_runs_stay_and_come_first(self, tmp_path):
         manifest = Manifest(tmp_path)
-        manifest.append(*(Row(case, (case,), ("1",), state="written") for case in ("d", "b", "a", "c")))
+        manifest.append(*(ManifestRow(case, (case,), ("1",), state="written") for case in ("d", "b", "a", "c")))
         manifest.rewrite({"a": 0, "b": 1, "c": 2})
         assert [row.case for row in list_rows(Manifest(tmp_path))] == ["d", "a", "b", "c"]
 
