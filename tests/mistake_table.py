@@ -144,6 +144,12 @@ BEFORE = [
         ("system::max_bad_cases", "got 0", "a whole number from 1"),
     ),
     Mistake(
+        "cases as text",
+        {"system::dataloaders::train::dataset::data": "[{image: a.nii.gz}]"},
+        ("system::dataloaders::train::dataset::data", "'[{image: a.nii.gz}]'", "a list of cases"),
+    ),
+    Mistake("no number of threads", {"system::workers": "two"}, ("system::workers", "'two'", "a whole number from 0")),
+    Mistake(
         "bad cases left out of a cache that a thread replaces",
         {
             "system::on_bad_case": "skip",

@@ -85,6 +85,13 @@ def _loader(walk: Walk, id: str, loader: dict) -> Iterator[Finding]:
         )
         yield Finding(where, problem, "Leave it out; for more steps on each case raise max_epochs.")
     _, dataset = located(walk.needed, f"{id}{ID_SEP_KEY}dataset")
+    where, data = located(walk.needed, f"{id}{ID_SEP_KEY}dataset{ID_SEP_KEY}data")
+    kind = walk.class_of(f"{id}{ID_SEP_KEY}dataset")
+    if is_text(data) and kind is not None and kind.__module__.startswith("monai.data."):  # another's may take a path
+        problem = f"must be a list of cases, got the text {data!r:.80}, each letter of which would be one"
+        yield Finding(
+            where, problem, "Write [{image: scan.nii.gz}, …]; on the command line [{'image': 'scan.nii.gz'}]."
+        )
     where, persistent = located(walk.needed, f"{id}{ID_SEP_KEY}persistent_workers")
     if _is_a(walk, dataset, SmartCacheDataset) and persistent is True:
         problem = "must be false, since such workers keep the first cache of the SmartCacheDataset, got True"

@@ -62,6 +62,7 @@ def check_walk(walk: Walk, roots: Iterable[str]) -> list[Finding]:
         *_check_resume(full.get("resume")),
         *_check_skip_existing(full.get("skip_existing")),
         *_check_bad_cases(full),
+        *_check_workers(full),
         *_check_counts(full),
         *_check_schedulers(full),
         *_check_arguments(full),
@@ -296,6 +297,14 @@ def _check_bad_cases(config: dict) -> Iterator[Finding]:
     elif action in (None, RAISE):
         hint = f"Add {ON_BAD_CASE}: {SKIP}, or leave it out."
         yield Finding(place, f"is for {ON_BAD_CASE}: {SKIP}, got {most!r}", hint)
+
+
+def _check_workers(config: dict) -> Iterator[Finding]:
+    """Threads of `System` that finish cases."""
+    where, workers = located(config, f"system{ID_SEP_KEY}workers")
+    whole = isinstance(workers, int) and not isinstance(workers, bool) and workers >= 0
+    if not (whole or workers is None or is_computed(workers)):
+        yield Finding(where, f"must be a whole number from 0, got {workers!r}", "Give one, or leave it out.")
 
 
 def _find_unskippable(walk: Walk) -> Iterator[Finding]:
