@@ -6,7 +6,6 @@ with the same parameters but for those that a mean is taken over (folds, seeds) 
     studies/NAME/
       study.json            what was asked: `StudyRequest`
       config.yaml           the config before parameters are set
-      splits.json           of `monai_lighter.Folds`, where the config has them: the same for all trials
       journal.log           Optuna's storage, unless --storage names another
       results.csv           a row for each trial; results.json: the same with a mean and standard deviation by parameter set
       out_of_fold.csv       per-case table of the best parameter set, each case once (the format of CaseMetrics)
@@ -15,7 +14,8 @@ with the same parameters but for those that a mean is taken over (folds, seeds) 
         trial.json          `Trial`: number, parameters, state, value, exit code, command, seconds
         config.yaml         the config as it ran
         log.txt             what its process printed, of all attempts
-        key_metric.csv      epoch, value, best: the metric of the study after each validation
+        key_metric.csv      epoch, value: the metric of the study after each validation
+        best.json           metric, value, epoch, weights: of the best weights so far, of native configs
         cases.csv           per-case table (of CaseMetrics) of the validation cases with the best weights
         models/model.pt     the best weights, a plain state dict
         lightning_logs/     curves, checkpoints, timing.json
@@ -105,7 +105,7 @@ class StudyRequest(NamedTuple):
 
 
 class Trial(NamedTuple):
-    """A trial, as ``trial.json`` in its folder has it.
+    """A trial of a study, as ``trial.json`` in its folder has it.
 
     Attributes:
         folder: of the trial.
