@@ -1,7 +1,7 @@
-"""The folder of a study, and of each of its trials: which file is what, read and written. A leaf that imports nothing heavy.
+"""The folder of a study, and of each of its trials: which file is what. A leaf that imports nothing heavy.
 
-A study is many runs of one config, each of which is a *trial*: a process of ``monai-lighter fit`` with a folder of its own. Trials
-with the same parameters but for those that a mean is taken over (folds, seeds) are a *parameter set*::
+A study is many runs of one config, each of which is a *trial*: a process of ``monai-lighter fit`` with a folder of its own.
+Trials with the same parameters but for those that a mean is over (folds, seeds) are a *parameter set*::
 
     studies/NAME/
       study.json            what was asked: `StudyRequest`
@@ -14,7 +14,7 @@ with the same parameters but for those that a mean is taken over (folds, seeds) 
         trial.json          `Trial`: number, parameters, state, value, exit code, command, seconds
         config.yaml         the config as it ran
         log.txt             what its process printed, of all attempts
-        key_metric.csv      epoch, value: the metric of the study after each validation
+        key_metric.csv      epoch, value, metric: the metric of the study after each validation
         best.json           metric, value, epoch, weights: of the best weights so far, of native configs
         cases.csv           per-case table (of CaseMetrics) of the validation cases with the best weights
         models/model.pt     the best weights, a plain state dict
@@ -135,7 +135,7 @@ class Trial(NamedTuple):
     state: str = RUNNING
     value: float | None = None
     exit_code: int | None = None
-    command: list[str] = []  # noqa: RUF012
+    command: list[str] = []
     cwd: str = ""
     seconds: float = 0.0
     attempts: int = 0
@@ -280,4 +280,6 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except ValueError as error:
-        raise ConfigError([Finding(str(path), f"cannot be read: {error}", "Remove it, and give the study's command again.")]) from error
+        raise ConfigError(
+            [Finding(str(path), f"cannot be read: {error}", "Remove it, and give the study's command again.")]
+        ) from error
