@@ -1,6 +1,6 @@
 """Studies that are killed and go on, on the brain example: five folds, and a search by two processes.
 
-    python scripts/study_folds.py [--short] [--work FOLDER]
+    python scripts/study_folds.py [--short] [--only folds|search] [--work FOLDER]
 
 Small blocks of the MNI152 template that nilearn ships, ten cases. Five folds are killed twice (kill -9: the study with its trial,
 then the study alone) and gone on with; what they come to is held against a loop over the folds without studies: weights bit for
@@ -200,9 +200,10 @@ def show_folds(folds: int, epochs: int) -> None:
     )
 
 
-def show_search(trials: int, epochs: int) -> None:
+def show_search(trials: int, epochs: int, folds: int) -> None:
     study = Path("studies/search")
     words = ["study", *CONFIGS, "--name=search", f"--n_trials={trials}", f"--max_epochs={epochs}", *SMALL]
+    words += [f"--folds::n_splits={folds}"]
     words = [word for word in words if "learning_rate" not in word] + ["--learning_rate=log(1e-4, 1e-1)"]
     pair = [begin(*words) for _ in range(2)]
     wait_for(lambda: has_epochs(study / "000") and has_epochs(study / "001"), pair[0])
@@ -225,7 +226,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--short", action="store_true", help="three folds and four trials")
     parser.add_argument("--work", help="folder that is left there; default: a temporary one")
+    parser.add_argument("--only", choices=("folds", "search"))
     asked = parser.parse_args(arguments)
+    folds, trials, epochs = (3, 4, 2) if asked.short else (5, 8, 3)
     work = Path(asked.work or tempfile.mkdtemp())
     before = Path.cwd()
     try:
@@ -233,8 +236,10 @@ def main(arguments: list[str] | None = None) -> None:
         (work / "brain" / "configs" / "folds.yaml").write_text(FOLDS_CONFIG)
         write_data(work / "brain" / "data")
         os.chdir(work)
-        show_folds(3 if asked.short else 5, 2 if asked.short else 3)
-        show_search(4 if asked.short else 8, 2 if asked.short else 3)
+        if asked.only != "search":
+            show_folds(folds, epochs)
+        if asked.only != "folds":
+            show_search(trials, epochs, folds)
     finally:
         os.chdir(before)
         if not asked.work:
