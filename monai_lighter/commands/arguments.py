@@ -43,10 +43,11 @@ def read_words(verb: Callable, words: Sequence[str]) -> tuple[list[Any], dict[st
 
     A word that is no flag is an argument; ``--name value`` and ``--name=value`` are keywords, ``--name`` and ``--noname`` true
     and false for those that are ``bool``. Where the verb has overrides, any other ``--id value``, ``--id=value`` and ``id=value``
-    is one, its value read as MONAI's command reads it: by Fire.
+    is one, its value read as MONAI's command reads it: by Fire; or left a text, where the verb says so.
 
     Args:
-        verb: function; the annotations say which of its parameters are ``bool``, ``int``, texts (``str``), or read by Fire.
+        verb: function; the annotations say which of its parameters, and whether its overrides, are ``bool``, ``int``, texts
+            (``str``), or read by Fire.
         words: after the verb.
 
     Raises:
@@ -69,7 +70,9 @@ class _CommandLine:
         self.known = {one.name: one for one in parameters if one.kind is one.POSITIONAL_OR_KEYWORD}
         self.known.update({one.name: one for one in parameters if one.kind is one.KEYWORD_ONLY})
         self.many = next((one.name for one in parameters if one.kind is one.VAR_POSITIONAL), None)
-        self.takes_items = any(one.kind is one.VAR_KEYWORD for one in parameters)
+        of_items = next((one for one in parameters if one.kind is one.VAR_KEYWORD), None)
+        self.takes_items = of_items is not None
+        self.read_item = str if of_items is not None and of_items.annotation == "str" else _read_value
         self.arguments: list[Any] = []
         self.keywords: dict[str, Any] = {}
         self.findings: list[Finding] = []
@@ -81,7 +84,7 @@ class _CommandLine:
                 self._read_flag(*word.lstrip("-").partition("="))
             elif self.takes_items and ITEM.match(word) and not Path(word).exists():
                 id, _, value = word.partition("=")
-                self._set(id, _read_value(value))
+                self._set(id, self.read_item(value))
             else:
                 self.arguments.append(word)
 
@@ -95,7 +98,7 @@ class _CommandLine:
         elif negated in self.known and _is_truth(self.known[negated]):
             self._set(negated, False)
         elif self.takes_items:
-            self._set(flag, _read_value(value if given else self._next() if self._has_next() else "True"))
+            self._set(flag, self.read_item(value if given else self._next() if self._has_next() else "True"))
         else:
             self.findings.append(Finding(f"--{flag}", f"{self.name} has no such flag", did_you_mean(name, self.known)))
             if not given and self._has_next():
@@ -112,7 +115,7 @@ class _CommandLine:
                 self.findings.append(Finding(f"--{flag}", "needs a value", f"Write --{flag} VALUE."))
             return may_stand_alone
         read = value if str(one.annotation).startswith("str") else _read_value(value)
-        if one.annotation == "int" and not isinstance(read, int):
+        if str(one.annotation).startswith("int") and not isinstance(read, int):
             self.findings.append(Finding(f"--{flag}", f"must be a whole number, got {value!r}"))
         return read
 

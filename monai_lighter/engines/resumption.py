@@ -17,6 +17,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from monai.bundle.utils import ID_SEP_KEY
 from torch.utils.data import DataLoader
 
+from monai_lighter.callbacks.trial_record import make_trial_record
 from monai_lighter.engines.trainer import CHECKPOINT
 from monai_lighter.errors import ConfigError, Finding
 from monai_lighter.system.checkpoints import LAST, LastCheckpoint
@@ -97,7 +98,7 @@ def add_resumption(engine: Engine, keywords: Mapping[str, Any]) -> dict[str, Any
     Raises:
         ConfigError: as of `Resumption.choose`; the bundle has begun processes of its own.
     """
-    callbacks = as_list(keywords.get("callbacks"))
+    callbacks = [*as_list(keywords.get("callbacks")), *make_trial_record()]
     resumption = RESUMPTION.get()
     if resumption is None:
         saves = any(isinstance(each, ModelCheckpoint) for each in callbacks)

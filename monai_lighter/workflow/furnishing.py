@@ -14,6 +14,7 @@ from monai_lighter.callbacks.curves import CurvesLogger
 from monai_lighter.callbacks.defaults import LearningRate, NetworkSummary
 from monai_lighter.callbacks.run_summary import RunSummary
 from monai_lighter.callbacks.timing import Timing
+from monai_lighter.callbacks.trial_record import make_trial_record
 from monai_lighter.config.items import at, items, locate
 from monai_lighter.system.checkpoints import LastCheckpoint, SafeCheckpointIO
 from monai_lighter.system.profiler import PassThroughProfiler
@@ -37,7 +38,7 @@ def furnish(trainer: Trainer, config: dict, screen: Screen, commands: Mapping[st
     TensorBoard is not installed; `LearningRate`, unless there is a ``LearningRateMonitor``; `NetworkSummary` in the place of
     Lightning's default summary; `Timing`, unless the Trainer has a profiler; `RunSummary`, unless there is one or the config
     says ``run_summary: false``; `LastCheckpoint` in the place of Lightning's default ``ModelCheckpoint``, `SafeCheckpointIO` in
-    that of its way of writing; `StopOnSignal`; of several processes `Watchdog`.
+    that of its way of writing; `StopOnSignal`; of several processes `Watchdog`; of a trial of a study `TrialRecord`.
 
     Args:
         trainer: as the config has made it.
@@ -66,7 +67,7 @@ def furnish(trainer: Trainer, config: dict, screen: Screen, commands: Mapping[st
     if not any("ModelCheckpoint" in str(value) for _, value in items(config) if isinstance(value, str)):
         LastCheckpoint.into(trainer)
     if not trainer.fast_dev_run:  # type: ignore[attr-defined]
-        trainer.callbacks.append(StopOnSignal())  # type: ignore[attr-defined]
+        trainer.callbacks += [StopOnSignal(), *make_trial_record()]  # type: ignore[attr-defined]
     if trainer.num_devices * trainer.num_nodes > 1:
         trainer.callbacks.insert(0, Watchdog())  # type: ignore[attr-defined]  # first: the callbacks after it may wait
     screen.clear_trainer(trainer)

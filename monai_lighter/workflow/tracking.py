@@ -11,9 +11,11 @@ from lightning.pytorch.utilities import rank_zero_only
 from monai.bundle import ConfigParser
 from monai.bundle.utils import DEFAULT_EXP_MGMT_SETTINGS
 
+from monai_lighter.callbacks.trial_record import find_trial_folder
 from monai_lighter.errors import ComponentError, ConfigError, Finding, did_you_mean, in_short
+from monai_lighter.safe_files import written_beside
 
-__all__ = ["SETTINGS", "SaveConfig", "add_tracking", "read_tracking_settings", "save_executed"]
+__all__ = ["SETTINGS", "SaveConfig", "add_tracking", "read_tracking_settings", "save_executed", "save_for_study"]
 
 SETTINGS = ("output_dir", "tracking_uri", "experiment_name", "run_name", "save_execute_config")
 
@@ -78,6 +80,15 @@ def save_executed(parser: ConfigParser, config: dict) -> None:
         target = Path(parser.get_parsed_content("output_dir")) / name
     Path(target).parent.mkdir(parents=True, exist_ok=True)
     parser.export_config_file(config, target)
+
+
+@rank_zero_only
+def save_for_study(config: dict) -> None:
+    """Writes the config that runs, of plain values, into the folder of the trial that this process is, if it is one."""
+    folder = find_trial_folder()
+    if folder is not None:
+        with written_beside(folder / "config.yaml") as temporary:
+            ConfigParser.export_config_file(config, temporary, "yaml", sort_keys=False)
 
 
 class SaveConfig(Callback):

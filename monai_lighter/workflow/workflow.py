@@ -15,6 +15,7 @@ from monai.bundle.utils import ID_SEP_KEY
 from monai.config import PathLike
 from monai.utils import BundlePropertyConfig, ensure_tuple, optional_import, set_determinism
 
+from monai_lighter.callbacks.trial_record import find_trial_folder
 from monai_lighter.config.composed import read_composed
 from monai_lighter.config.files import (
     bundle_folder,
@@ -24,7 +25,7 @@ from monai_lighter.config.files import (
     files_of_run,
     require_files,
 )
-from monai_lighter.config.items import copied, locate, located
+from monai_lighter.config.items import copied, locate, located, plain_config
 from monai_lighter.config.overrides import apply_overrides, recover_lost
 from monai_lighter.config.positions import Positions
 from monai_lighter.config.resolver import LOCATOR, Resolver
@@ -45,7 +46,13 @@ from monai_lighter.workflow.project import find_project_folder
 from monai_lighter.workflow.resume import Fit, choose_for_engines, find_place
 from monai_lighter.workflow.screen import Screen
 from monai_lighter.workflow.stages_workflow import StagesWorkflow, tell_what_is_left
-from monai_lighter.workflow.tracking import SETTINGS, add_tracking, read_tracking_settings, save_executed
+from monai_lighter.workflow.tracking import (
+    SETTINGS,
+    add_tracking,
+    read_tracking_settings,
+    save_executed,
+    save_for_study,
+)
 
 __all__ = ["Workflow"]
 
@@ -218,6 +225,7 @@ class Workflow(StagesWorkflow):
             self._build_with(self._parts.find_shared() if self._parts else {})
         elif not self._trust.is_all:
             self.parser.set(prepared.config)  # what was judged, so that no macro is read again
+        save_for_study(prepared.saved or plain_config(prepared.config))
 
     def _run_expr(self, id: str, **kwargs: Any) -> list[Any]:
         on_lightning = nullcontext() if self.native or not has_engines else self._on_lightning()
@@ -227,7 +235,8 @@ class Workflow(StagesWorkflow):
     def _on_lightning(self) -> AbstractContextManager[None]:
         config, ids = self.parser.get(), (self.run_id, self.init_id)
         made = choose_for_engines(config, self._code_folders, self._digest, ids)
-        return engines.on_lightning(self.parser, Resumption(self.bundle_path, *made) if made else None)
+        folder = find_trial_folder() or self.bundle_path
+        return engines.on_lightning(self.parser, Resumption(folder, *made) if made else None)
 
     @property
     def _code_folders(self) -> tuple[Path, ...]:

@@ -29,6 +29,7 @@ MADE = {
         "lesion/folds/1/models/model.pt",
         "lesion/two_inputs/models/model.pt",
     ],
+    "studies.md": ["lesion/studies/folds/out_of_fold.csv", "lesion/studies/search/results.csv"],
     "new_bundle.md": ["liver/models/model.pt", "liver/eval/dice.csv"],
 }
 """Files that following a page makes, or makes anew."""

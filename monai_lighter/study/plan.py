@@ -1,0 +1,276 @@
+"""What a study is to do: the command read and held against the config, before a trial begins."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from monai.bundle import ConfigParser
+from monai.bundle.utils import ID_SEP_KEY
+
+from monai_lighter.config.items import at, copied, is_text, items, locate, located, normalize, plain_config, reached
+from monai_lighter.errors import ConfigError, Finding, did_you_mean
+from monai_lighter.study.study_folder import MAXIMIZE, MINIMIZE, StudyRequest
+from monai_lighter.study.values import Range, format_value, read_values
+from monai_lighter.system.metrics import Metrics, lower_is_better
+from monai_lighter.workflow.check_config import Check
+from monai_lighter.workflow.prepare import Asked, Prepared
+from monai_lighter.workflow.resume import LOADING, find_differences
+from monai_lighter.workflow.workflow import Workflow
+
+__all__ = ["OPTIONS", "Plan", "make_plan", "require_same"]
+
+OPTIONS = ("init_id", "final_id", "logging_file", "meta_file", "properties_path", "tracking", "trust", "workflow_type")
+"""Options of ``fit`` that every trial is given as they are."""
+FOLDS = ("monai_lighter.Folds", "monai_lighter.data.folds.Folds")
+MOVED = {"output_dir": "output", "ckpt_dir": "models", "log_dir": "logs"}
+"""Items in which MONAI's bundles have their outputs, and the folder in that of a trial."""
+WRITES = (*MOVED, "default_root_dir", "dirpath", "save_dir", "weights_save_path")
+"""Arguments of components that are folders to write to."""
+CONFIG_FILE = "config.yaml"
+DIRECTIONS = {"min": MINIMIZE, "max": MAXIMIZE}
+
+
+class Plan(NamedTuple):
+    """A study that may begin.
+
+    Attributes:
+        request: what is asked.
+        config: the config with the first values, of plain values.
+        outputs: config id to the folder, seen from that of a trial, that is set for it.
+        folds: ids of the `Folds` of the config.
+        workflow: with the first values, of which nothing has been built.
+    """
+
+    request: StudyRequest
+    config: dict[str, Any]
+    outputs: dict[str, str]
+    folds: list[str]
+    workflow: Workflow
+
+
+def make_plan(
+    configs: Sequence[str],
+    words: Mapping[str, str],
+    over: Sequence[str] | None = None,
+    n_trials: int | None = None,
+    metric: str | None = None,
+    direction: str | None = None,
+    sampler_seed: int = 0,
+) -> Plan:
+    """Reads what a study is to do.
+
+    Args:
+        configs: paths.
+        words: config id to values, or option of ``fit`` to its value, as the command line has them.
+        over: ids over whose values a parameter set has its mean; default: the folds of `Folds`.
+        n_trials: parameter sets to draw; None for a grid.
+        metric: logged name; default: what the config chooses weights by.
+        direction: ``maximize`` or ``minimize``.
+        sampler_seed: of the sampler.
+
+    Raises:
+        ConfigError: all that is wrong in the command, and in the config with any of the values.
+    """
+    options = {id: text for id, text in words.items() if id in OPTIONS}
+    read = {normalize(id): read_values(id, text) for id, text in words.items() if id not in OPTIONS}
+    ranges = {id: values for id, values in read.items() if isinstance(values, Range)}
+    grid = {id: values for id, values in read.items() if not isinstance(values, Range) and len(values) > 1}
+    fixed = {id: values[0] for id, values in read.items() if not isinstance(values, Range) and len(values) == 1}
+    first = {**fixed, **{id: values[0] for id, values in grid.items()}, **{id: each.low for id, each in ranges.items()}}
+    prepared = _require_sound(configs, options, first, grid, ranges)
+    config = prepared.config
+    if prepared.native and config.get("seed") is None:  # which makes a trial that is killed, or repeated, the same
+        fixed["seed"] = first["seed"] = 0
+    folds = dict(_find_folds(config))
+    chosen = [id for id in grid if locate(config, id) in folds.values()] if over is None else [*map(normalize, over)]
+    _require_values(grid, ranges, chosen, n_trials)
+    outputs = _find_outputs(prepared)
+    workflow = Workflow([*configs], run_id="fit" if prepared.native else "run", **{**options, **first})  # type: ignore[arg-type]
+    found, better = _find_metric(prepared, workflow, metric, direction)
+    plain = plain_config(prepared.saved or config)
+    digest = hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+    given = {**options, **{id: format_value(value) for id, value in fixed.items()}}
+    lists, drawn = {id: [*values] for id, values in grid.items()}, {id: [*each] for id, each in ranges.items()}
+    request = StudyRequest(
+        [*configs], given, lists, drawn, chosen, n_trials, found, better, prepared.native, digest, sampler_seed
+    )
+    return Plan(request, plain, outputs, [*folds], workflow)
+
+
+def _require_sound(
+    configs: Sequence[str],
+    options: Mapping[str, str],
+    first: Mapping[str, Any],
+    grid: Mapping[str, list[Any]],
+    ranges: Mapping[str, Range],
+) -> Prepared:
+    """The config with the first value of each id; the others are tried one by one."""
+    others = [{id: value} for id, values in grid.items() for value in values[1:]]
+    others += [{id: each.high} for id, each in ranges.items()]
+    checks = [_check(configs, options, {**first, **other}) for other in ({}, *others)]
+    found: list[Finding] = []
+    for check in checks:
+        prepared = check.prepared
+        left = prepared.left if prepared is not None else []
+        found += [error for error in check.errors if error not in left]
+        idle = prepared.unused if prepared is not None else []
+        found += [
+            note for note in idle if note.id in {**grid, **ranges}
+        ]  # which fit says of MONAI's engines, and goes on
+    if found or checks[0].prepared is None:
+        raise ConfigError(dict.fromkeys(found))
+    return checks[0].prepared
+
+
+def _check(configs: Sequence[str], options: Mapping[str, str], override: Mapping[str, Any]) -> Check:
+    ids = {name: options[name] for name in ("init_id", "final_id") if name in options}
+    asked = Asked("fit", **ids, known=("resume",))
+    check = Check([*configs], override, asked, options.get("meta_file"), options.get("trust"))
+    if check.prepared is not None and not check.prepared.native:
+        asked = asked._replace(run_id="run")
+        check = Check([*configs], override, asked, options.get("meta_file"), options.get("trust"))
+    return check
+
+
+def _require_values(
+    grid: Mapping[str, list[Any]], ranges: Mapping[str, Range], over: Sequence[str], n_trials: int | None
+) -> None:
+    found = []
+    for id in over:
+        if id not in grid:
+            hint = did_you_mean(id, grid) if grid else "Write --fold 0,1,2."
+            found.append(Finding("over", f"must be ids with several values, got {id!r}", hint))
+    if ranges and n_trials is None:
+        found.append(
+            Finding("n_trials", f"is missing, as {', '.join(ranges)} is drawn from a range", "Write --n_trials 30.")
+        )
+    if n_trials is not None and n_trials < 1:
+        found.append(Finding("n_trials", f"must be 1 or more, got {n_trials}"))
+    if n_trials is not None and not ranges and {*grid} <= {*over}:
+        hint = 'Write --ID "log(1e-4, 1e-1)", or leave n_trials out.'
+        found.append(Finding("n_trials", "is given, and no id has values to draw from", hint))
+    if not grid and not ranges:
+        hint = "Write --fold 0,1,2 or --learning_rate 1e-3,1e-2. A list has commas outside of brackets and quotes."
+        found.append(Finding("study", "takes an id with several values, got none", hint))
+    if found:
+        raise ConfigError(found)
+
+
+def _find_folds(config: dict[str, Any]) -> Iterator[tuple[str, str | None]]:
+    """Id of each `Folds`, and where the number of its fold stands."""
+    for id, value in items(config):
+        if isinstance(value, dict) and value.get("_target_") in FOLDS:
+            yield id, locate(config, f"{id}{ID_SEP_KEY}fold")
+
+
+def _find_outputs(prepared: Prepared) -> dict[str, str]:
+    """What is set so that all that a trial writes lies in its folder.
+
+    Raises:
+        ConfigError: folders that components of the fit write to, and that follow none of these.
+    """
+    config = copied(prepared.config)
+    trainer = locate(config, "trainer") or "trainer"
+    outputs = {f"{trainer}{ID_SEP_KEY}default_root_dir": "."} if prepared.native else {}
+    outputs |= {id: folder for id, folder in MOVED.items() if isinstance(config.get(id), str)}
+    for id, folder in outputs.items():
+        ConfigParser(config).set(folder, id)
+    found = []
+    built = {one.id for components in prepared.built.values() for one in components}
+    for id in (f"{one}{ID_SEP_KEY}{name}" for one in sorted(built) for name in WRITES):
+        where = locate(config, id)
+        value = at(config, where) if where is not None else None
+        if where is not None and isinstance(value, str) and not _follows(config, where, outputs):
+            names = ", ".join(f"@{each}" for each in outputs) or f"an item {next(iter(MOVED))}"
+            hint = f"Write it with {names}, which a study sets for each trial."
+            found.append(Finding(id, f"is {value!r}, to which all trials would write", hint))
+    if found:
+        raise ConfigError(found)
+    return outputs
+
+
+def _follows(config: dict[str, Any], id: str, outputs: Mapping[str, str]) -> bool:
+    return id in outputs or any(each in outputs for each, _ in reached(config, id))
+
+
+def _find_metric(prepared: Prepared, workflow: Workflow, metric: str | None, direction: str | None) -> tuple[str, str]:
+    """Logged name of the metric, empty for the key metric of the config, and its direction."""
+    if direction not in (None, MAXIMIZE, MINIMIZE):
+        hint = did_you_mean(str(direction), (MAXIMIZE, MINIMIZE))
+        raise ConfigError([Finding("direction", f"must be {MAXIMIZE} or {MINIMIZE}, got {direction!r}", hint)])
+    if not prepared.native:
+        return metric or "", direction or MAXIMIZE  # as MONAI's engines have it
+    monitor, mode = next(_find_monitors(prepared.config), ("", None)) if metric is None else (metric, None)
+    found = direction or DIRECTIONS.get(mode or "") or _guess_direction(prepared.config, workflow, monitor)
+    if found is None:
+        hint = f"Give --direction {MAXIMIZE} or --direction {MINIMIZE}."
+        raise ConfigError([Finding("direction", f"is not known of {monitor or 'the key metric'}", hint)])
+    return monitor, found
+
+
+def _find_monitors(config: dict[str, Any]) -> Iterator[tuple[str, str | None]]:
+    """What a `ModelWeights` of the config chooses weights by, else what a ``ModelCheckpoint`` does."""
+    _, callbacks = located(config, f"trainer{ID_SEP_KEY}callbacks")
+    for kind, default in (("ModelWeights", None), ("ModelCheckpoint", "min")):
+        for each in callbacks if isinstance(callbacks, list) else ():
+            target = str(each.get("_target_")) if isinstance(each, dict) else ""
+            if target.rpartition(".")[2] == kind and is_text(each.get("monitor")):
+                yield each["monitor"], each.get("mode", default)
+
+
+def _guess_direction(config: dict[str, Any], workflow: Workflow, monitor: str) -> str | None:
+    """By the metric itself, as `ModelWeights` decides it; None where it is not known."""
+    section = located(config, "system")[1]
+    parts = monitor.split("/")
+    if isinstance(section, dict) and (not monitor or parts[:2] == ["val", "metrics"]):
+        where = locate(config, ID_SEP_KEY.join(("system", "metrics", "val")))
+        workflow.initialize()
+        metrics = Metrics(workflow.parser.get_parsed_content(where) if where is not None else {})
+        name = next(iter(metrics.names), "") if not monitor else next((n for n in metrics.names if n == parts[2]), "")
+        if name:
+            return MINIMIZE if lower_is_better(metrics[name]) else MAXIMIZE
+        return MINIMIZE if not monitor else None
+    return MINIMIZE if "loss" in monitor else None
+
+
+def require_same(folder: Path, plan: Plan) -> StudyRequest | None:
+    """The study that a folder holds, if it is the one that is asked for; None where it holds none. More ``n_trials`` are the
+    same.
+
+    Raises:
+        ConfigError: it holds another; with all that differs.
+    """
+    before = StudyRequest.read(folder)
+    if before is None:
+        return None
+    hint = "Give another --name, or the command that it was begun with."
+    now, found = plan.request, []
+    for name in (
+        "configs",
+        "fixed",
+        "grid",
+        "ranges",
+        "over",
+        "n_trials",
+        "metric",
+        "direction",
+        "native",
+        "sampler_seed",
+    ):
+        was, asked = getattr(before, name), getattr(now, name)
+        grows = name == "n_trials" and None not in (was, asked) and asked >= was
+        if json.loads(json.dumps(asked)) != was and not grows:
+            found.append(Finding(name, f"is {asked!r}, and was {was!r} when {folder} was begun", hint))
+    if not found:
+        kept = ConfigParser.load_config_file(folder / CONFIG_FILE)
+        differing = find_differences(kept, plan.config, dict.fromkeys([*kept, *plan.config]), LOADING)
+        found = [
+            Finding(id, f"is {asked!r}, and was {was!r} when {folder} was begun", hint) for id, was, asked in differing
+        ]
+    if found:
+        raise ConfigError(found)
+    return before

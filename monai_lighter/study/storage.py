@@ -1,0 +1,184 @@
+"""Which trials are left to run, in Optuna's storage: each is taken by one process, and taken again where that has died."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import optuna
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+
+from monai_lighter.study.locks import TrialLock, locked
+from monai_lighter.study.study_folder import FAILED, PRUNED, StudyRequest, Trial, trial_folder
+from monai_lighter.study.values import format_value
+
+__all__ = ["Job", "Queue"]
+
+UNIT = "unit"
+"""User attribute of Optuna's trials: which trials of the study they are."""
+ALIVE = (TrialState.RUNNING, TrialState.WAITING)
+
+
+class Job(NamedTuple):
+    """What one process has taken: a trial of a grid, or all trials of a parameter set of a search.
+
+    Attributes:
+        asked: Optuna's trial, whose value is that of the trial, or the mean of the parameter set.
+        trials: that are to be run, in order.
+        lock: held until they are over.
+    """
+
+    asked: optuna.trial.Trial
+    trials: list[Trial]
+    lock: TrialLock
+
+
+class Queue:
+    """The trials of a study, those that nobody has taken first come first served.
+
+    All of them are enqueued when the study begins, so that as many processes as one likes take what is left. Optuna's
+    ``GridSampler`` says of itself that it repeats points where several processes ask. A trial whose process has died is told as
+    failed, and enqueued again with its parameters, as ``RetryHeartbeatStaleTrialCallback`` does.
+
+    Args:
+        folder: of the study.
+        request: what it is asked for.
+        storage: URL of a database; default: a journal in the folder.
+        prune: whether trials of a search end that are worse than the median of those before.
+
+    Raises:
+        optuna.exceptions.OptunaError, ImportError: a storage that cannot be used.
+    """
+
+    def __init__(self, folder: Path, request: StudyRequest, storage: str | None = None, prune: bool = True) -> None:
+        self.folder, self.request = folder, request
+        folder.mkdir(parents=True, exist_ok=True)
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        journal = storage or JournalStorage(JournalFileBackend(str(folder / "journal.log")))
+        pruner = optuna.pruners.MedianPruner() if prune and request.is_search else optuna.pruners.NopPruner()
+        with self._alone():
+            self.study = optuna.create_study(
+                storage=journal,
+                study_name=folder.name,
+                direction=request.direction,  # type: ignore[arg-type]
+                pruner=pruner,
+                load_if_exists=True,
+            )
+            known = {each.user_attrs.get(UNIT) for each in self.study.get_trials(deepcopy=False)}
+            for unit, values in enumerate(self._list_units()):
+                if unit not in known:
+                    self.study.enqueue_trial(_for_optuna(values), user_attrs={UNIT: unit})
+
+    def _alone(self) -> Any:
+        return locked(self.folder / "lock")
+
+    def _list_units(self) -> Iterable[dict[str, Any]]:
+        """Values of each job, as far as they are fixed: of a grid all, folds last; of a search none."""
+        if self.request.n_trials is not None:
+            return ({} for _ in range(self.request.n_trials))
+        ids = sorted(self.request.grid, key=lambda id: id in self.request.over)  # stable
+        return (dict(zip(ids, each, strict=True)) for each in itertools.product(*(self.request.grid[id] for id in ids)))
+
+    def take(self) -> Job | None:
+        """The next job; None where there is none that nobody has."""
+        with self._alone():
+            self._requeue_dead()
+            if not self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+                return None
+            trial = self.study.ask()
+            unit = trial.user_attrs.get(UNIT)
+            lock = TrialLock(self._lock_path(int(unit))) if unit is not None else None
+            if unit is None or lock is None or not lock.take():  # another machine was quicker
+                self.study.tell(trial, state=TrialState.FAIL)
+                return None
+            return Job(trial, self._list_trials(int(unit), self._suggest(trial, int(unit))), lock)
+
+    def _lock_path(self, unit: int) -> Path:
+        first = unit * self.request.trials_per_set if self.request.is_search else unit
+        return trial_folder(self.folder, first) / "lock"
+
+    def _requeue_dead(self) -> None:
+        for each in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            unit = each.user_attrs.get(UNIT)
+            lock = TrialLock(self._lock_path(unit)) if unit is not None else None
+            if lock is None or lock.take():
+                with suppress(ValueError, RuntimeError):  # another machine was quicker
+                    self.study.tell(each.number, state=TrialState.FAIL)
+                    if lock is not None:
+                        self.study.enqueue_trial(each.params, user_attrs={UNIT: unit})
+                if lock is not None:
+                    lock.release()
+
+    def retry_failed(self) -> None:
+        """Enqueues again what has failed."""
+        with self._alone():
+            trials = self.study.get_trials(deepcopy=False)
+            alive = {each.user_attrs.get(UNIT) for each in trials if each.state != TrialState.FAIL}
+            failed = {each.user_attrs[UNIT]: each.params for each in trials if UNIT in each.user_attrs}
+            for unit, params in failed.items():
+                if unit not in alive:
+                    self.study.enqueue_trial(params, user_attrs={UNIT: unit})
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing waits and nothing runs, in whichever process."""
+        return not self.study.get_trials(deepcopy=False, states=ALIVE)
+
+    def tell(self, job: Job, value: float | None, state: str) -> None:
+        """What has become of a job.
+
+        Args:
+            job: that was taken.
+            value: None where there is none.
+            state: of `Trial`.
+        """
+        if state == PRUNED:
+            self.study.tell(job.asked, state=TrialState.PRUNED)
+        elif state == FAILED or value is None or not math.isfinite(value):
+            self.study.tell(job.asked, state=TrialState.FAIL)
+        else:
+            self.study.tell(job.asked, value)
+
+    def _suggest(self, trial: optuna.trial.Trial, unit: int) -> dict[str, Any]:
+        """Values of a job. Those of a search depend on the seed, the job and the trials that are over: not on the process."""
+        request = self.request
+        if request.is_search:
+            seed = (request.sampler_seed * 1_000_003 + unit) % 2**32
+            self.study.sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
+        values: dict[str, Any] = {}
+        for id, choices in request.grid.items():
+            if not (request.is_search and id in request.over):
+                chosen = trial.suggest_categorical(id, [*map(_as_choice, choices)])
+                values[id] = next(choice for choice in choices if _as_choice(choice) == chosen)
+        for id, (kind, low, high) in request.ranges.items():
+            if kind == "int":
+                values[id] = trial.suggest_int(id, low, high)
+            else:
+                values[id] = trial.suggest_float(id, low, high, log=kind == "log")
+        return values
+
+    def _list_trials(self, unit: int, values: Mapping[str, Any]) -> list[Trial]:
+        request, per_set = self.request, self.request.trials_per_set
+        if not request.is_search:
+            over = {id: values[id] for id in request.over}
+            return [Trial(trial_folder(self.folder, unit), unit, unit // per_set, dict(values), over)]
+        listed = []
+        for i, each in enumerate(itertools.product(*(request.grid[id] for id in request.over))):
+            number, over = unit * per_set + i, dict(zip(request.over, each, strict=True))
+            listed.append(Trial(trial_folder(self.folder, number), number, unit, {**values, **over}, over))
+        return listed
+
+
+def _as_choice(value: Any) -> Any:
+    """A value as Optuna takes it for one of several: lists and dicts as they are typed."""
+    return value if isinstance(value, (str, int, float, bool, type(None))) else format_value(value)
+
+
+def _for_optuna(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {id: _as_choice(value) for id, value in values.items()}

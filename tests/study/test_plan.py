@@ -1,0 +1,127 @@
+import pytest
+import yaml
+from tiny_bundle import CONFIG
+
+from monai_lighter.errors import ConfigError
+from monai_lighter.study.plan import make_plan, require_same
+from monai_lighter.study.runner import begin_study
+
+CONFIGS = ["configs/train.yaml"]
+FOLDS = {"fold": "0,1,2"}
+
+
+def plan(words=FOLDS, **keywords):
+    return make_plan(CONFIGS, words, **keywords)
+
+
+def findings(words=FOLDS, **keywords):
+    with pytest.raises(ConfigError) as raised:
+        plan(words, **keywords)
+    return {finding.id: finding.problem for finding in raised.value.findings}
+
+
+@pytest.fixture
+def changed(bundle):
+    """Writes the bundle's config with other items."""
+
+    def write(**changes):
+        config = {**CONFIG, **{id: value for id, value in changes.items() if value is not None}}
+        for id in [id for id, value in changes.items() if value is None]:
+            del config[id]
+        (bundle / "configs" / "train.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+
+    return write
+
+
+def test_the_fold_of_folds_is_what_the_mean_is_over(bundle):
+    request = plan({**FOLDS, "width": "4,8", "learning_rate": "0.1"}).request
+    assert request.over == ["fold"]
+    assert request.grid == {"fold": [0, 1, 2], "width": [4, 8]}
+    assert request.fixed == {"learning_rate": "0.1"}
+    assert (request.n_trials, request.metric, request.direction, request.trials_per_set) == (None, "", "maximize", 3)
+
+
+def test_an_unknown_id_and_a_wrong_value_are_told_at_once(bundle):
+    found = findings({"fold": "0,1", "learning_rat": "0.1,0.2", "network::channels": "[4,8],[4,x]"})
+    assert "nothing in the config refers to" in found["learning_rat"]
+    assert len(found) == 2
+
+
+def test_a_seed_is_given_where_the_config_has_none(changed):
+    changed(seed=None)
+    assert plan().request.fixed == {"seed": "0"}
+    assert plan({"seed": "1,2", **FOLDS}, over=["seed", "fold"]).request.trials_per_set == 6
+
+
+def test_what_cannot_be_is_told(bundle):
+    assert "takes an id with several values" in findings({"fold": "1"})["study"]
+    assert "is drawn from a range" in findings({"learning_rate": "log(1e-3, 1e-1)"})["n_trials"]
+    assert "no id has values to draw from" in findings(n_trials=3)["n_trials"]
+    assert "must be ids with several values" in findings(over=["width"])["over"]
+    assert "must be maximize or minimize" in findings(direction="up")["direction"]
+
+
+def test_a_search_keeps_folds_for_the_mean(bundle):
+    request = plan({**FOLDS, "learning_rate": "log(1e-3, 1e-1)"}, n_trials=5).request
+    assert (request.over, request.ranges, request.is_search) == (["fold"], {"learning_rate": ["log", 1e-3, 1e-1]}, True)
+
+
+CALLBACKS = {
+    "what ModelWeights chooses by": (
+        [{"_target_": "monai_lighter.ModelWeights", "monitor": "val/loss/epoch"}],
+        ("val/loss/epoch", "minimize"),
+    ),
+    "what ModelCheckpoint watches": (
+        [
+            {
+                "_target_": "lightning.pytorch.callbacks.ModelCheckpoint",
+                **{"monitor": "val/metrics/dice/epoch", "mode": "max", "dirpath": "$@trainer::default_root_dir + '/x'"},
+            }
+        ],
+        ("val/metrics/dice/epoch", "maximize"),
+    ),
+}
+
+
+@pytest.mark.parametrize(("callbacks", "expected"), CALLBACKS.values(), ids=CALLBACKS)
+def test_the_metric_is(changed, callbacks, expected):
+    changed(trainer={**CONFIG["trainer"], "callbacks": callbacks})
+    request = plan().request
+    assert (request.metric, request.direction) == expected
+
+
+def test_the_direction_of_a_distance_is_down(changed):
+    metrics = {"val": {"distance": {"_target_": "SurfaceDistanceMetric"}}}
+    changed(system={**CONFIG["system"], "metrics": metrics})
+    assert plan().request.direction == "minimize"
+    assert plan(metric="val/metrics/distance/epoch").request.direction == "minimize"
+    assert plan(direction="maximize").request.direction == "maximize"
+
+
+def test_a_folder_that_all_trials_would_write_to_is_refused(changed):
+    logger = {"_target_": "lightning.pytorch.loggers.CSVLogger", "save_dir": "$@bundle_root + '/logs'"}
+    changed(trainer={**CONFIG["trainer"], "logger": logger})
+    assert "to which all trials would write" in findings()["trainer::logger::save_dir"]
+    logger["save_dir"] = "$@output_dir + '/logs'"
+    changed(trainer={**CONFIG["trainer"], "logger": logger}, output_dir="$@bundle_root + '/eval'")
+    assert plan().outputs == {"trainer::default_root_dir": ".", "output_dir": "output"}
+
+
+def test_another_study_in_the_folder_is_refused_with_what_differs(bundle, changed):
+    folder = bundle / "studies" / "train"
+    begin_study(folder, plan())
+    assert (bundle / "splits.json").is_file()
+    assert require_same(folder, plan()) == plan().request
+    with pytest.raises(ConfigError, match=r"grid: is .*0, 1.*and was .*0, 1, 2"):
+        begin_study(folder, plan({"fold": "0,1"}))
+    changed(width=8)
+    with pytest.raises(ConfigError, match="width: is 8, and was 4 when"):
+        begin_study(folder, plan())
+
+
+def test_more_trials_of_a_search_are_the_same_study(bundle):
+    words = {"learning_rate": "log(1e-3, 1e-1)"}
+    begin_study(bundle / "s", plan(words, n_trials=3))
+    begin_study(bundle / "s", plan(words, n_trials=5))
+    with pytest.raises(ConfigError, match="n_trials: is 4, and was 5"):
+        begin_study(bundle / "s", plan(words, n_trials=4))
