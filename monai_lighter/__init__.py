@@ -29,6 +29,7 @@ _HOME = {
     "Ensemble": "ensemble",
     "EnsembleEvaluator": "engines.engine",
     "FileWriter": "callbacks.writers",
+    "FlipInferer": "flip_inferer",
     "Folds": "data.folds",
     "Freezer": "callbacks.freezer",
     "LastCheckpoint": "system.checkpoints",
@@ -67,6 +68,7 @@ if TYPE_CHECKING:
     from monai_lighter.engines.engine import EnsembleEvaluator, SupervisedEvaluator, SupervisedTrainer
     from monai_lighter.ensemble import Ensemble
     from monai_lighter.errors import BundleError, CaseError, ComponentError, ConfigError, NonFiniteError
+    from monai_lighter.flip_inferer import FlipInferer
     from monai_lighter.folders import find_common_folder
     from monai_lighter.label_inferer import SlidingWindowLabelInferer
     from monai_lighter.models import load_weights

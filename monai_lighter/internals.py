@@ -59,6 +59,9 @@ INHERITED = {
     "monai.metrics.GeneralizedDiceScore": {
         "_compute_tensor": "overridden: the values of each case, without those of classes that it does not have",
     },
+    "torch.nn.Module": {
+        "_apply": "overridden: what `to` does to a module; members of an ensemble that wait do not go to the device",
+    },
     "monai.bundle.reference_resolver.ReferenceResolver": {
         "_resolve_one_item": "overridden: the one place that every item comes through when it is resolved",
     },

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from monai.utils import BlendMode, PytorchPadMode, ensure_tuple_rep, fall_back_t
 from torch import Tensor
 from tqdm import tqdm
 
+from monai_lighter.ensemble import list_turns
 from monai_lighter.internals import get_scan_interval
 from monai_lighter.window_sums import WindowSums
 
@@ -28,6 +30,9 @@ class SlidingWindowLabelInferer(SlidingWindowInferer):
     (the first of several that are equal): windows go through the network in its order and batches, and what overlaps is
     summed in its order, weighted, and divided by the sum of weights. But a part of the volume is held only from the first
     window over it to the last; then it becomes labels. Follows ``monai.inferers.utils.sliding_window_inference``.
+
+    Of an `Ensemble` it is the largest channel of the mean of its members. With its ``cpu_offload`` each member in turn sees a row
+    of windows along the first axis, of which the scores are held until the last one has.
 
     Args:
         roi_size: of a window, one for each axis; of an axis with -1, the image's.
@@ -119,10 +124,19 @@ class SlidingWindowLabelInferer(SlidingWindowInferer):
         weights = self._find_weights(roi, inputs.dtype, self.sw_device or inputs.device)
         # MONAI's result for a MetaTensor is of torch's default type, to which it is rounded
         dtypes = (inputs.dtype, torch.get_default_dtype() if isinstance(inputs, MetaTensor) else inputs.dtype)
-        sums = WindowSums(image.shape, windows, weights, device, dtypes, self._decide)
+        turns = len(list_turns(network))
+        sums = WindowSums(image.shape, windows, weights, device, dtypes, self._decide, turns)
         places = [(i, window) for i in range(len(image)) for window in windows]
-        for first in tqdm(range(0, len(places), self.sw_batch_size), disable=not self.progress):
-            self._run_batch(image, places[first : first + self.sw_batch_size], network, weights, sums, args, kwargs)
+        batches = [places[i : i + self.sw_batch_size] for i in range(0, len(places), self.sw_batch_size)]
+        # members that take turns see a row of windows each; a network alone has each batch as a row of its own
+        rows = groupby(enumerate(batches), lambda each: _row(each[1]) if turns > 1 else each[0])
+        with tqdm(total=len(batches) * turns, disable=not self.progress) as bar:
+            for row in [[batch for _, batch in group] for _, group in rows]:
+                for turn in list_turns(network):
+                    with turn as member:
+                        for batch in row:
+                            self._run_batch(image, batch, member, weights, sums, args, kwargs)
+                            bar.update()
         assert sums.labels is not None
         place = (slice(None), slice(None), *inside)
         return sums.labels[place]
@@ -206,6 +220,12 @@ def _check_call(inputs: Tensor, network: Callable, kwargs: dict) -> None:
     if torch.is_grad_enabled() and getattr(network, "training", False):
         hint = "train with SlidingWindowInferer or with none; to predict, call network.eval() or use torch.no_grad()"
         raise ValueError(f"SlidingWindowLabelInferer gives label maps, which have no gradient: {hint}.")
+
+
+def _row(batch: list[tuple[int, tuple[slice, ...]]]) -> tuple[int, int]:
+    """Image and place along the first axis of the first window of a batch."""
+    i, window = batch[0]
+    return i, window[0].start
 
 
 def _plain(value: Any) -> Any:

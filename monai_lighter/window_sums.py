@@ -95,6 +95,7 @@ class WindowSums:
         device: of the sums and of the labels.
         dtypes: of the sums, and the one that the means are rounded to.
         decide: makes labels ``(1 or K, …)`` of the final values ``(K, …)`` of a cell, which it may overwrite.
+        turns: how often each window is added, by one network after the other, of which the mean is taken.
 
     Attributes:
         labels: ``(B, 1 or K, H, W[, D])``, whole when each window of each image has been added.
@@ -108,7 +109,9 @@ class WindowSums:
         device: torch.device | str,
         dtypes: tuple[torch.dtype, torch.dtype],
         decide: Callable[[Tensor], Tensor],
+        turns: int = 1,
     ) -> None:
+        self.turns = turns
         self.shape, self.device, self.decide = shape, device, decide
         self.dtype, self.final_dtype = dtypes
         roi = [side.stop - side.start for side in windows[0]]
@@ -139,7 +142,7 @@ class WindowSums:
     def _open(self, key: tuple[int, ...]) -> _Cell:
         on_axes = list(zip(self.axes, key[1:], strict=True))
         place = tuple(axis.cells[i] for axis, i in on_axes)
-        self.cells[key] = _Cell(place, math.prod(axis.touches[i] for axis, i in on_axes), self.dtype)
+        self.cells[key] = _Cell(place, self.turns * math.prod(axis.touches[i] for axis, i in on_axes), self.dtype)
         return self.cells[key]
 
     def _close(self, key: tuple[int, ...]) -> None:

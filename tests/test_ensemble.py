@@ -4,7 +4,10 @@ from monai.inferers import SlidingWindowInferer
 from monai.networks.nets import UNet
 from monai.transforms import MeanEnsemble, VoteEnsemble
 
-from monai_lighter import Ensemble
+from monai_lighter import Ensemble, SlidingWindowLabelInferer
+from monai_lighter.ensemble import average
+from monai_lighter.system.inference import infer
+from monai_lighter.system.provenance import _digest_weights
 
 
 def unet(seed, channels=3):
@@ -93,3 +96,139 @@ def test_refused(arguments, message):
 def test_a_softmax_over_one_channel_is_no_probability(image):
     with pytest.raises(ValueError, match="must be sigmoid for one channel"):
         Ensemble([unet(0, channels=1)], activation="softmax")(image)
+
+
+class Counted(torch.nn.Module):
+    """A network that notes by which of its weights it is called."""
+
+    def __init__(self, network, calls):
+        super().__init__()
+        self.network, self.calls = network, calls
+
+    def forward(self, x):
+        self.calls.append(float(next(self.network.parameters()).sum()))
+        return self.network(x)
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Weights of three networks."""
+    paths = [tmp_path / f"{seed}.pt" for seed in range(3)]
+    for seed, path in enumerate(paths):
+        torch.save(unet(seed).state_dict(), path)
+    return paths
+
+
+def as_mean(members, inferer, image):
+    return torch.stack([inferer(image, member) for member in members]).mean(0)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("activation", ["none", "softmax"])
+def test_one_at_a_time_is_the_mean(files, image, activation):
+    members = [unet(seed) for seed in range(3)]
+    expected = Ensemble(members, activation=activation)(image)
+    listed = Ensemble(members, activation=activation, cpu_offload=True)
+    read = Ensemble(unet(9), files, activation, cpu_offload=True).eval()
+    for each in (listed, read, read):
+        assert torch.allclose(each(image), expected, atol=1e-6)
+        inferer = SlidingWindowInferer((8, 8), overlap=0.5, mode="gaussian")
+        assert torch.allclose(
+            infer(inferer, image, each), inferer(image, Ensemble(members, activation=activation)), atol=1e-6
+        )
+    assert len(list(read.parameters())) == len(list(unet(9).parameters()))
+
+
+@torch.inference_mode()
+def test_each_member_sees_the_whole_before_the_next_one(image):
+    calls = []
+    members = [Counted(unet(seed), calls) for seed in range(3)]
+    inferer = SlidingWindowInferer((8, 8), overlap=0.5)
+    result = infer(inferer, image, Ensemble(members, cpu_offload=True))
+    assert len({*calls}) == 3
+    assert len(calls) == 3 * 18  # windows
+    assert calls == sorted(calls, key=[*dict.fromkeys(calls)].index)  # one after the other
+    assert torch.allclose(result, as_mean(members, inferer, image), atol=1e-6)
+
+
+def test_members_that_wait_stay_on_the_cpu_and_take_other_types():
+    ensemble = Ensemble([unet(0), unet(1)], cpu_offload=True)
+    with ensemble.turns()[0] as _:
+        pass
+    assert {parameter.device.type for parameter in ensemble.half().parameters()} == {"cpu"}
+    assert {parameter.dtype for parameter in ensemble.parameters()} == {torch.float16}
+    ensemble.double()._place = ensemble._place.to("meta")  # a device that any machine has
+    places = []
+    with pytest.raises(NotImplementedError), ensemble.turns()[1]:  # nothing comes back from there
+        places += [{parameter.device.type for parameter in member.parameters()} for member in ensemble.members]
+    assert places == [{"cpu"}, {"meta"}]
+
+
+def test_weights_of_files_are_in_the_state_by_which_predictions_are_known(files):
+    states = [Ensemble(unet(0), chosen, cpu_offload=True).state_dict() for chosen in (files[:2], files[1:], files[:2])]
+    digests = [_digest_weights(state) for state in states]
+    assert digests[0] == digests[2] != digests[1]
+    assert digests[1]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("offloaded", [False, True])
+@pytest.mark.parametrize(("dims", "batch"), [(2, 1), (3, 4)])
+def test_label_maps_are_the_largest_of_the_mean_of_whole_results(offloaded, dims, batch):
+    generator = torch.Generator().manual_seed(dims)
+    image = torch.rand(2, 1, *(21, 17, 13)[:dims], generator=generator)
+    torch.manual_seed(0)
+    convolution = torch.nn.Conv2d if dims == 2 else torch.nn.Conv3d
+    members = [convolution(1, 4, 3, padding=1) for _ in range(3)]
+    arguments = {"roi_size": [8] * dims, "overlap": 0.4, "mode": "gaussian", "sw_batch_size": batch}
+    full = as_mean(members, SlidingWindowInferer(**arguments), image)
+    network = Ensemble(members, cpu_offload=offloaded).eval()
+    labels = infer(SlidingWindowLabelInferer(**arguments), image, network)
+    leads = full.topk(2, 1).values
+    sure = leads[:, :1] - leads[:, 1:] > 1e-5  # else rounding decides
+    assert sure.float().mean() > 0.99
+    assert torch.equal(labels.long()[sure], full.argmax(1, keepdim=True)[sure])
+
+
+@torch.no_grad()
+def test_for_label_maps_members_take_turns_row_by_row(image):
+    calls = []
+    members = [Counted(unet(seed), calls) for seed in range(2)]
+    inferer = SlidingWindowLabelInferer((8, 8), overlap=0.0)
+    inferer(image[:1], Ensemble(members, cpu_offload=True).eval())
+    first, second = dict.fromkeys(calls)
+    assert calls == [first, first, second, second] * 2
+
+
+@torch.no_grad()
+def test_the_mean_of_several_outputs():
+    class Heads(torch.nn.Module):
+        def __init__(self, factor):
+            super().__init__()
+            self.factor = factor
+
+        def forward(self, x):
+            return {"a": x * self.factor, "b": (x + self.factor, [x.sum((1, 2, 3)) * self.factor])}
+
+    image = torch.rand(2, 1, 4, 4)
+    mean = Ensemble([Heads(1.0), Heads(4.0)])(image)
+    assert torch.allclose(mean["a"], image * 2.5)
+    assert torch.allclose(mean["b"][0], image + 2.5)
+    assert torch.allclose(mean["b"][1][0], image.sum((1, 2, 3)) * 2.5)
+    for arguments in ({"activation": "softmax"}, {"vote": True}):
+        with pytest.raises(ValueError, match="with several outputs, got"):
+            Ensemble([Heads(1.0)], **arguments)(image)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "message"),
+    [
+        ([], "must be one or more"),
+        ([torch.ones(2, dtype=torch.uint8)] * 2, "label maps have none"),
+        ([torch.ones(2), torch.ones(1)], "must be of one shape"),
+        ([[{"boxes": torch.ones(1, 4)}]] * 2, "boxes of several detections have no mean"),
+    ],
+)
+def test_what_has_no_mean(outputs, message):
+    with pytest.raises(ValueError, match=message):
+        average(outputs)

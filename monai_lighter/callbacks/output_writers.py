@@ -14,7 +14,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from monai_lighter.callbacks.tables import Table, convert_to_number
-from monai_lighter.callbacks.writers import FileWriter, write_image, write_tensor
+from monai_lighter.callbacks.writers import FileWriter, write_image
 from monai_lighter.errors import did_you_mean
 from monai_lighter.system.batches import Cases
 from monai_lighter.system.profiler import FINISHING
@@ -132,7 +132,8 @@ class OutputWriter(FileWriter):
         directory: where to write.
         value_key: of the outputs, the entry with a value for each case.
         writer_fn: ``tensor`` (``.pt``), ``image_2d`` (``(C, H, W)``) and ``image_3d`` (``(C, D, H, W)``, slices in a column;
-            ``.png``, floats in [0, 1]), ``text`` (``.txt``), or a function of ``(path, value)`` that adds its suffix to ``path``.
+            ``.png``, floats in [0, 1]), ``text`` (``.txt``), another writer of `FileWriter` (``itk_nifti``), or a function of
+            ``(path, value)`` that adds its suffix to ``path``.
         name_key: of the outputs, the entry with a name for each case; without one they are numbered from 0.
 
     Raises:
@@ -140,8 +141,8 @@ class OutputWriter(FileWriter):
         KeyError: in a run, a key that the outputs do not have.
     """
 
-    writers = {"tensor": write_tensor, "image_2d": write_image, "image_3d": write_image, "text": write_text}
-    suffixes = {"tensor": ".pt", "image_2d": ".png", "image_3d": ".png", "text": ".txt"}
+    writers = {**FileWriter.writers, "image_2d": write_image, "image_3d": write_image, "text": write_text}
+    suffixes = {**FileWriter.suffixes, "image_2d": ".png", "image_3d": ".png", "text": ".txt"}
 
     def __init__(
         self, directory: str | Path, value_key: str, writer_fn: str | Callable, name_key: str | None = None

@@ -24,7 +24,9 @@ from monai_lighter.check.walk import Walk
 from monai_lighter.config.items import is_computed, located
 from monai_lighter.config.stages import MODES, SYSTEM_TARGET
 from monai_lighter.errors import Finding
+from monai_lighter.flip_inferer import FlipInferer
 from monai_lighter.label_inferer import SlidingWindowLabelInferer
+from monai_lighter.transforms import PredictiveEntropyd
 
 __all__ = ["find_label_misuses", "gives_labels"]
 
@@ -62,6 +64,8 @@ def gives_labels(walk: Walk, mode: str) -> bool:
 
 def _is_label_inferer(walk: Walk, id: str) -> bool:
     kind = walk.class_of(id)
+    if kind is not None and issubclass(kind, FlipInferer):
+        return _is_label_inferer(walk, located(walk.needed, f"{id}{ID_SEP_KEY}inferer")[0])
     return kind is not None and issubclass(kind, SlidingWindowLabelInferer)
 
 
@@ -101,6 +105,10 @@ def _judge(walk: Walk, id: str, kind: type, overlapping: bool) -> Iterator[Findi
     if issubclass(kind, (MeanEnsemble, MeanEnsembled)):
         hint = "Write VoteEnsembled, or give the inferer a list of networks, whose mean it takes."
         yield Finding(id, "averages numbers of classes: the inferer gives label maps", hint)
+    if issubclass(kind, PredictiveEntropyd):
+        yield Finding(
+            id, "is of probabilities: the inferer gives label maps", "Leave it out, or take SlidingWindowInferer."
+        )
     for kinds, name, must_not, why, hint in WRONG:
         if not issubclass(kind, kinds) or (name == "threshold" and overlapping):
             continue

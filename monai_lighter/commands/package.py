@@ -30,16 +30,19 @@ def package(
     The zip holds the configs, plain weights, metadata filled from what is true, docs, license and scripts; no data, logs,
     optimizer states or absolute paths. The same bundle gives the same bytes. The bundle itself is not changed.
 
+    Of a study (monai-lighter package studies/NAME) the networks of the folds, of the best set of parameters, become one
+    bundle: their mean (monai_lighter.Ensemble).
+
     Args:
-        bundle: its directory.
-        output: the zip; default: NAME_vVERSION.zip here.
+        bundle: its directory; or that of a study.
+        output: the zip; default: NAME_vVERSION.zip here, of a study NAME_STUDY_vVERSION.zip.
         version: of the package; default: that in the metadata.
         weights: checkpoint for models/model.pt; default: models/model.pt, else the newest Lightning checkpoint.
         prove: unpack it elsewhere and run it on a synthetic case.
         trust: what the bundle may do when it is measured and proved: all, declarative, or sha256:NUMBER, which inspect prints.
         json: print the report as JSON.
     """
-    require_path("bundle", bundle, "a bundle's directory")
+    require_path("bundle", bundle, "the directory of a bundle or a study")
     from monai_lighter.share.packaging import package_bundle
     from monai_lighter.trust.enforce import ALL, DECLARATIVE, VARIABLE, Trust
 

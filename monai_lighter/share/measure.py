@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,13 +42,17 @@ class Measured(NamedTuple):
     data: dict[str, Any]
 
 
-def measure_case(config_file: Path) -> Measured | None:
+def measure_case(config_files: Sequence[Path], overrides: Mapping[str, Any] | None = None) -> Measured | None:
     """Measure with the first validation case (else training case) of a training config; None where it cannot be had.
 
     Of the data no more than one case is loaded; the headers of NIfTI files are read for the summary.
+
+    Args:
+        config_files: merged in order.
+        overrides: id to the value that takes the place of the config's.
     """
     try:
-        workflow = Workflow(str(config_file), run_id="fit", workflow_type="train")
+        workflow = Workflow([*map(str, config_files)], run_id="fit", workflow_type="train", **(overrides or {}))
         workflow.initialize()
         modes = [mode for mode in ("train", "val") if f"system::dataloaders::{mode}" in workflow.parser]
         data = {mode: list(getattr(workflow, f"{mode}_dataset_data")) for mode in modes}
@@ -60,7 +64,7 @@ def measure_case(config_file: Path) -> Measured | None:
         batch = next(iter(system.dataloaders[mode]))
         source = system.adapters[mode]["batch"](batch)[0]
     except Exception as error:
-        logger.warning(f"{config_file.name}: no case could be loaded, so the network is measured without: {error}")
+        logger.warning(f"{config_files[0].name}: no case could be loaded, so the network is measured without: {error}")
         return None
     calls = _watch(system.model, lambda: infer(system.inferer.get(mode), source, system.model))
     if calls is None:

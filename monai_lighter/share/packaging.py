@@ -21,6 +21,7 @@ from monai_lighter.safe_files import copy_safely
 from monai_lighter.share.derive import write_inference
 from monai_lighter.share.layout import Bundle, SharingError
 from monai_lighter.share.measure import Measured, find_network, measure_case, measure_noise
+from monai_lighter.share.members import Members, find_members
 from monai_lighter.share.metadata import APART, complete_metadata, find_packages
 from monai_lighter.share.plain_weights import find_checkpoint_to_share, read_best
 from monai_lighter.share.portable import find_leaks, make_config_portable, make_metadata_portable
@@ -66,8 +67,10 @@ def package_bundle(
     The bundle itself is not changed. The same bundle, in the same environment, gives the same bytes.
 
     Args:
-        directory: the bundle.
-        output: the zip; default: ``NAME_vVERSION.zip`` in the working directory, as MONAI's hosting names it.
+        directory: the bundle; or a study, of which the networks of its best parameter set, as an `Ensemble`, take the place of
+            the network of the bundle that was trained.
+        output: the zip; default: ``NAME_vVERSION.zip`` in the working directory, as MONAI's hosting names it; of a study
+            ``NAME_STUDY_vVERSION.zip``.
         version: of the package; default: that in the metadata.
         weights: checkpoint to take for ``models/model.pt``.
         prove: unpack it elsewhere and run it on a synthetic case; with False it is just written.
@@ -77,15 +80,20 @@ def package_bundle(
     """
     if prove:
         require_jsonschema()
-    bundle = Bundle(directory)
+    members = find_members(directory)
+    if members and weights:
+        problem = f"is for a bundle of one network, got {str(weights)!r} for a study"
+        raise SharingError.of("weights", problem, "Leave it out.")
+    bundle = members.bundle if members else Bundle(directory)
     config = bundle.require("inference", "train")
     find_network(bundle.read(config), config.name)
     if output and Path(str(output)).is_dir():
         raise SharingError.of("output", f"must be a file, {str(output)!r} is a directory", "Name a zip file in it.")
     with tempfile.TemporaryDirectory(prefix="package-") as folder:
         staged = Path(folder) / bundle.name
-        changes = [*_compare_with_run(bundle, weights), *stage(bundle, staged, weights)]
-        metadata, more = _complete(bundle, staged, version, weights)
+        files = dict(zip(members.names, members.weights, strict=True)) if members else {}
+        changes = [*([] if members else _compare_with_run(bundle, weights)), *stage(bundle, staged, weights, files)]
+        metadata, more = _complete(bundle, staged, version, weights, members)
         found = find_leaks(staged, bundle.root)
         if found:
             raise SharingError(*found)
@@ -95,7 +103,8 @@ def package_bundle(
         failed = [Finding(row["check"], row["result"].rstrip(".")) for row in checks if row["result"] != "passed"]
         if failed:
             raise SharingError(*failed)
-        target = Path(str(output or f"{bundle.name}_v{metadata['version']}.zip")).resolve()
+        name = f"{bundle.name}_{members.study.folder.resolve().name}" if members else bundle.name
+        target = Path(str(output or f"{name}_v{metadata['version']}.zip")).resolve()
         _put(archive, target)
         names = sorted(path.relative_to(staged).as_posix() for path in staged.rglob("*") if path.is_file())
     return Package(target, hashlib.sha256(target.read_bytes()).hexdigest(), names, [*changes, *more], checks)
@@ -123,27 +132,29 @@ def _put(file: Path, target: Path) -> None:
 
 
 def _complete(
-    bundle: Bundle, staged: Path, version: str | None, weights: str | Path | None
+    bundle: Bundle, staged: Path, version: str | None, weights: str | Path | None, members: Members | None
 ) -> tuple[dict[str, Any], list[Finding]]:
-    """Adds to the staged files what is derived: inference config, metadata, README."""
+    """Adds to the staged files what is derived: inference config, metadata, README; of a study its networks as one."""
     package = Bundle(staged)
-    measured = _measure(bundle, package)
+    measured = _measure(bundle, package, members)
     changes = []
     if package.config("inference") is None:
         (staged / "configs" / "inference.yaml").write_text(_derive_inference(package, measured), "utf-8")
         changes.append(Finding("configs/inference.yaml", "was derived from the training config", "Look at it."))
+    if members:
+        changes += members.put_into(package)
     configs = {name: file for name in STAGES if (file := package.config(name)) is not None}
     contents = [package.read(file) for file in configs.values()]
     native = any(map(is_native, contents))
     packages = _find_packages(bundle, staged, contents, native)
-    checkpoint = Path(weights) if weights else find_checkpoint_to_share(bundle.root)
-    key_metric, unknown = _read_key_metric(checkpoint) if checkpoint else ({}, [])
+    key_metric, unknown = (members.read_results(), []) if members else _read_key_metric(bundle, weights)
     own_metadata, left_out = make_metadata_portable(bundle.metadata())
     metadata, missing = complete_metadata(own_metadata, bundle.name, measured, packages, key_metric, version)
     changes += [*left_out, *unknown]
     changes += [Finding(f"metadata::{field}", "was missing", "Say it in configs/metadata.json.") for field in missing]
     package.metadata_file.write_text(json.dumps(metadata, indent=4, ensure_ascii=False) + "\n", "utf-8")
-    _write_readme(staged, metadata, {STAGES[name]: file.name for name, file in configs.items()} if native else {})
+    commands = {STAGES[name]: file.name for name, file in configs.items()} if native else {}
+    _write_readme(staged, metadata, commands, members.describe() if members else "")
     return metadata, changes
 
 
@@ -153,20 +164,23 @@ def _find_packages(bundle: Bundle, staged: Path, configs: list[dict], native: bo
     return find_packages(configs, code, own | ({project.name} if project else set()), native)
 
 
-def _read_key_metric(checkpoint: Path) -> tuple[dict[str, float], list[Finding]]:
+def _read_key_metric(bundle: Bundle, weights: str | Path | None) -> tuple[dict[str, float], list[Finding]]:
     """Of a run, and why it is not known."""
+    checkpoint = Path(weights) if weights else find_checkpoint_to_share(bundle.root)
     try:
-        return read_best(checkpoint), []
+        return read_best(checkpoint) if checkpoint else {}, []
     except SharingError as error:
         hint = "Say it in configs/metadata.json."
         return {}, [Finding("metadata::eval_metrics", f"lack the key metric: {error.findings[0].problem}", hint)]
 
 
-def _measure(bundle: Bundle, package: Bundle) -> Measured:
+def _measure(bundle: Bundle, package: Bundle, members: Members | None) -> Measured:
     train = bundle.config("train")
     measured = None
-    if train is not None and is_native(ConfigParser.load_config_file(str(train))):
-        measured = measure_case(train)
+    if members:
+        measured = measure_case(members.configs, members.overrides)
+    elif train is not None and is_native(ConfigParser.load_config_file(str(train))):
+        measured = measure_case([train])
     return measured or measure_noise(package, package.require("inference", "train"), bundle.metadata())
 
 
@@ -180,19 +194,20 @@ def _derive_inference(package: Bundle, measured: Measured) -> str:
     return make_config_portable(text, package.root)[0]
 
 
-def _write_readme(root: Path, metadata: Mapping[str, Any], configs: Mapping[str, str]) -> None:
+def _write_readme(root: Path, metadata: Mapping[str, Any], configs: Mapping[str, str], about: str) -> None:
     """Writes results and commands into ``docs/README.md``, in a section that a later packaging replaces.
 
     Args:
         root: of the package; its README is made where it has none.
         metadata: complete.
         configs: stage to file name in ``configs``.
+        about: a sentence on its networks; empty where there is one.
     """
     file = root / "docs" / "README.md"
     file.parent.mkdir(exist_ok=True)
     text = file.read_text("utf-8") if file.is_file() else ""
     text = text or f"# {metadata['name']}\n{metadata['description']}\n"
-    lines = [BEGIN, f"## Version {metadata['version']}"]
+    lines = [BEGIN, f"## Version {metadata['version']}", *([about, ""] if about else [])]
     if metadata["eval_metrics"]:
         lines += ["| metric | value |", "| --- | --- |"]
         lines += [*(f"| {name} | {value} |" for name, value in metadata["eval_metrics"].items()), ""]

@@ -13,7 +13,7 @@ from monai_lighter.models import network_state_dict
 from monai_lighter.share.layout import SharingError
 from monai_lighter.system.tensors import plain
 
-__all__ = ["find_checkpoint_to_share", "read_best", "read_checkpoint", "write_plain_weights"]
+__all__ = ["find_checkpoint_to_share", "name_metric", "read_best", "read_checkpoint", "write_plain_weights"]
 
 ESCAPES = re.compile(r"\x1b\[[\d;]*m")
 """Colours of a terminal, which PyTorch puts into its messages."""
@@ -69,6 +69,10 @@ def read_best(checkpoint: Path) -> dict[str, float]:
     callbacks = state.get("callbacks") if isinstance(state, dict) else None
     for name, values in (callbacks or {}).items():
         if name.startswith("ModelWeights") and values.get("best") is not None:
-            parts = [part for part in values["monitor"].split("/") if part not in ("metrics", "epoch", "total")]
-            return {"_".join(parts): round(float(values["best"]), 4)}
+            return {name_metric(values["monitor"]): round(float(values["best"]), 4)}
     return {}
+
+
+def name_metric(monitor: str) -> str:
+    """Name of a metric in metadata: ``val_dice`` for ``val/metrics/dice/epoch``."""
+    return "_".join(part for part in monitor.split("/") if part not in ("metrics", "epoch", "total"))

@@ -37,12 +37,15 @@ class _Difference(NamedTuple):
     file: Any
 
 
-def compare_with_run(bundle: Bundle, checkpoint: Path) -> tuple[list[Finding], list[Finding]]:
+def compare_with_run(
+    bundle: Bundle, checkpoint: Path, applied: dict | None = None
+) -> tuple[list[Finding], list[Finding]]:
     """Compare the training config of a native bundle with the one that a run was made with, overridden or merged.
 
     Args:
         bundle: with ``configs/train.yaml``.
         checkpoint: Lightning's, of the run; its config is ``config.yaml`` in the log folder, else its hyperparameters.
+        applied: the inference config; default: that of the bundle.
 
     Returns:
         What is wrong: values that predictions come from, where the inference config still says what the run did not have; and a
@@ -54,7 +57,7 @@ def compare_with_run(bundle: Bundle, checkpoint: Path) -> tuple[list[Finding], l
         return [], []
     differences = [*_differ(run, plain_config(translated(content)))]
     config = bundle.config("inference") or train
-    used = _used_for_predictions(plain_config(bundle.read(config)))
+    used = _used_for_predictions(plain_config(bundle.read(config) if applied is None else applied))
     wrong = [each for each in differences if _still_says(used, each)]
     others = [each for each in differences if each not in wrong]
     notes = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,9 @@ IMAGE = "image"
 """Key of an entry of a data list as MONAI reads them; it may name a directory, or a file of any kind."""
 
 
-def stage(bundle: Bundle, directory: Path, weights: str | Path | None = None) -> list[Finding]:
+def stage(
+    bundle: Bundle, directory: Path, weights: str | Path | None = None, members: Mapping[str, Path] | None = None
+) -> list[Finding]:
     """Copy what is the bundle's own, with portable configs and plain weights. Not its metadata: see `complete_metadata`.
 
     Weights are ``models/*.pt`` but those of the last epoch (``*_last.pt``); where there is no ``models/model.pt``, it is
@@ -50,6 +52,7 @@ def stage(bundle: Bundle, directory: Path, weights: str | Path | None = None) ->
         bundle: where from.
         directory: where to.
         weights: checkpoint for ``models/model.pt`` instead.
+        members: name in the package to checkpoint, of several networks in place of the one of ``models/model.pt``.
 
     Returns:
         What was changed on the way.
@@ -73,7 +76,7 @@ def stage(bundle: Bundle, directory: Path, weights: str | Path | None = None) ->
             changes += [finding._replace(id=f"{source.name}: {finding.id}") for finding in found]
         else:
             shutil.copyfile(source, target)
-    changes += _stage_weights(bundle, directory, weights)
+    changes += _stage_weights(bundle, directory, weights, members or {})
     changes += _stage_large_files(bundle, directory)
     return changes
 
@@ -120,11 +123,17 @@ def find_project(bundle: Bundle) -> Path | None:
     return None
 
 
-def _stage_weights(bundle: Bundle, directory: Path, given: str | Path | None) -> list[Finding]:
+def _stage_weights(
+    bundle: Bundle, directory: Path, given: str | Path | None, members: Mapping[str, Path]
+) -> list[Finding]:
     models = directory / "models"
     for file in sorted((bundle.root / "models").glob("*.pt")):
-        if not file.stem.endswith("_last") and not (given and file.name == "model.pt"):
+        if not file.stem.endswith("_last") and not ((given or members) and file.name == "model.pt"):
             write_plain_weights(file, models / file.name)
+    for name, file in members.items():
+        write_plain_weights(file, directory / name)
+    if members:
+        return []
     best = models / "model.pt"
     if best.is_file():
         return []

@@ -27,6 +27,7 @@ __all__ = [
     "read_case_names",
     "split_cases",
     "split_outputs",
+    "take_added",
     "take_results",
 ]
 
@@ -285,6 +286,17 @@ def take_results(items: list[Any], adapter: Any, target: Any) -> tuple[Cases, An
     if target is not None and items and key in items[0]:
         target = Cases(item[key] for item in items)
     return Cases(item.get(CommonKeys.PRED, item) for item in items), target
+
+
+def take_added(items: list[Any], known: set[Any]) -> dict[Any, Cases]:
+    """What postprocessing has added to the items of a batch: key to its value of each case.
+
+    Args:
+        items: after the transforms.
+        known: keys that they had before.
+    """
+    added = [key for key in (items[0] if items else ()) if key not in known and all(key in item for item in items)]
+    return {key: Cases(item[key] for item in items) for key in added}
 
 
 def _number(value: Any) -> Any:

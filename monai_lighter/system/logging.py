@@ -245,10 +245,11 @@ class Recorded(QuickHooks):
             )
 
     def _given_loaders(self, mode: str) -> Any:
-        return {"val": self.trainer.val_dataloaders, "test": self.trainer.test_dataloaders}.get(mode)
+        name = {"val": "val_dataloaders", "test": "test_dataloaders", "predict": "predict_dataloaders"}.get(mode)
+        return None if name is None else getattr(self.trainer, name)
 
     def list_loaders(self, mode: str) -> list:
-        """Dataloaders of ``val`` or ``test`` that the Trainer goes through."""
+        """Dataloaders of ``val``, ``test`` or ``predict`` that the Trainer goes through."""
         return as_list(self._given_loaders(mode))
 
     def name_loaders(self, mode: str) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, Protocol
 
@@ -56,8 +56,8 @@ class Waiting(Protocol):
 class StepOutputs(dict):
     """What a step gives callbacks, as a dict: some of its entries are waited for when somebody reads them.
 
-    It has all its keys from the beginning. Who reads an entry that is on its way, or changes the dict, waits for all that has
-    been handed over before; the error of the first case that has failed is raised there.
+    Who reads an entry that is on its way, or one that may be, as postprocessing may add some, or goes through them, or changes
+    the dict, waits for all that has been handed over before; the error of the first case that has failed is raised there.
     """
 
     def __init__(self, values: Any = (), job: CaseJob | None = None, pool: Waiting | None = None) -> None:
@@ -82,11 +82,22 @@ class StepOutputs(dict):
             self._wait()
         return super().__getitem__(key)
 
+    def __missing__(self, key: Any) -> Any:
+        if self._job is None or self._pool is None:
+            raise KeyError(key)
+        self._wait()
+        return self[key]
+
+    def __contains__(self, key: Any) -> bool:
+        if not super().__contains__(key):
+            self._wait()
+        return super().__contains__(key)
+
     def get(self, key: Any, default: Any = None) -> Any:
         return self[key] if key in self else default  # noqa: SIM401
 
-    def __iter__(self) -> Iterator[Any]:  # without it, dict(outputs) would copy what is there and not ask
-        return super().__iter__()
+    def __bool__(self) -> bool:
+        return super().__len__() > 0
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         self._wait()
@@ -104,7 +115,8 @@ def _waiting(name: str) -> Callable:
 
 
 for _name in (
-    *("values", "items", "copy", "pop", "popitem", "setdefault", "update", "clear"),
+    *("keys", "values", "items", "copy", "pop", "popitem", "setdefault", "update", "clear", "__len__"),
+    "__iter__",  # without it, dict(outputs) would copy what is there and not ask
     *("__setitem__", "__delitem__", "__eq__", "__ne__", "__or__", "__ror__", "__ior__", "__repr__"),
 ):
     setattr(StepOutputs, _name, _waiting(_name))

@@ -18,17 +18,19 @@ from torch import Tensor
 from torch.nn import Module
 
 from monai_lighter.errors.marks import mark, mark_batch, passed_through
-from monai_lighter.label_inferer import SlidingWindowLabelInferer
+from monai_lighter.flip_inferer import gives_label_maps
 from monai_lighter.system.adapters import BatchAdapter, complete_adapters, takes_meta
 from monai_lighter.system.aggregates import check_labels
 from monai_lighter.system.averaging import BeforeAveraging
 from monai_lighter.system.bad_cases import Skipping, check_bad_cases
 from monai_lighter.system.batches import (
+    Cases,
     copy_metadata,
     count_cases,
     list_identifiers,
     make_items,
     read_case_names,
+    take_added,
     take_results,
 )
 from monai_lighter.system.case_pool import CasePool, check_workers
@@ -59,6 +61,8 @@ STAGE_MODES = {
     RunningStage.TESTING.value: "test",
     RunningStage.PREDICTING.value: "predict",
 }
+OUTPUTS = ("identifier", "input", "target", "pred", "loss", "losses", "metrics", "step", "epoch", "notes")
+"""Entries of what a step gives callbacks, which nothing that postprocessing adds takes the place of."""
 COUNTERS = {"epoch": "current_epoch", "step": "global_step"}
 """Arguments of a model's ``forward`` that are filled, and the attribute of the LightningModule that fills them."""
 
@@ -139,7 +143,7 @@ class System(Recorded, Optimized, FiniteLoss, Resumable, Skipping):
         self.adapters = {mode: complete_adapters(f"system::adapters::{mode}", given.get(mode)) for mode in MODES}
         inferers = inferer if isinstance(inferer, Mapping) else dict.fromkeys(MODES[1:], inferer)
         self.inferer = _check_modes("inferer", inferers)
-        self._validates_labels = isinstance(self.inferer.get("val"), SlidingWindowLabelInferer)
+        self._validates_labels = gives_label_maps(self.inferer.get("val"))
         self.postprocessing = _check_modes("postprocessing", postprocessing)
         self.labels = check_labels(labels)
         self.metrics = build_metrics(MODES[:-1], _check_modes("metrics", metrics), self.labels)
@@ -208,7 +212,8 @@ class System(Recorded, Optimized, FiniteLoss, Resumable, Skipping):
         return f"{self.mode} batch {batch_idx + 1}"
 
     def _step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any]:
-        """One step of any mode. Gives callbacks a dict: ``identifier input target pred loss losses metrics step epoch notes``.
+        """One step of any mode. Gives callbacks a dict: ``identifier input target pred loss losses metrics step epoch notes``,
+        and the keys that postprocessing adds to the items, each with a value for each case.
 
         ``notes`` is None, or has a text for each item, which says where its input or prediction is not finite.
         """
@@ -250,8 +255,8 @@ class System(Recorded, Optimized, FiniteLoss, Resumable, Skipping):
             )
         transform = self.postprocessing.get(mode)
         with NOTHING if mode == "train" else self.trainer.profiler.profile(FINISHING):  # type: ignore[attr-defined]
-            pred, target, compared = self._postprocess(mode, batch, source, given, identifier, pred, transform)
-            outputs |= self._complete(mode, input, source, dataloader_idx, pred, target, compared)
+            finished = self._postprocess(mode, batch, source, given, identifier, pred, transform)
+            outputs |= self._complete(mode, input, source, dataloader_idx, *finished)
         self._log(mode, losses, outputs["metrics"], count_cases(input), batch_idx, dataloader_idx)
         return outputs
 
@@ -265,7 +270,15 @@ class System(Recorded, Optimized, FiniteLoss, Resumable, Skipping):
             raise
 
     def _complete(
-        self, mode: str, input: Any, source: Any, dataloader_idx: int, pred: Any, target: Any, compared: Compared
+        self,
+        mode: str,
+        input: Any,
+        source: Any,
+        dataloader_idx: int,
+        pred: Any,
+        target: Any,
+        compared: Compared,
+        added: dict[str, Cases],
     ) -> dict[str, Any]:
         """What callbacks see of a batch that has been postprocessed, once the metrics know it."""
         values = self._update_metrics(mode, input, target, pred, compared, dataloader_idx)
@@ -274,7 +287,7 @@ class System(Recorded, Optimized, FiniteLoss, Resumable, Skipping):
         except Exception as error:
             mark(error, f"system::adapters::{mode}::logging", input=source, target=target, pred=pred)
             raise
-        return {"input": input, "target": target, "pred": pred, "metrics": values}
+        return {**added, "input": input, "target": target, "pred": pred, "metrics": values}
 
     def _check_labels(self, mode: str, target: Any) -> None:
         wrong = find_blurred_label(target)
@@ -337,24 +350,25 @@ class System(Recorded, Optimized, FiniteLoss, Resumable, Skipping):
 
     def _postprocess(
         self, mode: str, batch: Any, source: Any, given: Any, identifier: Any, pred: Any, transform: Callable | None
-    ) -> tuple[Any, Any, Compared]:
-        """Prediction and target as metrics and callbacks see them: detached, and as `Cases` where a transform is given."""
+    ) -> tuple[Any, Any, Compared, dict[str, Cases]]:
+        """Prediction and target as metrics and callbacks see them: detached, and as `Cases` where a transform is given, and what
+        it has added."""
         pred = detach(pred)
         if mode != "train":
             pred = copy_metadata(pred, source, batch)
         if transform is None:
-            return pred, plain(given), Compared(source, given, pred)
+            return pred, plain(given), Compared(source, given, pred), {}
         adapter = self.adapters[mode]["batch"]
         try:
-            items: list[Any] = [
-                apply_transform(transform, item) for item in make_items(batch, adapter, source, given, identifier, pred)
-            ]
+            items: list[Any] = make_items(batch, adapter, source, given, identifier, pred)
+            known = {*items[0]} if items else set()
+            items = [apply_transform(transform, item) for item in items]
         except Exception as error:
             mark(error, f"system::postprocessing::{mode}", input=source, target=given, pred=pred)
             raise
         heads = tuple(pred) if isinstance(pred, Mapping) else ()
         pred, target = take_results(items, adapter, given)
-        return pred, target, Compared(source, target, pred, heads)
+        return pred, target, Compared(source, target, pred, heads), take_added(items, {*known, *OUTPUTS})
 
     def _update_metrics(
         self, mode: str, input: Any, target: Any, pred: Any, compared: Compared, dataloader_idx: int

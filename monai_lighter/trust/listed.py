@@ -78,7 +78,8 @@ KINDS = {
     "monai.data.ImageWriter": "monai.data.image_writer",
     "monai.data.folder_layout.FolderLayoutBase": "monai.data.folder_layout",
     "monai.inferers.Inferer": (
-        "monai.inferers.inferer monai.apps.pathology.inferers.* monai.apps.vista3d.inferer monai_lighter.label_inferer"
+        "monai.inferers.inferer monai.apps.pathology.inferers.* monai.apps.vista3d.inferer monai_lighter.label_inferer "
+        "monai_lighter.flip_inferer"
     ),
     "monai.inferers.Merger": "monai.inferers.merger",
     "monai.inferers.Splitter": "monai.inferers.splitter",

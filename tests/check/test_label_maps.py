@@ -144,3 +144,13 @@ def test_an_engine_that_trains(tmp_path):
     found = [str(error) for error in Check(str(file), {}, Asked(run_id="run")).errors]
     assert ids(found) == ["inferer"]
     assert "there is no gradient" in found[0]
+
+
+def test_a_flip_inferer_gives_what_is_within_it(bundle):
+    flips = {"_target_": "monai_lighter.FlipInferer", "axes": [0, 1], "inferer": LABELS}
+    (found,) = errors(bundle, **{INFERER: flips})
+    assert found.startswith(f"{AFTER}::argmax: takes the largest channel")
+    assert not errors(bundle, **{INFERER: {**flips, "inferer": SCORES}})
+    entropy = {"_target_": "monai_lighter.transforms.PredictiveEntropyd", "keys": "pred"}
+    (found,) = errors(bundle, **{INFERER: flips, AFTER: {"_target_": "Compose", "transforms": [entropy, ONE_HOT]}})
+    assert found.startswith(f"{AFTER}::transforms::0: is of probabilities: the inferer gives label maps")

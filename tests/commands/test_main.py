@@ -44,7 +44,7 @@ def test_the_version(command):
         ),
         (("init", "b", "--tsk", "segmentation"), "--tsk: init has no such flag. Did you mean 'task'?"),
         (("fit", "no.yaml"), "config_file: Cannot find the config file: no.yaml."),
-        (("package", "b"), "bundle: must be a bundle's directory, there is no 'b'. Mend the path."),
+        (("package", "b"), "bundle: must be the directory of a bundle or a study, there is no 'b'. Mend the path."),
         (
             ("run", "b", "infer"),
             "stage: must be one of fit, validate, test, predict, got 'infer'. Did you mean 'predict'?",
