@@ -13,6 +13,7 @@ from torch import Tensor
 from monai_lighter.callbacks.case_values import CaseNames, list_case_values
 from monai_lighter.callbacks.tables import Table
 from monai_lighter.errors import did_you_mean
+from monai_lighter.system.metrics import lower_is_better
 from monai_lighter.system.spacing import is_distance
 from monai_lighter.system.step_outputs import when_ready
 
@@ -26,7 +27,8 @@ class CaseMetrics(Callback):
     it counts the columns of the metric's ``(B, C)`` values from 0, or from 1 where the metric leaves the background out
     (``include_background=False``). A value that a case does not have is ``nan``. Where there are distances, a column ``unit``
     says ``mm``, or ``voxels`` for cases of unknown spacing; where the mode has several loaders, a column ``loader`` has the
-    name, or the number from 0, of the one that the case is from; where the input or the prediction of a case is not finite, a
+    name, or the number from 0, of the one that the case is from; where a lower value of a metric that is no distance is the
+    better one, a column ``better`` says ``lower`` or ``higher``; where the input or the prediction of a case is not finite, a
     column ``note`` says so. Rows go to disk as they come; several processes make one table. In a fit, each validation replaces
     the table of the one before; the sanity check and ``fast_dev_run`` write none.
 
@@ -59,9 +61,12 @@ class CaseMetrics(Callback):
         names = pl_module.name_loaders(pl_module.mode)
         self._loaders = [name or str(i) for i, name in enumerate(names)] if len(names) > 1 else []
         metrics = pl_module.metrics[pl_module.mode]
-        self._has_unit = any(is_distance(metrics[name]) for name in self.metrics or present)
+        shown = [metrics[name] for name in self.metrics or present]
+        self._has_unit = any(is_distance(metric) for metric in shown)
+        self._has_better = any(lower_is_better(metric) and not is_distance(metric) for metric in shown)
         loader, unit = ["loader"] if self._loaders else [], ["unit"] if self._has_unit else []
-        self._table = Table(path, ("case", *loader, "metric", "class", "value", *unit), trainer, self)
+        better = ["better"] if self._has_better else []
+        self._table = Table(path, ("case", *loader, "metric", "class", "value", *unit, *better), trainer, self)
         self._counts = CaseNames(trainer, len(names))
 
     def on_validation_batch_end(
@@ -77,6 +82,7 @@ class CaseMetrics(Callback):
         for name, classes, values in list_case_values(metrics, outputs["metrics"]):
             if self.metrics is None or name in self.metrics:
                 unit = [metrics.find_unit(name)] if self._has_unit else []
+                unit += ["lower" if lower_is_better(metrics[name]) else "higher"] if self._has_better else []
                 notes = [[note] if note else [] for note in outputs.get("notes") or [""] * len(values)]
                 for (case, row), note in zip(_rows(name, names, values), notes, strict=True):
                     table.add((case, *loader, name, *each, *unit, *note) for each in zip(classes, row, strict=True))
