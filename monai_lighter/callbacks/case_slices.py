@@ -322,7 +322,7 @@ def _sample(grid: Grid, input: Any, ranges: Sequence[np.ndarray]) -> np.ndarray 
         input: ``(C, H, W[, D])``.
         ranges: indices along each axis of the grid.
     """
-    if not isinstance(input, Tensor) or input.ndim != grid.ndim + 1:
+    if not isinstance(input, Tensor) or input.ndim != grid.ndim + 1 or not input.numel():
         return None
     values = plain(input)[0].detach().float().cpu().numpy()
     if read_spacing(input) is not None and grid.spacing is not None:
@@ -335,9 +335,9 @@ def _sample(grid: Grid, input: Any, ranges: Sequence[np.ndarray]) -> np.ndarray 
     joined = np.linalg.inv(source) @ grid.affine
     places = joined[:-1, :-1] @ places + joined[:-1, -1:]
     map_coordinates = optional_import("scipy.ndimage", name="map_coordinates")[0]
-    low = float(values.min()) if values.size else 0.0
+    outside = float(values.flat[0])  # of a corner, which is background more often than not
     places = np.where(abs(places - places.round()) < 1e-3, places.round(), places)
-    return map_coordinates(values, places, order=1, cval=low).reshape([len(each) for each in ranges])
+    return map_coordinates(values, places, order=1, cval=outside).reshape([len(each) for each in ranges])
 
 
 def _turn(values: np.ndarray, grid: Grid) -> np.ndarray:

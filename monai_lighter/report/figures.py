@@ -13,6 +13,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure  # not pyplot, which chooses a display
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.patheffects import withStroke
 
 from monai_lighter.callbacks.case_slices import CaseSlice
 from monai_lighter.callbacks.curves import choose_panel
@@ -26,6 +27,7 @@ COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#78
 """Told apart by people who see few colours (Okabe and Ito, and two more)."""
 ALONE = ("#00b7eb", "#ff9f1c")
 """Label and prediction where there is one class."""
+RATE = "lr"
 WRONG = (0.9, 0.1, 0.1, 0.30)
 MOST_DOTS = 300
 MOST_COLUMNS = 24
@@ -49,8 +51,9 @@ def draw_curves(runs: Mapping[str, Curves]) -> list[tuple[str, str]]:
     panels: dict[str, list[str]] = {}
     for name in dict.fromkeys(name for curves in runs.values() for name in curves.points):
         panels.setdefault(choose_panel(name), []).append(name)
-    order = sorted(panels, key=lambda title: (title != "loss", title in ("lr", "momentum")))
-    return [(title, _draw_panel(title, panels[title][: len(COLORS)], runs)) for title in order]
+    panels.pop("momentum", None)
+    order = sorted(panels, key=lambda title: (title != "loss", title == RATE))
+    return [(title, _draw_panel(title, sorted(panels[title])[: len(COLORS)], runs)) for title in order]
 
 
 def _draw_panel(title: str, names: Sequence[str], runs: Mapping[str, Curves]) -> str:
@@ -71,10 +74,8 @@ def _draw_panel(title: str, names: Sequence[str], runs: Mapping[str, Curves]) ->
             if shared:
                 axes.plot(shared, values.mean(0), color=color, linewidth=2, label=f"{label}, mean of {len(curves)}")
                 axes.fill_between(shared, values.min(0), values.max(0), color=color, alpha=0.15, linewidth=0)
-        axes.set_title(_quote(title))
+        axes.set_title("learning rate" if title == RATE else _quote(title))
         axes.set_xlabel(next(iter(runs.values())).x)
-        if title == "lr":
-            axes.set_ylabel("learning rate")
         if all(each.x == "epoch" for each in runs.values()):
             axes.xaxis.get_major_locator().set_params(integer=True)  # type: ignore[call-arg]
         if axes.get_legend_handles_labels()[0]:
@@ -166,7 +167,8 @@ def draw_slice(shown: CaseSlice) -> str:
         for side, place in zip(shown.sides, ((0.02, 0.5), (0.98, 0.5), (0.5, 0.98), (0.5, 0.02)), strict=False):
             align = {0.02: ("left", "bottom"), 0.98: ("right", "top")}
             ha, va = align.get(place[0], ("center", ""))[0], align.get(place[1], ("", "center"))[1]
-            axes.text(*place, side, color="white", ha=ha, va=va, transform=axes.transAxes, weight="bold")
+            text = axes.text(*place, side, color="white", ha=ha, va=va, transform=axes.transAxes, weight="bold")
+            text.set_path_effects([withStroke(linewidth=2.5, foreground="black")])
         axes.set_aspect("equal")
         axes.set_xlim(0, width)
         axes.set_ylim(height, 0)
@@ -206,5 +208,5 @@ def _to_svg(figure: Figure) -> str:
 
 def _to_png(figure: Figure) -> str:
     file = BytesIO()
-    figure.savefig(file, format="png", dpi=110, metadata={"Software": None})
+    figure.savefig(file, format="png", dpi=130, metadata={"Software": None})
     return f"data:image/png;base64,{b64encode(file.getvalue()).decode()}"

@@ -29,28 +29,38 @@ async function show(viewer) {
   const plane = viewer.querySelector("select"), place = viewer.querySelector("output");
   const [showLabel, showPred] = viewer.querySelectorAll("input[type=checkbox]");
   const axes = [[1, 2], [0, 2], [0, 1]], steps = [h * d, d, 1]; // arrays have the last axis running fastest
+  const small = document.createElement("canvas");
   function draw() {
     const axis = Number(plane.value), [across, up] = axes[axis], index = Number(slider.value);
     const columns = about.shape[across], rows = about.shape[up];
-    canvas.width = columns; canvas.height = rows;
-    canvas.style.aspectRatio = `${columns * about.spacing[across]} / ${rows * about.spacing[up]}`;
-    const context = canvas.getContext("2d"), picture = context.createImageData(columns, rows);
-    const at = (c, r) => index * steps[axis] + c * steps[across] + r * steps[up];
-    const isEdge = (map, c, r) => {
-      const own = map[at(c, r)];
-      return [[-1, 0], [1, 0], [0, -1], [0, 1]].some(([x, y]) =>
-        c + x >= 0 && c + x < columns && r + y >= 0 && r + y < rows && map[at(c + x, r + y)] < own);
-    };
-    for (let r = 0; r < rows; r++) for (let c = 0; c < columns; c++) {
-      const grey = image[at(c, r)];
-      let color = [grey, grey, grey];
-      if (showLabel.checked && isEdge(label, c, r)) color = [0, 183, 235];
-      if (showPred.checked && isEdge(pred, c, r)) color = [255, 159, 28];
-      const x = about.oriented ? columns - 1 - c : c, y = about.oriented ? rows - 1 - r : r;
-      picture.data.set([...color, 255], 4 * (y * columns + x));
+    const at = (x, y) => index * steps[axis] // x to the right and y downwards on the screen
+      + (about.oriented ? columns - 1 - x : x) * steps[across] + (about.oriented ? rows - 1 - y : y) * steps[up];
+    small.width = columns; small.height = rows;
+    const pixels = small.getContext("2d").createImageData(columns, rows);
+    for (let y = 0; y < rows; y++) for (let x = 0; x < columns; x++) {
+      const grey = image[at(x, y)];
+      pixels.data.set([grey, grey, grey, 255], 4 * (y * columns + x));
     }
-    context.putImageData(picture, 0, 0);
+    small.getContext("2d").putImageData(pixels, 0, 0);
+    const size = [columns * about.spacing[across], rows * about.spacing[up]], scale = 720 / Math.max(...size);
+    canvas.width = Math.round(size[0] * scale); canvas.height = Math.round(size[1] * scale);
+    canvas.style.width = `min(${canvas.width}px, ${(64 * size[0] / size[1]).toFixed(1)}vh)`;
+    const context = canvas.getContext("2d");
+    context.drawImage(small, 0, 0, canvas.width, canvas.height);
+    for (const [map, box, color] of [[label, showLabel, "#00b7eb"], [pred, showPred, "#ff9f1c"]]) {
+      if (box.checked) outline(context, (x, y) => map[at(x, y)], columns, rows, color);
+    }
     place.value = `${index + 1} of ${about.shape[axis]}`;
+  }
+  function outline(context, value, columns, rows, color) {
+    const w = canvas.width / columns, h = canvas.height / rows;
+    context.beginPath();
+    for (let y = 0; y < rows; y++) for (let x = 0; x < columns; x++) {
+      const own = value(x, y);
+      if (x + 1 < columns && value(x + 1, y) !== own) { context.moveTo((x + 1) * w, y * h); context.lineTo((x + 1) * w, (y + 1) * h); }
+      if (y + 1 < rows && value(x, y + 1) !== own) { context.moveTo(x * w, (y + 1) * h); context.lineTo((x + 1) * w, (y + 1) * h); }
+    }
+    context.strokeStyle = color; context.lineWidth = 1.6; context.stroke();
   }
   function turn() {
     slider.max = about.shape[Number(plane.value)] - 1;

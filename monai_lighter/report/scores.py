@@ -14,7 +14,8 @@ __all__ = ["ALL", "Score", "choose_key", "summarize"]
 
 ALL = "all"
 """Stands for all classes of a metric."""
-MOST_INTERVALS = 40
+MOST_VALUES = 10_000
+"""Values that intervals are made of, of all scores together: about two seconds."""
 CONFIDENCE = 0.95
 
 
@@ -29,7 +30,8 @@ class Score(NamedTuple):
         n: cases with a finite value, of which all that follows is.
         without: cases with none (NaN); ``infinite``: with one that is not finite.
         mean, sd, median: sd of a sample (n - 1). NaN where there are too few cases.
-        interval: of the mean, by bootstrap; NaN for fewer than two cases, and for metrics and classes beyond the first 40.
+        interval: of the mean, by bootstrap; NaN for fewer than two cases, and for the last ones of scores with many
+            thousand values.
     """
 
     measured: MetricKey
@@ -69,7 +71,7 @@ def summarize(table: CaseTable, lower_is_better: Sequence[str] = ()) -> list[Sco
             rows.insert(0, (MetricKey(metric, ALL, loader), _average([values for _, values in rows])))
         units = sorted({table.units[each] for each in keys if each in table.units})
         for measured, values in rows:
-            counted = len(scores) < MOST_INTERVALS
+            counted = not scores or sum(len(each.values) for each in scores) + len(values) <= MOST_VALUES
             scores.append(_summarize(measured, " and ".join(units), lower, values, counted))
     return scores
 

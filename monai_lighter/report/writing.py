@@ -19,11 +19,13 @@ from monai_lighter import __version__
 from monai_lighter.callbacks.case_slices import PLANES, CaseVolume
 from monai_lighter.callbacks.score_table import format_number
 from monai_lighter.errors import ConfigError, Finding
+from monai_lighter.folders import name_below_shared_folder
 from monai_lighter.report.content import Content, read_content
 from monai_lighter.report.figures import draw_curves, draw_differences, draw_distribution, draw_slice
+from monai_lighter.report.names import Names
 from monai_lighter.report.scores import ALL, Score
 from monai_lighter.safe_files import written_beside
-from monai_lighter.study.case_tables import without_nan
+from monai_lighter.study.case_tables import read_case_table, without_nan
 from monai_lighter.study.comparison import Comparison
 
 __all__ = ["write_comparison", "write_report"]
@@ -76,12 +78,13 @@ def write_comparison(found: Comparison, page: Path, names: bool = False) -> None
         page: the file.
         names: whether runs and cases are shown by their names, and not by number.
     """
-    cases = dict.fromkeys(case for row in found.rows for case, _, _ in row.differing)
-    numbers = {case: case if names else f"case {i}" for i, case in enumerate(sorted(cases), 1)}
+    known = read_case_table(Path(found.reference)).cases
+    own, below = Names(names, known), name_below_shared_folder(known)
+    cases = {case: own.case(below.get(case, case)) for row in found.rows for case, _, _ in row.differing}
     paths = dict.fromkeys([found.reference, *(row.run for row in found.rows)])
     runs = {path: path if names else f"run {i}" for i, path in enumerate(paths, 1)}
     picture = draw_differences(found.rows, runs)
-    text = _render("comparison.html", found=found, cases=numbers, runs=runs, picture=picture, names_shown=names)
+    text = _render("comparison.html", found=found, cases=cases, runs=runs, picture=picture, names_shown=names)
     with written_beside(page) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
@@ -111,7 +114,7 @@ def _render_within_limit(content: Content) -> str:
 
 def _render(template: str, **parts: Any) -> str:
     environment = Environment(loader=FileSystemLoader(HERE), autoescape=True, trim_blocks=True)
-    environment.filters.update(number=_format, raw=_format_for_sorting)
+    environment.filters.update(number=_format, raw=_format_for_sorting, area="{:,.4g}".format)
     script = (HERE / "page.js").read_text(encoding="utf-8")
     digest = b64encode(sha256(script.encode()).digest()).decode()  # of the one script that the page lets run
     style = (HERE / "page.css").read_text(encoding="utf-8")

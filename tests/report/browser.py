@@ -27,14 +27,14 @@ class Browser:
         errors: what the console has said: of each page, as a warning or worse.
     """
 
-    def __init__(self, width, dark=False):
+    def __init__(self, width):
         self._process = subprocess.Popen([DRIVER, "--port=0"], stdout=subprocess.PIPE, text=True)
         line = next(line for line in self._process.stdout if "successfully on port" in line)
         self._root = f"http://127.0.0.1:{line.split('port ')[1].strip().rstrip('.')}"
         emulated = {"deviceMetrics": {"width": width, "height": 900, "pixelRatio": 1, "mobile": width < 600}}
         options = {
             "binary": CHROMIUM,
-            "args": [*FLAGS, *(["--force-dark-mode", "--blink-settings=preferredColorScheme=0"] if dark else [])],
+            "args": [*FLAGS],
             "mobileEmulation": emulated,
         }
         wanted = {"goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL", "performance": "ALL"}}
