@@ -15,6 +15,7 @@ from torch import Tensor
 from monai_lighter.callbacks.case_values import CaseNames, list_case_values
 from monai_lighter.callbacks.tables import Table
 from monai_lighter.errors import did_you_mean
+from monai_lighter.system.metrics import lower_is_better
 from monai_lighter.system.spacing import is_distance
 from monai_lighter.system.step_outputs import when_ready
 from monai_lighter.system.tensors import plain
@@ -29,7 +30,8 @@ class CaseMetrics(Callback):
     it counts the columns of the metric's ``(B, C)`` values from 0, or from 1 where the metric leaves the background out
     (``include_background=False``). A value that a case does not have is ``nan``. Where there are distances, a column ``unit``
     says ``mm``, or ``voxels`` for cases of unknown spacing; where the mode has several loaders, a column ``loader`` has the
-    name, or the number from 0, of the one that the case is from; where the input or the prediction of a case is not finite, a
+    name, or the number from 0, of the one that the case is from; where a lower value of a metric that is no distance is the
+    better one, a column ``better`` says ``lower`` or ``higher``; where the input or the prediction of a case is not finite, a
     column ``note`` says so. Rows go to disk as they come; several processes make one table. In a fit, each validation replaces
     the table of the one before; the sanity check and ``fast_dev_run`` write none, and a prediction does where there are
     ``outputs``.
@@ -68,9 +70,12 @@ class CaseMetrics(Callback):
         path = self.path or Path(directory) / f"case_metrics_{pl_module.mode}.csv"
         names = pl_module.name_loaders(pl_module.mode)
         self._loaders = [name or str(i) for i, name in enumerate(names)] if len(names) > 1 else []
-        self._has_unit = metrics is not None and any(is_distance(metrics[name]) for name in self.metrics or present)
+        shown = [metrics[name] for name in self.metrics or present] if metrics is not None else []
+        self._has_unit = any(is_distance(metric) for metric in shown)
+        self._has_better = any(lower_is_better(metric) and not is_distance(metric) for metric in shown)
         loader, unit = ["loader"] if self._loaders else [], ["unit"] if self._has_unit else []
-        self._table = Table(path, ("case", *loader, "metric", "class", "value", *unit), trainer, self)
+        better = ["better"] if self._has_better else []
+        self._table = Table(path, ("case", *loader, "metric", "class", "value", *unit, *better), trainer, self)
         self._counts = CaseNames(trainer, len(names))
 
     def on_validation_batch_end(
@@ -83,27 +88,28 @@ class CaseMetrics(Callback):
         """Adds the cases of a batch: what `System` gave callbacks for it."""
         names = self._counts.name_batch(outputs, dataloader_idx)
         loader = self._loaders[dataloader_idx : dataloader_idx + 1]
-        for name, unit, classes, values in self._list_values(pl_module, dataloader_idx, outputs):
-            units = [unit] if self._has_unit else []
+        for name, unit, better, classes, values in self._list_values(pl_module, dataloader_idx, outputs):
+            said = [*([unit] if self._has_unit else []), *([better] if self._has_better else [])]
             notes = [[note] if note else [] for note in outputs.get("notes") or [""] * len(values)]
             for (case, row), note in zip(_rows(name, names, values), notes, strict=True):
-                table.add((case, *loader, name, *each, *units, *note) for each in zip(classes, row, strict=True))
+                table.add((case, *loader, name, *each, *said, *note) for each in zip(classes, row, strict=True))
 
     def _list_values(
         self, pl_module: Any, dataloader_idx: int, outputs: Any
-    ) -> Iterator[tuple[str, str, list[str], Tensor]]:
-        """Name, unit, names of the classes and values ``(B, C)`` of metrics and outputs."""
+    ) -> Iterator[tuple[str, str, str, list[str], Tensor]]:
+        """Name, unit, better direction, names of the classes and values ``(B, C)`` of metrics and outputs."""
         if pl_module.mode in pl_module.records:
             metrics, _ = pl_module.records[pl_module.mode].select_loader(dataloader_idx)
             for name, classes, values in list_case_values(metrics, outputs["metrics"]):
                 if self.metrics is None or name in self.metrics:
-                    yield name, metrics.find_unit(name), classes, values
+                    better = "lower" if lower_is_better(metrics[name]) else "higher"
+                    yield name, metrics.find_unit(name), better, classes, values
         for name in self.outputs:
             if name not in outputs:
                 hint = "a transform of system::postprocessing must add it, such as PredictiveEntropyd"
                 raise ValueError(f"CaseMetrics: outputs must be keys of the cases, got {name!r}: {hint}.")
             values = torch.stack([_average_voxels(name, case) for case in outputs[name]])
-            yield name, "", [str(i) for i in range(values.shape[1])], values
+            yield name, "", "", [str(i) for i in range(values.shape[1])], values
 
     def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
         if self._table is not None:

@@ -19,7 +19,7 @@ from monai.utils import optional_import
 
 from monai_lighter.safe_files import written_beside
 
-__all__ = ["CurvesLogger"]
+__all__ = ["CurvesLogger", "choose_panel", "choose_table"]
 
 MODES = ("train", "val", "test")
 EVERY = 30.0
@@ -97,7 +97,7 @@ class CurvesLogger(CSVLogger):
         by_table: dict[str, dict[str, float]] = {}
         for name, value in metrics.items():
             if name != "epoch":
-                by_table.setdefault(_choose_table(name), {})[name] = float(value)
+                by_table.setdefault(choose_table(name), {})[name] = float(value)
         epoch = metrics.get("epoch")
         for table, values in by_table.items():
             known = {"epoch": epoch} if epoch is not None else {}
@@ -124,7 +124,8 @@ class CurvesLogger(CSVLogger):
         self.draw()
 
 
-def _choose_table(name: str) -> str:
+def choose_table(name: str) -> str:
+    """The table that a logged name stands in: ``metrics`` for values of an epoch."""
     parts = name.split("/")
     if "step" in parts[1:]:
         return f"{parts[0]}_steps" if parts[0] in MODES else "steps"
@@ -200,12 +201,13 @@ def _draw_curves(table: Path, picture: Path) -> None:
         points = [(float(row["step"]), float(row[name])) for row in rows if row[name] not in ("", None)]
         points = [point for point in points if math.isfinite(point[1])]
         if name not in ("epoch", "step") and points:
-            curves.setdefault(_choose_panel(name), {})[name] = points
+            curves.setdefault(choose_panel(name), {})[name] = points
     if curves and len(rows) > 1:
         _draw_panels(curves, picture)
 
 
-def _choose_panel(name: str) -> str:
+def choose_panel(name: str) -> str:
+    """What a logged name is drawn with: ``loss``, the name of a metric, ``lr``."""
     parts = [part for part in name.split("/") if part != "epoch"]
     if "loss" in name:
         return "loss"

@@ -19,6 +19,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from monai_lighter.callbacks.case_values import CaseValues, Scores
 from monai_lighter.callbacks.predictions import Predictions
+from monai_lighter.callbacks.run_report import RunReport
 from monai_lighter.callbacks.score_table import WIDTH, format_number, format_scores
 from monai_lighter.callbacks.timing import Timing
 from monai_lighter.system.batches import count_cases
@@ -139,6 +140,7 @@ class RunSummary(Callback):
             )
         kept = self._skipped or any(isinstance(each, Predictions) for each in trainer.callbacks)  # type: ignore[attr-defined]
         yield from _describe_files(self._files, none=stage == "predict" and not kept)
+        yield from _describe_report(trainer)
 
     def _describe_fit(self, trainer: Trainer, error: BaseException | None) -> Iterator[str]:
         done = trainer.current_epoch
@@ -155,6 +157,7 @@ class RunSummary(Callback):
             yield align("checkpoint", show_path(checkpoint))
         if self._logs:
             yield align("logs", show_path(Path(self._logs)))
+        yield from _describe_report(trainer)
         yield from self._describe_next(checkpoint, error)
 
     def _describe_weights(self, trainer: Trainer) -> Iterator[str]:
@@ -223,6 +226,12 @@ def _describe_timing(trainer: Trainer) -> Iterator[str]:
         if isinstance(timing, Timing):
             for label, text in zip(("time", "memory", "faster"), timing.list_texts(), strict=False):
                 yield from _wrap(label, text)
+
+
+def _describe_report(trainer: Trainer) -> Iterator[str]:
+    for each in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(each, RunReport) and each.path is not None:
+            yield align("report", show_path(each.path))
 
 
 def _find_newest_checkpoint(trainer: Trainer) -> Path | None:

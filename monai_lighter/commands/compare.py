@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from monai_lighter.commands.arguments import UsageError
@@ -11,7 +11,7 @@ from monai_lighter.errors import BundleError, Finding
 from monai_lighter.errors.packages import install_hint_of
 
 if TYPE_CHECKING:
-    from monai_lighter.study.comparison import PairedResult
+    from monai_lighter.study.comparison import Comparison, PairedResult
 
 __all__ = ["compare"]
 
@@ -22,6 +22,8 @@ def compare(
     lower_is_better: str | None = None,
     common_cases: bool = False,
     confidence: float = 0.95,
+    html: str | None = None,
+    names: bool = False,
     json: bool = False,
 ) -> str:
     """Compare runs with the first of them, paired by case.
@@ -39,6 +41,8 @@ def compare(
         lower_is_better: metrics of which less is better, joined by commas; distances in mm or voxels are so anyway.
         common_cases: leave out cases that not every run has, rather than end with an error.
         confidence: of the intervals, above 0 and below 1.
+        html: file for the same as a page, in which cases and runs are numbered.
+        names: show the names of cases and runs in that page.
         json: print the report as JSON.
     """
     if len(runs) < 2:
@@ -52,6 +56,8 @@ def compare(
 
     lower = [name for name in (lower_is_better or "").split(",") if name]
     found = compare_runs(runs, metric, lower, common_cases, float(confidence))
+    if html is not None:
+        _write_page(found, html, names)
     if json:
         summary = {**found._asdict(), "rows": ()}
         return format_report(summary, [_to_json(row) for row in found.rows], as_json=True)
@@ -64,6 +70,15 @@ def compare(
             lines += ["", f"{row.measured} differs most, {row.run}:"]
             lines += [f"  {case}  {before:.4g} -> {after:.4g}" for case, before, after in row.differing]
     return "\n".join(lines)
+
+
+def _write_page(found: Comparison, file: str, names: bool) -> None:
+    try:
+        from monai_lighter.report.writing import write_comparison
+    except ImportError as error:
+        raise BundleError(f"--html needs jinja2, matplotlib and SciPy. {install_hint_of(error)}") from error
+
+    write_comparison(found, Path(file), names)
 
 
 def _to_row(row: PairedResult) -> dict[str, Any]:
@@ -84,12 +99,8 @@ def _to_row(row: PairedResult) -> dict[str, Any]:
 
 def _to_json(row: PairedResult) -> dict[str, Any]:
     """A row as JSON has it, which knows no NaN."""
+    from monai_lighter.study.case_tables import without_nan
+
     measured = dict(zip(("metric", "class", "loader"), row.measured, strict=True))
     numbers = {name: value for name, value in row._asdict().items() if name != "measured"}
-    return {**measured, **{name: _drop_nan(value) for name, value in numbers.items()}}
-
-
-def _drop_nan(value: Any) -> Any:
-    if isinstance(value, (list, tuple)):
-        return [_drop_nan(each) for each in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
+    return {**measured, **{name: without_nan(value) for name, value in numbers.items()}}

@@ -21,7 +21,8 @@ __all__ = ["VERBS", "main"]
 STAGE, JSON = "stage", "--json"
 MODULES = {
     **dict.fromkeys(("fit", "validate", "test", "predict"), STAGE),
-    **{verb: verb for verb in ("init", "check", "inspect", "package", "export", "load", "study", "compare", "run")},
+    **{verb: verb for verb in ("init", "check", "inspect", "package", "export", "load")},
+    **{verb: verb for verb in ("study", "compare", "report", "run")},
 }
 """The module in ``commands`` of each verb."""
 VERBS = tuple(MODULES)

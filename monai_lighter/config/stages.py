@@ -53,7 +53,7 @@ __all__ = [
 MODES_OF_STAGE = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ("predict",)}
 MODES = ("train", "val", "test", "predict")
 TOP_LEVEL = (
-    *("args", "bundle_root", "lightning", "project", "quiet", "resume", "run_summary"),
+    *("args", "bundle_root", "lightning", "project", "quiet", "report", "resume", "run_summary"),
     *("seed", "skip_existing", "system", "trainer", "vars", "verbose"),
 )
 RUN_IDS = ("run", "initialize", "finalize", "imports")

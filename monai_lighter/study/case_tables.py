@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from monai_lighter.errors import ConfigError, Finding
 from monai_lighter.folders import name_below_shared_folder
 
-__all__ = ["CaseTable", "MetricKey", "find_case_table", "pair_cases", "read_case_table"]
+__all__ = ["CaseTable", "MetricKey", "find_case_table", "is_case_table", "pair_cases", "read_case_table", "without_nan"]
 
 COLUMNS = ["metric", "class", "value"]
+MIXED = "mm and voxels"
+"""Unit of a distance of which some cases have no known spacing."""
 
 
 class MetricKey(NamedTuple):
@@ -32,12 +35,14 @@ class CaseTable(NamedTuple):
     Attributes:
         path: the csv file.
         values: metric and class to case to value, which may be NaN, in the order of the file.
-        units: metric and class to ``mm`` or ``voxels``, of distances.
+        units: metric and class to ``mm`` or ``voxels``, or `MIXED`, of distances.
+        lower: metrics and classes of which the lower value is the better one: distances, and those of which the table says so.
     """
 
     path: Path
     values: dict[MetricKey, dict[str, float]]
     units: dict[MetricKey, str]
+    lower: frozenset[MetricKey] = frozenset()
 
     @property
     def cases(self) -> list[str]:
@@ -54,7 +59,7 @@ def find_case_table(place: str | Path) -> Path:
     path = Path(place)
     if path.is_file():
         return path
-    found = sorted(file for file in path.rglob("*.csv") if _is_case_table(file)) if path.is_dir() else []
+    found = sorted(file for file in path.rglob("*.csv") if is_case_table(file)) if path.is_dir() else []
     if len(found) == 1:
         return found[0]
     if not found:
@@ -71,10 +76,11 @@ def read_case_table(path: Path) -> CaseTable:
     Raises:
         ConfigError: it is no such table, or has a value twice or one that is no number.
     """
-    if not _is_case_table(path):
+    if not is_case_table(path):
         raise ConfigError([Finding(str(path), "is no table of CaseMetrics (case, metric, class, value)", "Name one.")])
     values: dict[MetricKey, dict[str, float]] = {}
     units: dict[MetricKey, str] = {}
+    lower: set[MetricKey] = set()
     findings = []
     with open(path, newline="", encoding="utf-8-sig") as file:
         for number, row in enumerate(csv.DictReader(file), start=2):
@@ -87,10 +93,12 @@ def read_case_table(path: Path) -> CaseTable:
             except (TypeError, ValueError):
                 findings.append(Finding(f"{path}, line {number}", f"value must be a number, got {row['value']!r}"))
             if row.get("unit"):
-                units[measured] = row["unit"]
+                units[measured] = row["unit"] if units.get(measured, row["unit"]) == row["unit"] else MIXED
+            if row.get("unit") or row.get("better") == "lower":
+                lower.add(measured)
     if findings:
         raise ConfigError(findings)
-    return CaseTable(path, values, units)
+    return CaseTable(path, values, units, frozenset(lower))
 
 
 def pair_cases(tables: Sequence[CaseTable]) -> list[dict[str, str]]:
@@ -114,7 +122,19 @@ def _count_shared(names: list[dict[str, str]]) -> int:
     return len(set.intersection(*(set(own) for own in names)))
 
 
-def _is_case_table(path: Path) -> bool:
+def is_case_table(path: Path) -> bool:
+    """Whether a csv file is a table of `CaseMetrics`, by its header."""
     with open(path, newline="", encoding="utf-8-sig", errors="replace") as file:
         header = next(csv.reader(file), [])
     return header[:1] == ["case"] and set(COLUMNS) <= set(header)
+
+
+def without_nan(value: Any) -> Any:
+    """Numbers, also in lists and mappings, as JSON has them: null for NaN, a text for infinity."""
+    if isinstance(value, Mapping):
+        return {key: without_nan(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [without_nan(each) for each in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else str(value)
+    return value

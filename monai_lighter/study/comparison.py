@@ -16,6 +16,8 @@ from monai_lighter.study.case_tables import CaseTable, MetricKey, find_case_tabl
 __all__ = ["Comparison", "PairedResult", "compare_runs"]
 
 RESAMPLES = 9999
+MOST_DRAWN = 1 << 23
+"""Values that a bootstrap holds at once: 64 MB."""
 WORST = 5
 """Cases that differ most, of each comparison."""
 
@@ -88,7 +90,8 @@ def compare_runs(
     Args:
         runs: csv files, or folders with one such table each; two or more.
         metric: the only one to compare; default: all that the tables have.
-        lower_is_better: metrics of which the lower value is the better one. Distances, which have a unit, are so anyway.
+        lower_is_better: metrics of which the lower value is the better one. Distances, which have a unit, are so anyway, and
+            those of which the tables say so.
         common_cases: leave out cases that not every run has, which is an error otherwise.
         confidence: of the intervals, above 0 and below 1.
 
@@ -173,7 +176,7 @@ def _compare(
     )
     values = np.array([*known.values()], dtype=float).reshape(-1, 2)
     change = values[:, 1] - values[:, 0]
-    lower = lower or measured in first.units
+    lower = lower or measured in first.lower
     gain = -change if lower else change
     furthest = sorted(known, key=lambda name: -abs(known[name][1] - known[name][0]))[:WORST]
     return PairedResult(
@@ -206,8 +209,9 @@ def find_interval(values: Any, confidence: float) -> tuple[float, float]:
         return math.nan, math.nan
     if np.ptp(values) == 0:  # of which scipy has no interval
         return float(values[0]), float(values[0])
+    batch = max(1, MOST_DRAWN // len(values))
     found = stats.bootstrap(
-        (values,), np.mean, n_resamples=RESAMPLES, confidence_level=confidence, rng=0
+        (values,), np.mean, n_resamples=RESAMPLES, batch=batch, confidence_level=confidence, rng=0
     ).confidence_interval
     return float(found.low), float(found.high)
 

@@ -85,8 +85,10 @@ def list_out_of_fold(one: ParameterSet) -> list[dict[str, Any]]:
     tables = [(each.fold, read_case_table(each.cases_path)) for each in one.trials if each.state == COMPLETE]
     found: dict[tuple[str, MetricKey], list[tuple[str, float]]] = {}
     units: dict[MetricKey, str] = {}
+    lower: set[MetricKey] = set()
     for fold, table in tables:
         units.update(table.units)
+        lower |= table.lower
         for case, key, value in _list_values(table):
             found.setdefault((case, key), []).append((fold, value))
     repeated = any(len(values) > 1 for values in found.values())
@@ -97,6 +99,7 @@ def list_out_of_fold(one: ParameterSet) -> list[dict[str, Any]]:
         row: dict[str, Any] = {"case": case, **({"loader": key.loader} if loaders else {})}
         row |= {"metric": key.metric, "class": key.label, "value": fmean(numbers) if numbers else math.nan}
         row |= {"unit": units.get(key, "")} if units else {}
+        row |= {"better": "lower" if key in lower else "higher"} if lower else {}
         row |= {"fold": ";".join(fold for fold, _ in values), **({"repeats": len(values)} if repeated else {})}
         rows.append(row)
     return rows

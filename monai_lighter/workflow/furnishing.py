@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from typing import Any
 
 from lightning.pytorch import Callback, Trainer
@@ -12,6 +13,7 @@ from monai.bundle.utils import ID_SEP_KEY
 
 from monai_lighter.callbacks.curves import CurvesLogger
 from monai_lighter.callbacks.defaults import LearningRate, NetworkSummary
+from monai_lighter.callbacks.run_report import RunReport
 from monai_lighter.callbacks.run_summary import RunSummary
 from monai_lighter.callbacks.timing import Timing
 from monai_lighter.callbacks.trial_record import make_trial_record
@@ -36,7 +38,8 @@ def furnish(trainer: Trainer, config: dict, screen: Screen, commands: Mapping[st
 
     ``config.yaml`` in the log directory (`SaveConfig`); `CurvesLogger` beside Lightning's default logger, or in its place where
     TensorBoard is not installed; `LearningRate`, unless there is a ``LearningRateMonitor``; `NetworkSummary` in the place of
-    Lightning's default summary; `Timing`, unless the Trainer has a profiler; `RunSummary`, unless there is one or the config
+    Lightning's default summary; `Timing`, unless the Trainer has a profiler; `RunReport` where its extra is installed, unless the
+    config says ``report: false``; `RunSummary`, unless there is one or the config
     says ``run_summary: false``; `LastCheckpoint` in the place of Lightning's default ``ModelCheckpoint``, `SafeCheckpointIO` in
     that of its way of writing; `StopOnSignal`; of several processes `Watchdog`; of a trial of a study `TrialRecord`.
 
@@ -62,6 +65,8 @@ def furnish(trainer: Trainer, config: dict, screen: Screen, commands: Mapping[st
             for each in callbacks
             if not (screen.quiet and isinstance(each, ModelSummary))
         ]
+    if config.get("report") is not False and _can_report():
+        trainer.callbacks.append(RunReport(config))  # type: ignore[attr-defined]
     if shows_summary(config) and not any(isinstance(each, RunSummary) for each in callbacks):
         trainer.callbacks.append(RunSummary(commands))  # type: ignore[attr-defined]
     if not any("ModelCheckpoint" in str(value) for _, value in items(config) if isinstance(value, str)):
@@ -71,6 +76,11 @@ def furnish(trainer: Trainer, config: dict, screen: Screen, commands: Mapping[st
     if trainer.num_devices * trainer.num_nodes > 1:
         trainer.callbacks.insert(0, Watchdog())  # type: ignore[attr-defined]  # first: the callbacks after it may wait
     screen.clear_trainer(trainer)
+
+
+def _can_report() -> bool:
+    """Whether what reports are made with (the extra ``report``) is installed."""
+    return all(find_spec(name) is not None for name in ("jinja2", "matplotlib", "scipy"))
 
 
 def _logs_by_default(config: dict) -> bool:

@@ -15,6 +15,7 @@ from monai.bundle.utils import ID_SEP_KEY
 from monai.config import PathLike
 from monai.utils import BundlePropertyConfig, ensure_tuple, optional_import, set_determinism
 
+from monai_lighter.callbacks.run_report import RunReport
 from monai_lighter.callbacks.trial_record import find_trial_folder
 from monai_lighter.config.composed import read_composed
 from monai_lighter.config.files import (
@@ -338,6 +339,9 @@ class Workflow(StagesWorkflow):
             )  # before processes are started, which would do it apart from this one
         if self._tracked:
             save_executed(self.parser, self.config)
+        for callback in getattr(trainer, "callbacks", ()):
+            if isinstance(callback, RunReport):
+                callback.digest = self._digest
         try:
             return getattr(trainer, stage)(system, **arguments)
         except KeyError as error:

@@ -24,6 +24,7 @@ MADE = {
     "fine_tuning.md": ["organs/models/model.pt", "organs/eval/dice.csv", "organs.zip", "found/val_00_pred.nii.gz"],
     "inferers.md": ["lesion/volumes/test_00_pred.nii.gz", "hollow/eval/test_00_cam.nii.gz"],
     "metrics.md": ["lesion/eval/dice.csv"],
+    "report.md": ["lesion/eval/report.html", "lesion/eval/report.json", "lesion/report.html", "comparison.html"],
     "recipes.md": [
         "lesion/folds/0/models/model.pt",
         "lesion/folds/1/models/model.pt",

@@ -1,0 +1,309 @@
+"""What a report says of a run and no other file has: what it ran on, what it warned of, the worst and the median cases."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import logging
+import math
+import os
+import platform
+import random
+import re
+import socket
+import time
+from collections.abc import Mapping
+from concurrent.futures import Future
+from contextlib import suppress
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from monai.data import MetaTensor
+from torch import Tensor
+
+from monai_lighter import __version__
+from monai_lighter.callbacks.case_metrics import CaseMetrics
+from monai_lighter.callbacks.case_slices import CaseSlice, CaseVolume, Grid, cut_slice, cut_volume, write_slices
+from monai_lighter.callbacks.case_values import CaseNames, list_case_values
+from monai_lighter.callbacks.timing import Timing
+from monai_lighter.errors import in_short
+from monai_lighter.safe_files import written_beside
+from monai_lighter.system.batches import split_cases
+from monai_lighter.system.logging import Recorded
+from monai_lighter.system.metrics import lower_is_better
+from monai_lighter.system.processes import gather
+from monai_lighter.system.spacing import Compared
+from monai_lighter.system.step_outputs import when_ready
+from monai_lighter.system.weights import ModelWeights
+from monai_lighter.trust.digest import hash_file
+
+__all__ = ["RUN", "SLICES", "RunReport", "choose_cases", "hide_user"]
+
+logger = logging.getLogger(__name__)
+
+RUN, SLICES = "run.json", "case_slices.npz"
+STAGES = ("fit", "test")
+PACKAGES = ("torch", "monai", "lightning", "torchmetrics", "numpy")
+WORST = 3
+MOST_KEPT = 300
+"""Slices that are kept while an evaluation lasts; of more cases those of some, but for the worst, are let go."""
+MOST_WARNINGS = 50
+
+
+class RunReport(Callback):
+    """Writes ``report.html`` and ``report.json`` when a fit or a test ends, beside its logs or its table of `CaseMetrics`.
+
+    What they are made of is kept there too, so that ``monai-lighter report`` can make them again: ``run.json`` (the config, what
+    the run ran on, its warnings) and, of a test, ``case_slices.npz`` (of the worst and the median cases by the first metric one
+    slice, of the worst one a volume of few voxels). A run with neither logs nor such a table has no report. It never ends a run:
+    what goes wrong in it is one warning.
+
+    `Workflow` adds it to every fit and test of a native config, unless that says ``report: false``, where the extra ``report``
+    is installed.
+
+    Attributes:
+        path: of the report, once it is written.
+        digest: of the bundle, as `begin_digest` gives it.
+
+    Args:
+        config: of the run, of plain values.
+    """
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self.config = config
+        self.path: Path | None = None
+        self.digest: Future[str] | None = None
+        self._folder: Path | None = None
+        self._warnings = _Warnings()
+        self._names: CaseNames | None = None
+        self._kept = _KeptCases()
+        self._problem = ""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self.path, self._problem, self._names = None, "", None
+        self._folder = _find_folder(trainer, stage) if stage in STAGES else None  # here, where all processes take part
+        self._warnings.listen()
+
+    def on_test_start(self, trainer: Trainer, pl_module: Any) -> None:
+        if self._folder is not None and isinstance(pl_module, Recorded):
+            self._names, self._kept = CaseNames(trainer, 1), _KeptCases()
+
+    def on_test_batch_end(
+        self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        if self._names is not None and dataloader_idx == 0 and isinstance(outputs, Mapping) and "metrics" in outputs:
+            when_ready(outputs, partial(self._keep, self._names, pl_module))
+
+    def _keep(self, names: CaseNames, pl_module: Any, outputs: Any) -> None:
+        try:
+            metrics, _ = pl_module.records["test"].select_loader(0)
+            cases = names.name_batch(outputs, 0)
+            found = next(list_case_values(metrics, outputs["metrics"]), None)
+            if found is None or len(found[2]) != len(cases) or outputs["target"] is None:
+                return
+            metric, _, values = found
+            self._kept.lower = lower_is_better(metrics[metric])
+            parts = [split_cases(outputs[name], outputs["input"]) for name in ("input", "target", "pred")]
+            images = Compared(*(outputs[name] for name in ("input", "target", "pred"))).images
+            rows = zip(cases, values.detach().float().cpu().nanmean(1).tolist(), images, *parts, strict=True)
+            for case, value, *shown in rows:
+                self._kept.add(str(case), metric, value, getattr(pl_module, "labels", None) or {}, *shown)
+        except Exception as error:  # of whichever kind: a picture may not end a run
+            self._problem = self._problem or in_short(error)
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._names is not None:
+            self._kept.join()
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self._warnings.leave()
+        if self._folder is None or not trainer.is_global_zero:
+            return
+        try:
+            self._write(trainer, pl_module, stage, self._folder)
+        except Exception as error:  # the run is through, and its files are safe
+            logger.warning(f"no report was written: {in_short(error)}")
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self._warnings.leave()
+
+    def _write(self, trainer: Trainer, pl_module: LightningModule, stage: str, folder: Path) -> None:
+        from monai_lighter.report.writing import write_report  # noqa: PLC0415  # wings, which are there for this alone
+        from monai_lighter.study.case_tables import is_case_table  # noqa: PLC0415
+
+        for each in trainer.loggers:
+            each.save()
+        said = _describe_run(trainer, pl_module, stage, self.digest)
+        timing = next((each.report for each in trainer.callbacks if isinstance(each, Timing)), {})  # type: ignore[attr-defined]
+        said |= {"warnings": self._warnings.texts, "slices": self._problem or self._kept.problem}
+        tables = {path.name: hash_file(path) for path in folder.glob("*.csv") if is_case_table(path)}
+        said |= {"timing": timing, "tables": tables, "config": self.config}
+        with written_beside(folder / RUN) as temporary:
+            temporary.write_text(json.dumps(said, indent=1, default=str) + "\n", encoding="utf-8")
+        if stage == "test":
+            write_slices(folder / SLICES, self._kept.slices, self._kept.volume)
+        self.path = write_report(folder)
+        self._kept = _KeptCases()
+
+
+class _KeptCases:
+    """Slices of the cases of an evaluation, of which the worst and the median are chosen when it ends."""
+
+    def __init__(self) -> None:
+        self.lower, self.problem = False, ""
+        self.slices: list[CaseSlice] = []
+        self.volume: CaseVolume | None = None
+        self._volume_value = math.nan
+        self._values: dict[str, float] = {}
+        self._random = random.Random(0)
+
+    def add(
+        self,
+        case: str,
+        metric: str,
+        value: float,
+        labels: Mapping[int, str],
+        image: MetaTensor | None,
+        input: Any,
+        target: Any,
+        pred: Any,
+    ) -> None:
+        """Cuts a slice out of a case."""
+        if math.isnan(value):
+            return
+        self._values[case] = value
+        grid = Grid.of_case(target, pred, image)
+        if grid is None:
+            self.problem = "label and prediction are no label maps of one size (postprocessing can make them so)"
+            return
+        input = _find_first(input)
+        self.slices.append(cut_slice(grid, input, labels, case, metric, value))
+        is_worse = value > self._volume_value if self.lower else value < self._volume_value
+        if is_worse or math.isnan(self._volume_value):
+            self.volume, self._volume_value = cut_volume(grid, input, case), value
+        if len(self.slices) > MOST_KEPT:
+            self.slices.sort(key=lambda each: each.value, reverse=self.lower)
+            del self.slices[self._random.randrange(WORST, len(self.slices))]
+
+    def join(self) -> None:
+        """Leaves, in the first process, those that `choose_cases` chooses of all; every process calls it."""
+        parts = gather((self._values, self.lower, {each.case for each in self.slices}, self.problem))
+        values = {case: value for part in parts for case, value in part[0].items()}
+        there = {case for part in parts for case in part[2]}
+        lower = any(part[1] for part in parts)
+        self.problem = next((part[3] for part in parts if part[3]), "")
+        roles = choose_cases(values, lower, there)
+        own = [each for each in self.slices if each.case in roles]
+        found = {each.case: each for part in gather(own) for each in part}
+        self.slices = [found[case]._replace(role=role) for case, role in roles.items() if case in found]
+        volumes = gather(self.volume if self.volume is not None and self.volume.case in roles else None)
+        ordered = {each.case: each for each in volumes if each is not None}
+        self.volume = next((ordered[case] for case in roles if case in ordered), None)
+
+
+def choose_cases(values: Mapping[str, float], lower: bool, there: set[str] | None = None) -> dict[str, str]:
+    """The worst cases, the worst first, and the median one, which is none of them: name to role.
+
+    Args:
+        values: of the cases, none of them NaN.
+        lower: whether the lower value is the better one.
+        there: cases that can be chosen; default: all. In place of a median that is not among them the next better one is.
+    """
+    ordered = sorted(values, key=lambda case: values[case], reverse=lower)
+    count = min(WORST, max(1, len(ordered) // 2))
+    chosen = {case: "worst" for case in ordered[:count] if there is None or case in there}
+    for case in ordered[max(count, len(ordered) // 2) :]:
+        if there is None or case in there:
+            return {**chosen, case: "median"}
+    return chosen
+
+
+def _find_first(value: Any) -> Any:
+    """The first image of a case with several inputs."""
+    if isinstance(value, Tensor):
+        return value
+    parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, (list, tuple)) else ()
+    return next((found for part in parts if (found := _find_first(part)) is not None), None)
+
+
+def _find_folder(trainer: Trainer, stage: str) -> Path | None:
+    """Where the run writes what belongs to it alone: its logs, else the table of its cases."""
+    if trainer.fast_dev_run:  # type: ignore[attr-defined]
+        return None
+    if trainer.loggers:
+        found = trainer.log_dir
+        return None if found is None or "://" in str(found) else Path(found)
+    tables = [each for each in trainer.callbacks if isinstance(each, CaseMetrics)]  # type: ignore[attr-defined]
+    if stage != "test" or not tables:
+        return None
+    return Path(trainer.default_root_dir) if tables[0].path is None else tables[0].path.parent
+
+
+def _describe_run(
+    trainer: Trainer, pl_module: LightningModule, stage: str, digest: Future[str] | None
+) -> dict[str, Any]:
+    device = trainer.strategy.root_device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine() or device.type
+    best = next((each for each in trainer.callbacks if isinstance(each, ModelWeights)), None)  # type: ignore[attr-defined]
+    known = {"monitor": best.monitor, "value": best.best, "epoch": best.best_epoch, "mode": best.mode} if best else {}
+    return {
+        "stage": stage,
+        "ended": time.strftime("%Y-%m-%d %H:%M"),
+        "versions": {
+            "monai_lighter": __version__,
+            "python": platform.python_version(),
+            **{each: version(each) for each in PACKAGES},
+        },
+        "hardware": {
+            "accelerator": device.type,
+            "device": name,
+            "devices": trainer.num_devices,
+            "nodes": trainer.num_nodes,
+            "cores": os.cpu_count(),
+            "precision": str(trainer.precision),
+        },
+        "parameters": sum(each.numel() for each in pl_module.parameters() if not torch.nn.parameter.is_lazy(each)),
+        "digest": digest.result() if digest is not None and digest.exception() is None else None,
+        "best": known if known.get("value") is not None else None,
+        "epochs": trainer.current_epoch if stage == "fit" else None,
+    }
+
+
+def hide_user(text: str) -> str:
+    """A text without the names of the user and of the machine of this process."""
+    names = [socket.gethostname(), socket.gethostname().partition(".")[0]]
+    with suppress(OSError, KeyError, ImportError):  # nobody has a name in some containers
+        names.append(getpass.getuser())
+    for name in names:
+        if len(name) > 1:
+            text = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", "…", text)
+    return text
+
+
+class _Warnings(logging.Handler):
+    """Keeps what is logged as a warning or worse, once."""
+
+    sources = ("", "lightning.pytorch")
+    """Loggers; Lightning's hands nothing on."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.texts: list[str] = []
+
+    def listen(self) -> None:
+        self.texts = []
+        for name in self.sources:
+            logging.getLogger(name).addHandler(self)
+
+    def leave(self) -> None:
+        for name in self.sources:
+            logging.getLogger(name).removeHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = hide_user(record.getMessage())
+        if text not in self.texts and len(self.texts) < MOST_WARNINGS:
+            self.texts.append(text)
