@@ -58,7 +58,7 @@ def find_cases(place: Path, task: str) -> FoundCases:
             task has.
     """
     if place.is_file() and place.suffix.lower() == ".csv":
-        found = _read_rows(place)
+        found: FoundCases | None = _read_rows(place)
     elif place.is_dir():
         found = next(filter(None, (read(place) for read in _readers(task))), None)
     else:

@@ -16,7 +16,7 @@ __all__ = ["CASES", "SHAPES", "SPLITS", "write_cases", "write_nifti"]
 
 CASES = {"train": 8, "val": 4, "test": 4}
 """Cases by what their names begin with: their part in fold 0."""
-SPLITS = {"n_splits": 3, "test_size": 0.25}
+SPLITS: dict[str, Any] = {"n_splits": 3, "test_size": 0.25}
 """For `Folds`; the other folds validate four of the cases named train each."""
 SHAPES = {2: (80, 72), 3: (52, 48, 44)}
 AFFINE = np.diag([-1.0, -1.0, 1.0, 1.0])
