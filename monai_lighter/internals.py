@@ -24,6 +24,7 @@ from monai.inferers.utils import _get_scan_interval
 from monai.metrics import Cumulative
 from monai.transforms import LoadImage, LoadImaged, SaveImage, TraceableTransform
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader
 
 if TYPE_CHECKING:
@@ -382,3 +383,22 @@ def get_version(tensor: Tensor) -> int:
 def get_compiled(network: nn.Module) -> Any:
     """The network that ``torch.compile`` wrapped; None for one that is not compiled."""
     return getattr(network, COMPILED, None)
+
+
+# torch. Its hooks on saved tensors are public, and see nothing of what a loss or a backward pass holds for a while.
+
+
+@contextmanager
+def observe_results(observe: Callable[[Tensor], None]) -> Iterator[None]:
+    """Calls a function with each tensor that an operation gives, those of backward too: to count the memory of a step."""
+
+    class Observer(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            result = func(*args, **(kwargs or {}))
+            for each in result if isinstance(result, (tuple, list)) else (result,):
+                if isinstance(each, Tensor):
+                    observe(each)
+            return result
+
+    with Observer():
+        yield

@@ -20,7 +20,7 @@ from monai_lighter.data.headers import in_mm, spacing
 from monai_lighter.data.one_case import ReadCases, is_split, judges, sizes
 from monai_lighter.data.reading import CaseFacts
 
-__all__ = ["canonical", "judge_cohort"]
+__all__ = ["SUBJECT", "SUBJECT_KEYS", "canonical", "judge_cohort"]
 
 FEW = 5
 """Cases below which nothing is called an outlier."""

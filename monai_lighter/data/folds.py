@@ -14,14 +14,11 @@ import numpy as np
 from lightning.fabric.utilities import rank_zero_only
 from monai.utils import optional_import
 
-from monai_lighter.errors import BundleError, ConfigError, Finding
-from monai_lighter.errors.packages import find_install_command
+from monai_lighter.errors import ConfigError, Finding
 from monai_lighter.folders import name_below_shared_folder
 from monai_lighter.safe_files import written_beside
 
-splitters, has_sklearn = optional_import("sklearn.model_selection")
-
-__all__ = ["Folds"]
+__all__ = ["Folds", "read_table", "write_splits"]
 
 
 class Folds:
@@ -54,7 +51,6 @@ class Folds:
     Raises:
         ConfigError: fewer subjects than folds, a key that a case does not have, two cases of one name, a number out of range; a
             file of splits of other cases or for other arguments.
-        BundleError: scikit-learn is not installed.
     """
 
     def __init__(
@@ -70,7 +66,7 @@ class Folds:
         seed: int = 0,
         path: str | Path | None = "splits.json",
     ) -> None:
-        self.cases = _read_table(Path(data)) if isinstance(data, (str, Path)) else _check_cases(data)
+        self.cases = read_table(Path(data)) if isinstance(data, (str, Path)) else _check_cases(data)
         self.fold, self.subject, self.stratify, self.path = (
             fold,
             subject,
@@ -173,7 +169,7 @@ class Folds:
             return self._read(self.path)
         splits = self._split()
         if self.path is not None:
-            _write(self.path, {**self.asked, **splits})
+            write_splits(self.path, {**self.asked, **splits})
         return splits
 
     def _read(self, path: Path) -> dict[str, Any]:
@@ -224,8 +220,9 @@ class Folds:
 
     def _list_parts(self, indices: Any, n_splits: int, seed: int) -> Any:
         """Indices of each of ``n_splits`` equal parts."""
-        if not has_sklearn:
-            raise BundleError(f"Folds needs scikit-learn: {find_install_command('sklearn')}.")
+        splitters, _ = optional_import(
+            "sklearn.model_selection"
+        )  # a second, which a run that reads its splits does not need
         kind = f"{'Stratified' if self.stratify else ''}{'Group' if self.subject else ''}KFold"
         splitter = getattr(splitters, kind)(n_splits=n_splits, shuffle=True, random_state=seed)
         classes = [_as_text(self.cases[i].get(self.stratify)) for i in indices]
@@ -252,7 +249,12 @@ def _is_lacking(value: Any) -> bool:
     return value is None or value != value or (isinstance(value, str) and not value.strip())
 
 
-def _read_table(table: Path) -> list[dict[str, Any]]:
+def read_table(table: Path) -> list[dict[str, Any]]:
+    """The rows of a csv file; cells that name a file, seen from the table's folder, as its path.
+
+    Raises:
+        ConfigError: there is no such table, it has no rows, or a row has not as many cells as the header.
+    """
     if not table.is_file():
         raise ConfigError([Finding("data", f"there is no table {str(table)!r}")])
     with open(table, newline="", encoding="utf-8-sig") as file:
@@ -277,6 +279,7 @@ def _as_text(value: Any) -> str:
 
 
 @rank_zero_only
-def _write(path: Path, splits: dict[str, Any]) -> None:
+def write_splits(path: Path, splits: dict[str, Any]) -> None:
+    """Writes a file of splits: what was asked for, ``test`` and ``folds``."""
     with written_beside(path) as temporary:
         temporary.write_text(json.dumps(splits, indent=1) + "\n", encoding="utf-8")

@@ -65,8 +65,7 @@ class DataCheck:
         start = time.perf_counter()
         expected = expect(config)
         sources = find_sources(config, native, modes, built)
-        count = _cores() if workers is None else workers
-        all_cases = check_cases(sources.found, expected, count)
+        all_cases = check_cases(sources.found, expected, workers)
         found = [*_of_sources(sources), *_of_tables(sources, all_cases)]
         for cases in all_cases:
             found += judge_case(cases, expected)
@@ -111,7 +110,7 @@ def _cores() -> int:
     return min(cores, WORKERS)
 
 
-def check_cases(sources: Sequence[CaseSource], expected: Expected, workers: int) -> list[ReadCases]:
+def check_cases(sources: Sequence[CaseSource], expected: Expected, workers: int | None) -> list[ReadCases]:
     """Loads every case of the sources once, several at a time, and keeps what is told of it.
 
     A case that is several times in the data of a mode is loaded once. On a terminal a bar shows how far it is.
@@ -119,14 +118,14 @@ def check_cases(sources: Sequence[CaseSource], expected: Expected, workers: int)
     Args:
         sources: cases and transforms, by mode.
         expected: what the config says of its cases.
-        workers: cases that are loaded at the same time.
+        workers: cases that are loaded at the same time; None for as many as there are cores, up to 8.
     """
     distinct = [_distinct(source.cases) for source in sources]
     total = sum(map(len, distinct))
     found: list[ReadCases] = []
     with (
         warnings.catch_warnings(),
-        ThreadPoolExecutor(max(workers, 1)) as pool,
+        ThreadPoolExecutor(max(_cores() if workers is None else workers, 1)) as pool,
         tqdm(total=total, desc="cases", unit="case", disable=None, file=sys.stderr, leave=False) as bar,
     ):
         warnings.simplefilter("ignore")  # what readers warn of is told below, with the case

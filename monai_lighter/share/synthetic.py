@@ -10,9 +10,14 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-__all__ = ["CASES", "SHAPES", "write_cases", "write_nifti"]
+from monai_lighter.data.folds import Folds, read_table, write_splits
+
+__all__ = ["CASES", "SHAPES", "SPLITS", "write_cases", "write_nifti"]
 
 CASES = {"train": 8, "val": 4, "test": 4}
+"""Cases by what their names begin with: their part in fold 0."""
+SPLITS: dict[str, Any] = {"n_splits": 3, "test_size": 0.25}
+"""For `Folds`; the other folds validate four of the cases named train each."""
 SHAPES = {2: (80, 72), 3: (52, 48, 44)}
 AFFINE = np.diag([-1.0, -1.0, 1.0, 1.0])
 """LPS voxel axes, as scanners often give them, of 1 mm."""
@@ -21,7 +26,7 @@ AFFINE = np.diag([-1.0, -1.0, 1.0, 1.0])
 def write_cases(
     directory: str | Path, task: str, dims: int, num_classes: int = 2, channels: int = 1, seed: int = 0
 ) -> None:
-    """Write ``train.csv``, ``val.csv``, ``test.csv`` (columns image, label) and the NIfTI files that they name.
+    """Write ``cases.csv`` (columns image, label), the NIfTI files that it names, and, beside the folder, ``splits.json``.
 
     An image is a bright ball (a disc in 2D) in noise. Its label is, for segmentation, the map of it, of more classes of its
     shells, the brighter the further out; for classification, how large the hollow in it is; for regression, its radius in mm.
@@ -37,8 +42,8 @@ def write_cases(
     directory = Path(directory)
     random = np.random.default_rng(seed)
     names = ["image", *(f"image_{i}" for i in range(2, channels + 1))]
+    rows = []
     for split, count in CASES.items():
-        rows = []
         for i in range(count):
             hollow = i % num_classes if task == "classification" else 0
             shells = num_classes - 1 if task == "segmentation" else 1
@@ -51,8 +56,16 @@ def write_cases(
                 label = f"labels/{split}_{i:02d}.nii.gz"
                 write_nifti(directory / label, ball.astype(np.uint8))
             rows.append((*images, label))
-        with open(directory / f"{split}.csv", "w", newline="") as file:
-            csv.writer(file, lineterminator="\n").writerows([(*names, "label"), *rows])
+    with open(directory / "cases.csv", "w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([(*names, "label"), *rows])
+    _write_splits(directory, "label" if task == "classification" else None)
+
+
+def _write_splits(directory: Path, stratify: str | None) -> None:
+    folds = Folds(read_table(directory / "cases.csv"), stratify=stratify, path=None, **SPLITS)
+    train, val, test = ([f"{part}_{i:02d}.nii.gz" for i in range(count)] for part, count in CASES.items())
+    splits = {"test": test, "folds": [val, train[::2], train[1::2]]}
+    write_splits(directory.parent / "splits.json", {**folds.asked, **splits})
 
 
 def _ball(shape: Sequence[int], random: np.random.Generator, hollow: float, shells: int) -> tuple[np.ndarray, float]:

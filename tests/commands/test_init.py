@@ -22,7 +22,7 @@ ALL = [(task, dims) for task in TASKS for dims in (2, 3)]
 
 @pytest.mark.parametrize(("task", "dims"), ALL)
 def test_writes_a_complete_bundle(task, dims, tmp_path):
-    files = create_bundle(tmp_path / "liver_lesions", task, dims, authors="Ada")
+    files = create_bundle(tmp_path / "liver_lesions", task, dims, authors="Ada").files
     names = {file.relative_to(tmp_path / "liver_lesions").as_posix() for file in files}
     configs = {
         f"configs/{name}" for name in ("common.yaml", "train.yaml", "evaluate.yaml", "inference.yaml", "metadata.json")
@@ -78,7 +78,7 @@ def test_what_is_asked_for_is_in_configs_metadata_and_data(task, tmp_path):
     assert len(image["channel_def"]) == 2
     assert pred["num_channels"] == len(pred["channel_def"]) == (1 if task == "regression" else 4)
     assert check_metadata(metadata) == []
-    with open(bundle.root / "data" / "train.csv", newline="") as file:
+    with open(bundle.root / "data" / "cases.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     first, second = (nibabel.load(bundle.root / "data" / rows[0][name]).get_fdata() for name in ("image", "image_2"))
     assert first.shape == second.shape
@@ -123,35 +123,34 @@ def test_what_cannot_be_made_is_told_before_anything_is_written(given, messages,
 def test_a_table_with_other_columns_names_them(tmp_path, monkeypatch):
     create_bundle(tmp_path / "b", "segmentation", 2)
     (tmp_path / "b" / "data").mkdir()
-    (tmp_path / "b" / "data" / "train.csv").write_text("scan,mask\na,b\n")
+    (tmp_path / "b" / "data" / "cases.csv").write_text("scan,mask\na,b\n")
     names = {}
     exec((tmp_path / "b" / "scripts" / "dataset.py").read_text(), names)
     with pytest.raises(ValueError, match=r"must have the columns image and label, it has \['scan', 'mask'\]"):
-        names["cases"](str(tmp_path / "b" / "data" / "train.csv"))
+        names["cases"](str(tmp_path / "b" / "data" / "cases.csv"))
 
 
 def test_synthetic_labels_fit_the_task(tmp_path):
     for task in TASKS:
         write_cases(tmp_path / task, task, 2)
-        for split, count in CASES.items():
-            with open(tmp_path / task / f"{split}.csv", newline="") as file:
-                rows = list(csv.DictReader(file))
-            assert len(rows) == count
-            assert all((tmp_path / task / row["image"]).is_file() for row in rows)
-            labels = [row["label"] for row in rows]
-            if task == "segmentation":
-                label = nibabel.load(tmp_path / task / labels[0])
-                assert set(label.get_fdata().ravel()) == {0, 1}
-            elif task == "classification":
-                assert set(labels) == {"0", "1"}
-            else:
-                assert all(5 < float(label) < 30 for label in labels)
+        with open(tmp_path / task / "cases.csv", newline="") as file:
+            rows = list(csv.DictReader(file))
+        assert len(rows) == sum(CASES.values())
+        assert all((tmp_path / task / row["image"]).is_file() for row in rows)
+        labels = [row["label"] for row in rows]
+        if task == "segmentation":
+            label = nibabel.load(tmp_path / task / labels[0])
+            assert set(label.get_fdata().ravel()) == {0, 1}
+        elif task == "classification":
+            assert set(labels) == {"0", "1"}
+        else:
+            assert all(5 < float(label) < 30 for label in labels)
 
 
 def test_synthetic_data_are_the_same_each_time(tmp_path):
     for folder in ("a", "b"):
         write_cases(tmp_path / folder, "regression", 3)
-    assert (tmp_path / "a" / "train.csv").read_text() == (tmp_path / "b" / "train.csv").read_text()
+    assert (tmp_path / "a" / "cases.csv").read_text() == (tmp_path / "b" / "cases.csv").read_text()
 
 
 def test_everything_wrong_is_said_at_once(tmp_path):

@@ -364,12 +364,12 @@ def test_a_lightning_module_of_its_own_gets_one_sentence(kind, created, tmp_path
 @pytest.mark.slow
 def test_a_package_that_reads_the_bundle_it_was_made_from_is_not_written(created, tmp_path, monkeypatch):
     root = created("classification")
-    monkeypatch.setenv("ATLAS", str(root / "data" / "train.csv"))
+    monkeypatch.setenv("ATLAS", str(root / "data" / "cases.csv"))
     monkeypatch.setenv("PYTHONPATH", str(root), prepend=os.pathsep)
     atlas = "imports: [$import os]\natlas: $open(os.environ['ATLAS']).read()\ninitialize: $@atlas\n"
     config = root / "configs" / "inference.yaml"
     config.write_text(f"{atlas}{config.read_text()}")
-    with pytest.raises(SharingError, match=r"train\.csv is in the bundle that was packaged, which nobody else has"):
+    with pytest.raises(SharingError, match=r"cases\.csv is in the bundle that was packaged, which nobody else has"):
         package_bundle(root, tmp_path / "out.zip")
 
 

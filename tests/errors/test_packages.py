@@ -39,7 +39,7 @@ def without(monkeypatch):
         ("PIL.Image", "pillow"),
         ("onnx", "onnx"),
         ("requests", "requests"),
-        ("sklearn", "'monai_lighter[study]'"),
+        ("scipy", "'monai_lighter[study]'"),
         ("ignite.engine", "'monai_lighter[zoo]'"),
         ("jsonschema", "'monai_lighter[share]'"),
         ("mlflow", "'monai_lighter[mlflow]'"),

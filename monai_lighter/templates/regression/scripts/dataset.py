@@ -23,7 +23,8 @@ def cases(table: str) -> list[dict]:
         others = [name for name in reader.fieldnames or () if name.startswith("image_")]
         for row in reader:
             files = [str(folder / row[name]) for name in ("image", *others)]
-            items.append({"image": files if others else files[0]})
+            own: dict = {key: value for key, value in row.items() if key != "label" and key not in others}
+            items.append({**own, "image": files if others else files[0]})
             if row.get("label"):
                 items[-1]["label"] = np.array([row["label"]], np.float32)
     return items

@@ -1,0 +1,289 @@
+"""What a new bundle takes from its data: spacing, sizes, intensities and classes, each with what it was read from."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from monai.transforms import Compose, LoadImaged
+
+from monai_lighter.data.all_cases import canonical, judge_cohort
+from monai_lighter.data.expected import Expected
+from monai_lighter.data.facts import ImageFacts, make_array
+from monai_lighter.data.findings import ERROR, NOTE, CaseFinding
+from monai_lighter.data.integrity import check_cases
+from monai_lighter.data.one_case import ReadCases, judge_case
+from monai_lighter.data.sources import CaseSource
+from monai_lighter.errors import Finding
+from monai_lighter.share.found_cases import FoundCases
+from monai_lighter.share.layout import SharingError
+from monai_lighter.share.network_plan import CROPS, NetworkPlan, plan_classifier, plan_segmenter
+
+__all__ = ["Fingerprint", "make_criterion", "make_crop", "read_fingerprint"]
+
+COARSE, PERCENTILE = 3, 10
+"""Spacing and size of an axis, against the others, from which it is coarse, and the percentile of spacings taken there."""
+AIR = -500
+"""Hounsfield units below which there is air, which a CT always has; other modalities have no such values."""
+VOXELS = 10_000
+"""Voxels of a case from which the intensities of the foreground are taken (nnU-Net's)."""
+UNEVEN = 2
+"""How much more frequent than another a class is before the loss weighs them."""
+DIGITS = 4
+
+
+class Fingerprint(NamedTuple):
+    """What the templates are filled with, and what is told of it.
+
+    Attributes:
+        words: field of the templates to its text.
+        items: data list of the cases.
+        folds: arguments of `Folds`.
+        plan: network and memory.
+        notes: what in the cases need not be wrong.
+        dims: spatial dimensions.
+        channels: of the images.
+        classes: of a regression 1.
+        names: class to its name, where known.
+    """
+
+    words: dict[str, str]
+    items: list[dict[str, Any]]
+    folds: dict[str, Any]
+    plan: NetworkPlan
+    notes: list[CaseFinding]
+    dims: int
+    channels: int
+    classes: int
+    names: dict[int, str]
+
+
+def read_fingerprint(found: FoundCases, task: str, wanted: dict[str, Any], memory: float) -> Fingerprint:
+    """Reads every case once, as `check --data` does, and chooses what fits them. Nothing is written.
+
+    Args:
+        found: the cases.
+        task: ``segmentation``, ``classification`` or ``regression``.
+        wanted: ``dims``, ``num_classes``, ``channels``, ``spacing``, ``patch_size`` and ``modality`` as the user wants them, None
+            where the data are to say.
+        memory: of a training step, in bytes.
+
+    Raises:
+        SharingError: what is wrong with the cases, all at once; nothing fits the memory.
+    """
+    items = [case | ({"image": case["image"][0]} if len(case["image"]) == 1 else {}) for case in found.cases]
+    keys = ["image", "label"] if task == "segmentation" else ["image"]
+    load = Compose([LoadImaged(keys, ensure_channel_first=True)])
+    read, classes, notes = _read(items, load, task, wanted)
+    images = [image for case in read.facts for image in case.images if image.key == "image"]
+    dims, channels = len(images[0].shape), images[0].channels
+    grids = [canonical(image) for image in images]
+    spacings = np.array([grid[0] or (1.0,) * dims for grid in grids])
+    sizes = np.array([grid[1] for grid in grids], float)
+    given, patch = (_spread(wanted[key], key, dims) for key in ("spacing", "patch_size"))
+    spacing, spacing_from = _choose_spacing(spacings, sizes, given)
+    sizes = sizes * spacings / spacing
+    folds = _plan_folds(items, task)
+    network = (channels, classes, memory, patch)
+    if task == "segmentation":
+        plan = plan_segmenter(sizes, spacing, *network)
+    else:
+        plan = plan_classifier(task, sizes, spacing, *network)
+    modality, modality_from = _find_modality(found, images, wanted["modality"])
+    size = f"the median case has {_sizes(np.median(sizes, axis=0))}"
+    if task != "segmentation":
+        size = f"the largest case has {_sizes(sizes.max(axis=0))} at {_sizes(spacing)} mm"
+    words = {
+        "channels_from": f", in each of {len(items)} cases",
+        "classes_from": _describe_classes(read, classes, found, task),
+        "spacing_from": spacing_from,
+        "patch_from": f"; {size}",
+        "batch_from": f"  # {_describe_batch(plan, task, memory)}",
+        "modality": modality or "n/a",
+        "normalisation": _normalise(items, load, modality, modality_from, task),
+    }
+    return Fingerprint(words, items, folds, plan, notes, dims, channels, classes, found.names)
+
+
+def _read(
+    items: list[dict[str, Any]], load: Compose, task: str, wanted: dict[str, Any]
+) -> tuple[ReadCases, int, list[CaseFinding]]:
+    """The cases, their number of classes, and what need not be wrong with them."""
+    judged = task != "regression"
+    asked = (wanted["channels"], wanted["dims"], {"train": "label"}, (), judged)
+    expected = Expected(None, "", False, {}, *asked)
+    [read] = check_cases([CaseSource("train", "data", items, load)], expected, None)
+    highest = [max(each.labels.counts, default=0) for case in read.facts for each in case.images if each.labels]
+    highest += [int(case.numbers["label"]) for case in read.facts if judged and "label" in case.numbers]
+    classes = wanted["num_classes"] or max([1, *(value + 1 for value in highest)]) if judged else 1
+    expected = expected._replace(classes=classes if judged else None, named_by="--num_classes")
+    found = [*judge_case(read, expected), *judge_cohort([read], expected)]
+    found = [each._replace(level=NOTE) if each.kind == "class never occurs" else each for each in found]
+    wrong = [Finding("data", each.sentence, each.hint) for each in found if each.level == ERROR]
+    axes = {len(image.shape) for case in read.facts for image in case.images}
+    if not wrong and (axes - {2, 3} or len(axes) > 1 or wanted["dims"] not in (None, *axes)):
+        wanted_axes = f"{wanted['dims']}D as --dims says" if wanted["dims"] else "2D, or all 3D"
+        wrong.append(Finding("data", f"must be all {wanted_axes}, got {sorted(axes)}D", "Leave the others out."))
+    if not wrong and judged and classes < 2:
+        wrong.append(Finding("data", "no label has anything but background", "Is it the right folder?"))
+    if wrong:
+        raise SharingError(*wrong)
+    return read, classes, [each for each in found if each.level == NOTE]
+
+
+def _spread(value: Any, name: str, dims: int) -> list | None:
+    """One value for each axis; None where none is given."""
+    spread = list(value) if isinstance(value, (list, tuple)) else [value] * dims
+    if len(spread) != dims:
+        raise SharingError.of(name, f"must be {dims} numbers, as the data are {dims}D, got {value!r}")
+    return None if value is None else spread
+
+
+def _choose_spacing(spacings: np.ndarray, sizes: np.ndarray, given: Any) -> tuple[list[float], str]:
+    """The median of each axis; of an axis much coarser than the others, and with fewer voxels, the 10th percentile, so that the
+    finer of its cases do not lose slices (nnU-Net's ``determine_fullres_target_spacing``; Isensee et al. 2021).
+
+    Args:
+        spacings: of the cases in mm, ``(N, dims)``.
+        sizes: of the cases in voxels, ``(N, dims)``.
+        given: spacing that is wanted.
+    """
+    found = " x ".join(_range(axis) for axis in spacings.T)
+    if given is not None:
+        return given, f"; the {len(spacings)} cases have {found}"
+    middle, usual = np.median(spacings, axis=0), np.median(sizes, axis=0)
+    text = f", median of {len(spacings)} cases: {found}"
+    worst = int(np.argmax(middle))
+    others = np.delete(middle, worst).max()
+    if middle[worst] > COARSE * others and usual[worst] * COARSE < np.delete(usual, worst).min():
+        middle[worst] = max(np.percentile(spacings[:, worst], PERCENTILE), others)
+        text += f"; of the coarse axis the {PERCENTILE}th percentile (nnU-Net)"
+    return [_short(each) for each in middle], text
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.{DIGITS}g}")
+
+
+def _range(values: Sequence[float] | np.ndarray) -> str:
+    low, high = _short(min(values)), _short(max(values))
+    return f"{low:g}" if low == high else f"{low:g} to {high:g}"
+
+
+def _sizes(values: Sequence[float] | np.ndarray) -> str:
+    return " x ".join(f"{round(float(value), 2):g}" for value in values)
+
+
+def _find_modality(found: FoundCases, images: Sequence[ImageFacts], given: str | None) -> tuple[str, str]:
+    """``CT``, ``MR`` or none, and what says so. Values are asked of one channel alone: a CT beside a PET is no CT."""
+    if given or found.modality:
+        return given or found.modality, "--modality" if given else "dataset.json"
+    air = sum(image.low < AIR for image in images if image.channels == 1)
+    if air > len(images) / 2:
+        return "CT", f"guessed: {air} of {len(images)} cases have values below {AIR}, as air in a CT has"
+    return "", "no CT, as far as values tell"
+
+
+def _normalise(items: list[dict[str, Any]], load: Callable[[Any], Any], modality: str, source: str, task: str) -> str:
+    """The transforms of the intensities. Of CT, whose values mean the same in each case, the range of the foreground of all
+    cases; else mean and deviation of each case and channel (both nnU-Net's)."""
+    each_alone = f"  - {{_target_: NormalizeIntensityd, keys: image, channel_wise: true}}  # of each case; {source}"
+    if modality != "CT":
+        return each_alone
+    values = np.concatenate([_sample(load(item)) for item in items])
+    low, high = (_short(value) for value in np.percentile(values, (0.5, 99.5)))
+    mean, deviation = _short(values.mean()), _short(values.std())
+    if not low < high or not deviation:
+        return each_alone
+    where = "the foreground" if task == "segmentation" else "all voxels"
+    window = f"a_min: {low}, a_max: {high}, b_min: {low}, b_max: {high}, clip: true"
+    scale = f"subtrahend: {mean}, divisor: {deviation}"
+    return "\n".join(
+        [
+            f"  # CT ({source}): 0.5th and 99.5th percentile, mean and deviation of {where} of {len(items)} cases (nnU-Net)",
+            f"  - {{_target_: ScaleIntensityRanged, keys: image, {window}}}",
+            f"  - {{_target_: NormalizeIntensityd, keys: image, {scale}}}",
+        ]
+    )
+
+
+def _sample(case: dict[str, Any]) -> np.ndarray:
+    """Values of the foreground of a case, evenly spread; of all voxels where it has no label map."""
+    image, label = make_array(case["image"]), case["label"]
+    where = make_array(label)[0] > 0 if getattr(label, "ndim", 0) > 1 else np.ones(image.shape[1:], bool)
+    values = image[:, where].ravel()
+    return values[:: max(values.size // VOXELS, 1)].astype(np.float64)
+
+
+def _count_cases(read: ReadCases) -> Counter[int]:
+    """Class to the number of cases that have it."""
+    maps = [set(each.labels.counts) for case in read.facts for each in case.images if each.labels]
+    numbers = [{int(case.numbers["label"])} for case in read.facts if "label" in case.numbers]
+    return Counter(value for values in maps or numbers for value in values)
+
+
+def _describe_classes(read: ReadCases, classes: int, found: FoundCases, task: str) -> str:
+    counts, total = _count_cases(read), len(read.facts)
+    if task != "segmentation":
+        counted = ", ".join(f"{counts[value]} of {found.names.get(value, value)}" for value in range(classes))
+        return f"  # {counted}"
+    text = f"labels {', '.join(map(str, sorted(counts)))} of {total} cases"
+    absent = [str(value) for value in range(classes) if not counts[value]]
+    few = [f"{value} in {counts[value]}" for value in range(classes) if 0 < counts[value] < total]
+    text += f"; {', '.join(absent)} in none" if absent else ""
+    text += f"; {', '.join(few)}" if few else ""
+    return f"; {text}"
+
+
+def _describe_batch(plan: NetworkPlan, task: str, memory: float) -> str:
+    many = f"each with {CROPS} patches" if task == "segmentation" else "images"
+    return f"{many}; a step takes about {plan.memory / 2**30:.2g} GB of the {memory / 2**30:.3g} GB given"
+
+
+def _plan_folds(items: list[dict[str, Any]], task: str) -> dict[str, Any]:
+    """Five folds beside a test of a fifth, fewer where there are fewer subjects, or fewer of a class."""
+    subject = "subject" if "subject" in items[0] else None
+    owners: dict[Any, set] = {}
+    for number, item in enumerate(items):
+        label = item["label"] if task == "classification" else None
+        owners.setdefault(label, set()).add(item["subject"] if subject else number)
+    everybody = len(set().union(*owners.values()))
+    if everybody < 3:
+        problem = f"has {everybody} {'subjects' if subject else 'cases'}"
+        raise SharingError.of("data", problem, "Training, validation and test need one each.")
+    fewest = min(map(len, owners.values()))
+    able = [n for n in (5, 4, 3) if fewest - math.ceil(fewest / min(n + 1, 5)) >= n]
+    n_splits = max(able, default=2)
+    test_size = round(1 / min(n_splits + 1, 5), 2)
+    stratify = "label" if task == "classification" else None
+    return {"n_splits": n_splits, "test_size": test_size, "subject": subject, "stratify": stratify}
+
+
+def make_crop(classes: int) -> str:
+    """The crop of a training on label maps: around each class as often as around the background."""
+    lines = [
+        "_target_: RandCropByLabelClassesd  # around each class as often as around the background",
+        "keys: [image, label]",
+        "label_key: label",
+        'spatial_size: "@patch_size"',
+        'num_classes: "@num_classes"',
+        f"ratios: {json.dumps([1] * classes)}",
+        f"num_samples: {CROPS}",
+        "max_samples_per_class: 10000",
+    ]
+    return "\n".join(f"  {'-' if not n else ' '} {line}" for n, line in enumerate(lines))
+
+
+def make_criterion(labels: Sequence[int]) -> str:
+    """The loss of a classification, which weighs classes where one is much more frequent than another."""
+    counts = Counter(labels)
+    if max(counts.values()) < UNEVEN * min(counts.values()):
+        return "{_target_: torch.nn.CrossEntropyLoss}"
+    weights = [
+        _short(len(labels) / len(counts) / counts[value]) if counts[value] else 0.0 for value in range(max(counts) + 1)
+    ]
+    return f'{{_target_: torch.nn.CrossEntropyLoss, weight: "$torch.tensor({weights})"}}  # by how rare a class is'

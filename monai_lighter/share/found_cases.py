@@ -1,0 +1,251 @@
+"""The cases of a folder or a table, in the layouts that data usually come in."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from monai_lighter.data.all_cases import SUBJECT, SUBJECT_KEYS
+from monai_lighter.data.folds import read_table
+from monai_lighter.share.layout import SharingError
+
+__all__ = ["FoundCases", "find_cases"]
+
+SUFFIX = re.compile(r"\.(nii\.gz|nii|mha|mhd|nrrd|png|jpe?g|tiff?|bmp|npy)$", re.I)
+PAIRS = (("imagesTr", "labelsTr"), ("images", "labels"), ("images", "masks"), ("image", "label"), ("image", "mask"))
+"""Folders of images and of label maps: nnU-Net's, and plain ones."""
+CHANNEL = re.compile(r"_\d{4}$")
+"""Ending of the name of a channel's file, as nnU-Net has it."""
+LABELS = re.compile(r"_(dseg|seg|mask|label|labels)$", re.I)
+"""Ending of the name of a label map in a data set like BIDS."""
+PLACES = (
+    "a csv table with the columns image and label, or a folder: imagesTr and labelsTr, images and labels, dataset.json of the "
+    "Medical Segmentation Decathlon, sub-… as BIDS has them, or (classification) a folder a class"
+)
+
+
+class FoundCases(NamedTuple):
+    """What a folder or a table has of cases.
+
+    Attributes:
+        layout: how they lay there.
+        cases: ``image`` (a list of files, one a channel, or one with all), ``label`` (a file, a class, or a number), and, where
+            the table or the paths say it, ``subject``.
+        modality: ``CT`` or ``MR``, where a dataset.json says so, else empty.
+        names: class to its name, where known.
+    """
+
+    layout: str
+    cases: list[dict[str, Any]]
+    modality: str = ""
+    names: dict[int, str] = {}
+
+
+def find_cases(place: Path, task: str) -> FoundCases:
+    """The cases of a table or folder. No image is read.
+
+    Args:
+        place: csv file, or folder.
+        task: ``segmentation``, whose labels are files, ``classification`` or ``regression``, whose labels are values.
+
+    Raises:
+        SharingError: there is nothing there, or no layout that is known; images without a label; labels of another kind than the
+            task has.
+    """
+    if place.is_file() and place.suffix.lower() == ".csv":
+        found: FoundCases | None = _read_rows(place)
+    elif place.is_dir():
+        found = next(filter(None, (read(place) for read in _readers(task))), None)
+    else:
+        raise _refuse(f"there is no table and no folder {str(place)!r}", "Mend the path.")
+    if found is None or not found.cases:
+        raise _refuse(f"{str(place)!r} has no cases in a layout that is known", f"Known are {PLACES}.")
+    return _with_subjects(_with_labels(found, task), place if place.is_dir() else place.parent)
+
+
+def _refuse(problem: str, hint: str) -> SharingError:
+    return SharingError.of("data", problem, hint)
+
+
+def _readers(task: str) -> list[Callable[[Path], FoundCases | None]]:
+    if task != "segmentation":
+        return [_read_classes] if task == "classification" else []
+    return [_read_decathlon, _read_pairs, _read_subjects]
+
+
+def _read_rows(table: Path) -> FoundCases:
+    rows = read_table(table)
+    columns = [*rows[0]]
+    if not {"image", "label"} <= {*columns}:
+        raise _refuse(f"{table} must have the columns image and label, it has {', '.join(columns)}", "Rename them.")
+    images = ["image", *(name for name in columns if re.fullmatch(r"image_\d+", name))]
+    subject = next((name for name in columns if SUBJECT_KEYS.match(name)), None)
+    own = {"subject": subject} if subject else {}
+    cases = [
+        {
+            "image": [row[name] for name in images],
+            "label": row["label"],
+            **{key: row[name] for key, name in own.items()},
+        }
+        for row in rows
+    ]
+    return FoundCases("table", cases)
+
+
+def _describe_dataset(folder: Path) -> dict[str, Any]:
+    """What dataset.json says, of the Decathlon or of nnU-Net; nothing where there is none."""
+    file = folder / "dataset.json"
+    if not file.is_file():
+        return {}
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise _refuse(f"{file} is no JSON: {error}", "Mend it.") from error
+    return content if isinstance(content, dict) else {}
+
+
+def _read_decathlon(folder: Path) -> FoundCases | None:
+    listed = _describe_dataset(folder).get("training")
+    if not isinstance(listed, list) or not all(
+        isinstance(each, dict) and {"image", "label"} <= {*each} for each in listed
+    ):
+        return None
+    cases = [{"image": [str(folder / each["image"])], "label": str(folder / each["label"])} for each in listed]
+    return _told(folder, FoundCases("Medical Segmentation Decathlon", cases))
+
+
+def _told(folder: Path, found: FoundCases) -> FoundCases:
+    """With the modality and the names of classes that dataset.json gives."""
+    told = _describe_dataset(folder)
+    channels = told.get("channel_names") or told.get("modality")
+    kinds = {str(kind).upper() for kind in (channels.values() if isinstance(channels, dict) else ())}
+    modality = "" if not kinds else "CT" if kinds == {"CT"} else "MR"
+    pairs = (told.get("labels") or {}).items() if isinstance(told.get("labels") or {}, dict) else ()
+    both = [(key, value) if str(key).isdigit() else (value, key) for key, value in pairs]
+    names = {int(number): str(name) for number, name in both if str(number).isdigit()}
+    return found._replace(modality=modality, names=names)
+
+
+def _read_pairs(folder: Path) -> FoundCases | None:
+    for images, labels in PAIRS:
+        if (folder / images).is_dir() and (folder / labels).is_dir():
+            found = FoundCases(f"{images} and {labels}", [*_pair(folder / images, folder / labels)])
+            return _told(folder, found)
+    return None
+
+
+def _list_images(folder: Path) -> dict[str, Path]:
+    """Path below the folder, without its suffix, to the file."""
+    files = sorted(path for path in folder.rglob("*") if SUFFIX.search(path.name) and not path.name.startswith("."))
+    return {SUFFIX.sub("", path.relative_to(folder).as_posix()): path for path in files}
+
+
+def _pair(images: Path, labels: Path) -> Iterator[dict[str, Any]]:
+    maps = _list_images(labels)
+    channels: dict[str, list[str]] = defaultdict(list)
+    for name, file in _list_images(images).items():
+        channels[name if name in maps else CHANNEL.sub("", name)].append(str(file))
+    for one, other, what in ((channels, maps, "no label map"), (maps, channels, "no image")):
+        alone = sorted({*one} - {*other})
+        if alone:
+            problem = f"{len(alone)} cases of {images.name} and {labels.name} have {what}, such as {alone[0]!r}"
+            raise _refuse(problem, "A label map has the name of its image, without the _0000 of channels.")
+    yield from ({"image": channels[name], "label": str(maps[name])} for name in channels)
+
+
+def _read_subjects(folder: Path) -> FoundCases | None:
+    """One case a subject and session, as BIDS has them; the label maps beside the images, or in ``derivatives``."""
+    if not any(path.is_dir() for path in folder.glob("sub-*")):
+        return None
+    images: dict[tuple, dict[str, str]] = defaultdict(dict)
+    labels: dict[tuple, list[str]] = defaultdict(list)
+    for name, file in _list_images(folder).items():
+        case = tuple(re.findall(r"(?:^|/)(sub-[^/_]+|ses-[^/_]+)(?=/)", name))
+        kind = name.rpartition("_")[2]
+        if case and LABELS.search(name):
+            labels[case].append(str(file))
+        elif case and "derivatives" not in name.split("/"):
+            if kind in images[case]:
+                problem = f"{'/'.join(case)} has two images {kind}, {images[case][kind]} and {file}"
+                raise _refuse(problem, "Write a table (image, label) that says which of them is the case's.")
+            images[case][kind] = str(file)
+    cases = {case: kinds for case, kinds in images.items() if kinds}
+    usual = Counter(tuple(sorted(kinds)) for kinds in cases.values()).most_common(1)
+    for case, kinds in cases.items():
+        found = f"{len(labels[case])} label maps (…_dseg, _seg, _mask, _label) and {', '.join(sorted(kinds))}"
+        if len(labels[case]) != 1 or tuple(sorted(kinds)) != usual[0][0]:
+            problem = f"{'/'.join(case)} has {found}, not one label map and {', '.join(usual[0][0])} as most have"
+            raise _refuse(problem, "Complete it, or write a table (image, label) of the cases to train with.")
+    listed = [
+        {"image": [kinds[kind] for kind in sorted(kinds)], "label": labels[case][0], "subject": case[0]}
+        for case, kinds in cases.items()
+    ]
+    return FoundCases("BIDS", listed)
+
+
+def _read_classes(folder: Path) -> FoundCases | None:
+    images = {path.name: _list_images(path) for path in sorted(folder.iterdir()) if path.is_dir()}
+    classes = {name: files for name, files in images.items() if files}
+    if len(classes) < 2:
+        return None
+    cases = [{"image": [str(file)], "label": name} for name, files in classes.items() for file in files.values()]
+    return FoundCases("a folder a class", cases)
+
+
+def _with_labels(found: FoundCases, task: str) -> FoundCases:
+    """Labels as the task has them: files; classes from 0 on, named by what they were called; numbers."""
+    values = [str(case["label"]).strip() for case in found.cases]
+    files = [os.path.exists(value) or bool(SUFFIX.search(value)) for value in values]
+    if (task == "segmentation") != all(files):
+        wrong = values[files.index(task != "segmentation")] if task == "segmentation" or any(files) else values[0]
+        hint = "A label map is a file (segmentation), a class or a number is not (--task classification or regression)."
+        raise _refuse(f"the label {wrong!r} is none of a {task}", hint)
+    if task == "segmentation":
+        return found
+    numbers = [_read_number(value) for value in values]
+    if task == "regression":
+        if None in numbers:
+            raise _refuse(f"the label {values[numbers.index(None)]!r} is no number", "Mend the table.")
+        return found._replace(cases=[case | {"label": n} for case, n in zip(found.cases, numbers, strict=True)])
+    whole = all(number is not None and number == int(number) and number >= 0 for number in numbers)
+    if whole:
+        classes = [int(number or 0) for number in numbers]
+        names = {number: f"class {number}" for number in range(max(classes) + 1)}
+    else:
+        texts = sorted(set(values))
+        classes, names = [texts.index(value) for value in values], dict(enumerate(texts))
+    if "" in values or len(names) < 2:
+        problem = "a label is blank" if "" in values else f"all labels are {values[0]!r}"
+        raise _refuse(problem, "A classification needs a class for each case, and two of them.")
+    return found._replace(
+        cases=[case | {"label": n} for case, n in zip(found.cases, classes, strict=True)], names=names
+    )
+
+
+def _read_number(text: str) -> float | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if abs(number) < float("inf") else None
+
+
+def _with_subjects(found: FoundCases, folder: Path) -> FoundCases:
+    """With the subjects that paths below the folder name, where all of them do and nothing else says it; without any where each
+    case is one's own."""
+    cases = found.cases
+    if not all(str(case.get("subject") or "").strip() for case in cases):
+        paths = [os.path.relpath(case["image"][0], folder) for case in cases]
+        matches = [SUBJECT.search(Path(path).as_posix()) for path in paths]
+        subjects: Sequence[Any] = [match and match[1].lower() for match in matches]
+    else:
+        subjects = [str(case["subject"]).strip() for case in cases]
+    bare = [{key: value for key, value in case.items() if key != "subject"} for case in cases]
+    if not all(subjects) or len({*subjects}) == len(cases):
+        return found._replace(cases=bare)
+    return found._replace(cases=[case | {"subject": s} for case, s in zip(bare, subjects, strict=True)])

@@ -1,0 +1,237 @@
+"""What is read from data sets, against numpy on the same files."""
+
+import csv
+import json
+import re
+
+import nibabel
+import numpy as np
+import pytest
+import yaml
+
+from monai_lighter import ConfigError
+from monai_lighter.commands.init import init
+from monai_lighter.share.create import create_bundle
+from monai_lighter.share.layout import Bundle, SharingError
+
+
+def arrays(folder, pattern="*.nii.gz"):
+    return [nibabel.load(path) for path in sorted(folder.rglob(pattern))]
+
+
+def common(root):
+    return yaml.safe_load((root / "configs" / "common.yaml").read_text())
+
+
+@pytest.fixture
+def made(tmp_path):
+    """Makes a bundle of a data set; gives its folder."""
+
+    def make(data, task="segmentation", memory="1GB", **wanted):
+        create_bundle(tmp_path / "made", task, data=data, memory=memory, **wanted)
+        return tmp_path / "made"
+
+    return make
+
+
+def test_ct(sets, made):
+    data = sets.ct()
+    root = made(data)
+    config, text = common(root), (root / "configs" / "common.yaml").read_text()
+    images, labels = arrays(data / "imagesTr"), arrays(data / "labelsTr")
+    spacings = np.array([image.header.get_zooms() for image in images])
+    assert np.allclose(config["spacing"][:2], np.median(spacings, axis=0)[:2], rtol=1e-3)
+    assert np.isclose(config["spacing"][2], np.percentile(spacings[:, 2], 10), rtol=1e-3)
+    assert "median of 6 cases: 0.8 to 1.05 x 0.8 to 1.05 x 4 to 6.5; of the coarse axis the 10th percentile" in text
+    inside = np.concatenate(
+        [image.get_fdata()[label.get_fdata() > 0] for image, label in zip(images, labels, strict=True)]
+    )
+    window, scale = config["preprocessing"][3:5]
+    assert np.allclose([window["a_min"], window["a_max"]], np.percentile(inside, [0.5, 99.5]), atol=1)
+    assert np.allclose([scale["subtrahend"], scale["divisor"]], [inside.mean(), inside.std()], rtol=1e-2)
+    assert (window["b_min"], window["b_max"], window["clip"]) == (window["a_min"], window["a_max"], True)
+    assert "guessed: 6 of 6 cases have values below -500" in text
+    assert config["num_classes"] == 3
+    assert "labels 0, 1, 2 of 6 cases; 2 in 3" in text
+
+
+def test_mr_of_two_channels(sets, made):
+    root = made(sets.mr())
+    config, metadata = common(root), Bundle(root).metadata()
+    assert (config["num_channels"], config["spacing"]) == (2, [1.0, 1.0, 1.0])
+    assert config["preprocessing"][3] == {"_target_": "NormalizeIntensityd", "keys": "image", "channel_wise": True}
+    assert metadata["network_data_format"]["inputs"]["image"]["num_channels"] == 2
+    splits = json.loads((root / "splits.json").read_text())
+    parts = [splits["test"], *splits["folds"]]
+    assert sum(map(len, parts)) == 6
+    assert sum(any("sub-01" in name for name in part) for part in parts) == 1
+
+
+def test_a_modality_that_is_said_decides(sets, made):
+    root = made(sets.mr(), modality="CT")
+    assert common(root)["preprocessing"][3]["_target_"] == "ScaleIntensityRanged"
+    assert Bundle(root).metadata()["network_data_format"]["inputs"]["image"]["modality"] == "CT"
+
+
+def test_dataset_json_says_modality_and_names(sets, made):
+    root = made(sets.decathlon())
+    assert "CT (dataset.json)" in (root / "configs" / "common.yaml").read_text()
+    assert Bundle(root).metadata()["network_data_format"]["outputs"]["pred"]["channel_def"]["2"] == "tumour"
+
+
+def test_three_cases_are_one_each(sets, made):
+    root = made(sets.flat())
+    assert common(root)["network_def"]["spatial_dims"] == 2
+    splits = json.loads((root / "splits.json").read_text())
+    assert [len(part) for part in (splits["test"], *splits["folds"])] == [1, 1, 1]
+
+
+def test_classes_and_their_balance(sets, made):
+    root = made(sets.classes(), "classification")
+    config, train = common(root), Bundle(root).read(root / "configs" / "train.yaml")
+    assert (config["num_classes"], config["image_size"]) == (2, [40, 38])
+    assert train["system"]["criterion"]["weight"] == f"$torch.tensor({[round(16 / 2 / 12, 4), 2.0]})"
+    assert "12 of benign, 4 of malignant" in (root / "configs" / "common.yaml").read_text()
+    assert json.loads((root / "splits.json").read_text())["stratify"] == "label"
+
+
+def test_regression_of_a_table(sets, made):
+    root = made(sets.table(), "regression")
+    with open(root / "data" / "cases.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["label"] for row in rows][:2] == ["40.5", "41.5"]
+    assert common(root)["folds"]["subject"] == "subject"
+    assert common(root)["image_size"] == [20, 22, 24]
+
+
+def test_what_is_said_is_taken(sets, made):
+    root = made(sets.ct(), num_classes=5, spacing=[1, 1, 4], patch_size=[32, 32, 8], authors="Ada")
+    config = common(root)
+    assert (config["num_classes"], config["spacing"], config["patch_size"]) == (5, [1, 1, 4], [32, 32, 8])
+    assert "3, 4 in none" in (root / "configs" / "common.yaml").read_text()
+
+
+def shape(root):
+    label = nibabel.load(root / "labels" / "scan_1.nii.gz")
+    nibabel.save(
+        nibabel.Nifti1Image(label.get_fdata()[1:].astype(np.uint8), label.affine), root / "labels" / "scan_1.nii.gz"
+    )
+
+
+def nan(root):
+    image = nibabel.load(root / "images" / "scan_1.nii.gz")
+    values = image.get_fdata().astype(np.float32)
+    values[3, 3] = np.nan
+    nibabel.save(nibabel.Nifti1Image(values, image.affine), root / "images" / "scan_1.nii.gz")
+
+
+def cut_off(root):
+    file = root / "images" / "scan_1.nii.gz"
+    file.write_bytes(file.read_bytes()[:300])
+
+
+def empty(root):
+    for file in (root / "labels").iterdir():
+        label = nibabel.load(file)
+        nibabel.save(nibabel.Nifti1Image(np.zeros(label.shape, np.uint8), label.affine), file)
+
+
+def few(root):
+    for folder in ("images", "labels"):
+        (root / folder / "scan_1.nii.gz").unlink()
+
+
+WRONG = {
+    "another shape": (
+        shape,
+        "case scan_1.nii.gz, .*labels/scan_1.nii.gz: the shape of the label, 59 x 50, is not that of",
+    ),
+    "NaN": (nan, "is not a number in 1 of 3000 voxels"),
+    "cut off": (cut_off, "images/scan_1.nii.gz: cannot be read"),
+    "no foreground": (empty, "no label has anything but background"),
+    "two cases": (few, "has 2 cases. Training, validation and test need one each"),
+}
+
+
+@pytest.mark.parametrize(("spoil", "message"), WRONG.values(), ids=WRONG)
+def test_faulty_cases_are_told_and_nothing_is_written(spoil, message, own_sets, made, tmp_path):
+    data = own_sets.flat()
+    spoil(data)
+    with pytest.raises(SharingError) as raised:
+        made(data)
+    assert re.search(message, str(raised.value))
+    assert not (tmp_path / "made").exists()
+
+
+def test_a_disk_that_is_full_leaves_nothing(sets, made, tmp_path, monkeypatch):
+    def fail(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("monai_lighter.share.create._write_table", fail)
+    (tmp_path / "made").mkdir()
+    with pytest.raises(OSError, match="No space"):
+        made(sets.flat())
+    assert list((tmp_path / "made").iterdir()) == []
+
+
+def test_an_empty_label_among_others_is_a_note(own_sets, tmp_path):
+    data = own_sets.flat(4)
+    label = nibabel.load(data / "labels" / "scan_1.nii.gz")
+    nibabel.save(nibabel.Nifti1Image(np.zeros(label.shape, np.uint8), label.affine), data / "labels" / "scan_1.nii.gz")
+    report = json.loads(init(str(tmp_path / "made"), data=str(data), memory="1GB", json=True))
+    assert report["data"] == "4 cases (images and labels)"
+    assert any("scan_1.nii.gz: the label is background alone" in note for note in report["notes"])
+    assert re.fullmatch(r"about 0\.\d+ GB a training step, of 1GB", report["memory"])
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        ({"memory": "much"}, "memory: must be a size, got 'much'"),
+        ({"modality": "ct"}, "modality: must be CT or MR, got 'ct'"),
+        ({"spacing": [1, 1, 1]}, r"spacing: must be 2 numbers, as the data are 2D, got \[1, 1, 1\]"),
+        ({"dims": 3}, r"must be all 3D as --dims says, got \[2\]D"),
+        ({"channels": 2}, "the images have 1 channels, the network takes 2|has 1 channels"),
+        ({"synthetic": True}, "synthetic: is nothing that a bundle with data has"),
+    ],
+)
+def test_what_does_not_fit_the_data(wanted, message, sets, made, tmp_path):
+    with pytest.raises((SharingError, ConfigError), match=message):
+        made(sets.flat(), **wanted)
+    assert not (tmp_path / "made").exists()
+
+
+KINDS = {
+    "ct": ("ct", "segmentation"),
+    "mr": ("mr", "segmentation"),
+    "flat": ("flat", "segmentation"),
+    "classification": ("classes", "classification"),
+    "regression": ("table", "regression"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "task"), KINDS.values(), ids=KINDS)
+def test_from_data_to_predictions_without_an_edit(kind, task, sets, tmp_path, python_module):
+    def run(*words, code=0):
+        done = python_module("monai_lighter", *words, cwd=tmp_path, timeout=240)
+        assert done.returncode == code, done.stdout[-3000:] + done.stderr[-3000:]
+        return done.stdout + done.stderr
+
+    run("init", "made", "--data", getattr(sets, kind)(), "--task", task, "--memory", "300MB")
+    quick = ("--trainer::accelerator", "cpu", "--trainer::enable_progress_bar", "False")
+    for config in ("train", "evaluate"):
+        run("check", f"made/configs/{config}.yaml")
+    run("check", "made/configs/train.yaml", "--data")
+    run("fit", "made/configs/train.yaml", "--max_epochs", "2", *quick)
+    run("validate", "made/configs/train.yaml", *quick)
+    run("test", "made/configs/evaluate.yaml", *quick)
+    run("predict", "made/configs/inference.yaml", *quick)
+    made = tmp_path / "made"
+    assert (made / "models" / "model.pt").is_file()
+    if task == "segmentation":
+        cases = (made / "data" / "cases.csv").read_text().splitlines()[1:]
+        assert len(list((made / "eval").rglob("*_pred.nii.gz"))) == len(cases)
+        assert (made / "eval" / "dice.csv").is_file()
+    else:
+        assert (made / "eval" / "predictions.csv").is_file()
