@@ -57,6 +57,7 @@ def init(
     """
     from monai_lighter.data.findings import shortened
     from monai_lighter.share.create import create_bundle
+    from monai_lighter.share.network_plan import in_gigabytes
 
     directory = str(directory)
     root = Path(directory).resolve()
@@ -70,7 +71,7 @@ def init(
     report: dict[str, Any] = {"bundle": directory, "data": told}
     if made.found is not None:
         report["data"] = f"{len(made.found.items)} cases ({made.layout})"
-        report["memory"] = f"about {made.found.plan.memory / 2**30:.2g} GB a training step, of {memory}"
+        report["memory"] = f"about {in_gigabytes(made.found.plan.memory)} a training step, of {memory}"
         notes = [*shortened(made.found.notes)]
         report |= {"notes": notes if json else "\n       ".join(notes)} if notes else {}
     return format_report({**report, "next": train}, rows, json)

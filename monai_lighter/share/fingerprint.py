@@ -21,7 +21,7 @@ from monai_lighter.data.sources import CaseSource
 from monai_lighter.errors import Finding
 from monai_lighter.share.found_cases import FoundCases
 from monai_lighter.share.layout import SharingError
-from monai_lighter.share.network_plan import CROPS, NetworkPlan, plan_classifier, plan_segmenter
+from monai_lighter.share.network_plan import CROPS, NetworkPlan, in_gigabytes, plan_classifier, plan_segmenter
 
 __all__ = ["Fingerprint", "make_criterion", "make_crop", "read_fingerprint"]
 
@@ -241,7 +241,7 @@ def _describe_classes(read: ReadCases, classes: int, found: FoundCases, task: st
 
 def _describe_batch(plan: NetworkPlan, task: str, memory: float) -> str:
     many = f"each with {CROPS} patches" if task == "segmentation" else "images"
-    return f"{many}; a step takes about {plan.memory / 2**30:.2g} GB of the {memory / 2**30:.3g} GB given"
+    return f"{many}; a step takes about {in_gigabytes(plan.memory)} of the {in_gigabytes(memory)} given"
 
 
 def _plan_folds(items: list[dict[str, Any]], task: str) -> dict[str, Any]:

@@ -17,7 +17,15 @@ from monai.networks import nets
 from monai_lighter.share.layout import SharingError
 from monai_lighter.share.step_memory import estimate_step_memory
 
-__all__ = ["CROPS", "NetworkPlan", "default_network", "plan_classifier", "plan_segmenter", "render_network"]
+__all__ = [
+    "CROPS",
+    "NetworkPlan",
+    "default_network",
+    "in_gigabytes",
+    "plan_classifier",
+    "plan_segmenter",
+    "render_network",
+]
 
 VOLUMES = {2: 2048**2, 3: 256**3}
 """By spatial dimensions, points of the patch that is made smaller until it fits (nnU-Net's)."""
@@ -62,6 +70,11 @@ def default_network(task: str, dims: int) -> dict[str, Any]:
         return {"_target_": "UNet", **_shared(dims, "@num_classes"), **own}
     own = {"init_features": 16, "growth_rate": 8, "block_config": [2, 2, 2]}
     return {"_target_": "DenseNet", **_shared(dims, "@num_classes" if task == "classification" else 1), **own}
+
+
+def in_gigabytes(count: float) -> str:
+    """``5.2 GB``, below 1 GB ``210 MB``."""
+    return f"{count / GIB:.2g} GB" if count >= GIB else f"{count / (1 << 20):.0f} MB"
 
 
 def _shared(dims: int, outputs: Any) -> dict[str, Any]:
@@ -131,7 +144,7 @@ def _list_patches(usual: np.ndarray, spacing: Sequence[float]) -> Iterator[list[
 
 
 def _refuse(taken: int, size: Sequence[int], memory: float) -> None:
-    problem = f"{memory / GIB:.3g} GB are not enough for a step with {size} voxels, which takes {taken / GIB:.2g} GB"
+    problem = f"{in_gigabytes(memory)} are not enough for a step with {size} voxels, which takes {in_gigabytes(taken)}"
     raise SharingError.of("memory", problem, f"Give {math.ceil(taken / SHARE / GIB * 10) / 10:g}GB or more.")
 
 

@@ -100,7 +100,8 @@ KINDS = {
         "ignite.handlers.{checkpoint early_stopping ema_handler lr_finder stores tensorboard_logger terminate_on_nan "
         "time_limit time_profilers timing tqdm_logger} monai.engines.utils monai.visualize.class_activation_maps "
         "monai.visualize.gradient_based monai.visualize.occlusion_sensitivity monai.apps.detection.utils.anchor_utils "
-        "monai.apps.detection.utils.box_coder monai.apps.detection.utils.ATSS_matcher monai_lighter.system.adapters"
+        "monai.apps.detection.utils.box_coder monai.apps.detection.utils.ATSS_matcher monai_lighter.system.adapters "
+        "monai_lighter.data.folds"  # which writes its JSON where no file is, as any writer does
     ),
     **{
         f"{package}.{base}": _LIGHTNING.format(package)
@@ -346,7 +347,8 @@ ATTRIBUTES = METHODS | set(
         "lr max_epochs max_iters meta metric_details metrics model module name ndim network network_def nelement "
         "num_channels num_classes num_embeddings num_features optimizer out_channels out_features output parent parts "
         "pending_operations persistent_workers pixdim rank real requires_grad sampler scheduler shape spatial_dims "
-        "spatial_shape start state stem stop suffix test_dataloader train_dataloader transforms val_dataloader value "
+        "spatial_shape start state stem stop suffix test test_dataloader train train_dataloader transforms val "
+        "val_dataloader value "
         "world_size year month day hour minute second scale_factor latent_channels quantizer prior_net "
         "diffusion_model class_head point_head image_encoder swinViT vit heads head classifier class_layers up_layers "
         "down_layers conv_final"

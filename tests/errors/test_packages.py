@@ -39,7 +39,6 @@ def without(monkeypatch):
         ("PIL.Image", "pillow"),
         ("onnx", "onnx"),
         ("requests", "requests"),
-        ("scipy", "'monai_lighter[study]'"),
         ("ignite.engine", "'monai_lighter[zoo]'"),
         ("jsonschema", "'monai_lighter[share]'"),
         ("mlflow", "'monai_lighter[mlflow]'"),

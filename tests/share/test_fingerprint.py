@@ -181,7 +181,7 @@ def test_an_empty_label_among_others_is_a_note(own_sets, tmp_path):
     report = json.loads(init(str(tmp_path / "made"), data=str(data), memory="1GB", json=True))
     assert report["data"] == "4 cases (images and labels)"
     assert any("scan_1.nii.gz: the label is background alone" in note for note in report["notes"])
-    assert re.fullmatch(r"about 0\.\d+ GB a training step, of 1GB", report["memory"])
+    assert re.fullmatch(r"about \d+ MB a training step, of 1GB", report["memory"])
 
 
 @pytest.mark.parametrize(

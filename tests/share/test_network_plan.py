@@ -1,3 +1,6 @@
+import ctypes
+import gc
+
 import numpy as np
 import pytest
 import torch
@@ -62,7 +65,7 @@ def test_a_patch_that_is_wanted_is_kept_or_refused():
 
 
 def test_memory_that_is_not_enough_says_how_much_is():
-    with pytest.raises(SharingError, match=r"memory: 0.01 GB are not enough .* Give 0\.\dGB or more") as raised:
+    with pytest.raises(SharingError, match=r"memory: 10 MB are not enough .* Give 0\.\dGB or more") as raised:
         plan((100, 100, 100), (1, 1, 1), 0.01)
     enough = float(str(raised.value).rpartition("Give ")[2].partition("GB")[0])
     assert plan((100, 100, 100), (1, 1, 1), enough).memory <= SHARE * enough * GIB
@@ -102,6 +105,8 @@ def test_the_estimate_is_near_what_a_process_takes(patch, batch):
 
     shapes = ((batch, 1, *patch), (batch, 1, *patch))
     expected = estimate_step_memory(build, loss, *shapes) / (1 << 20)
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)  # what other tests have let go counts in the memory of the process until then
     before = measure_step(lambda: None, torch.device("cpu"))["memory"]
     model = build()
     optimizer = torch.optim.AdamW(model.parameters())
@@ -115,4 +120,5 @@ def test_the_estimate_is_near_what_a_process_takes(patch, batch):
     step()
     after = measure_step(step, torch.device("cpu"))["memory"]
     taken = int(after.split()[0]) - int(before.split()[0])
+    print(f"taken {taken} MiB, estimated {expected:.0f}")
     assert 0.67 < taken / expected < 1.5
