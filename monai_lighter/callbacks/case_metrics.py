@@ -77,9 +77,10 @@ class CaseMetrics(Callback):
         self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         if outputs is not None and self._table is not None:
-            when_ready(outputs, partial(self._add_rows, self._table, pl_module, dataloader_idx))
+            when_ready(outputs, partial(self.add_rows, self._table, pl_module, dataloader_idx))
 
-    def _add_rows(self, table: Table, pl_module: Any, dataloader_idx: int, outputs: Any) -> None:
+    def add_rows(self, table: Table, pl_module: Any, dataloader_idx: int, outputs: Any) -> None:
+        """Adds the cases of a batch: what `System` gave callbacks for it."""
         names = self._counts.name_batch(outputs, dataloader_idx)
         loader = self._loaders[dataloader_idx : dataloader_idx + 1]
         for name, unit, classes, values in self._list_values(pl_module, dataloader_idx, outputs):
