@@ -62,10 +62,9 @@ class Members(NamedTuple):
 
     def describe(self) -> str:
         """What the package is, in a sentence."""
-        parameters = ", ".join(f"{id} {json.dumps(value)}" for id, value in self.chosen.parameters.items())
-        said = (
-            f"{len(self.weights)} networks of a study as one, which differ in {', '.join(self.chosen.trials[0].over)}"
-        )
+        over = self.chosen.trials[0].over
+        parameters = ", ".join(f"{id} {json.dumps(value)}" for id, value in self.settings.items() if id not in over)
+        said = f"{len(self.weights)} networks of a study as one, which differ in {', '.join(over)}"
         said = f"{said}; their parameters: {parameters}" if parameters else said
         return f"{said}. Results are those of each network by itself on the cases that it was not trained on."
 
@@ -95,7 +94,7 @@ class Members(NamedTuple):
                 have.
         """
         train = package.read(package.require("train"))
-        changes = [Finding("models", self.describe())]
+        changes = [Finding("models", self.describe().rstrip("."))]
         for name in filter(package.config, CONFIGS):
             file = package.require(name)
             content = package.read(file)
