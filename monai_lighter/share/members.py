@@ -17,7 +17,7 @@ from monai_lighter.errors import Finding
 from monai_lighter.share.layout import CONFIG_SUFFIXES, Bundle, SharingError
 from monai_lighter.share.plain_weights import name_metric
 from monai_lighter.share.portable import make_config_portable
-from monai_lighter.share.runs import compare_with_run
+from monai_lighter.share.runs import PLACES, compare_with_run
 from monai_lighter.study.case_tables import read_case_table
 from monai_lighter.study.study_folder import COMPLETE, ParameterSet, Study, StudyRequest, read_study
 
@@ -48,9 +48,12 @@ class Members(NamedTuple):
     weights: list[Path]
 
     @property
-    def overrides(self) -> dict[str, Any]:
-        """Parameters of the first trial."""
-        return dict(self.chosen.trials[0].parameters)
+    def settings(self) -> dict[str, Any]:
+        """What the study was told to set: config id to its value in the first trial. Places of that machine are left out."""
+        run = ConfigParser.load_config_file(str(self.chosen.trials[0].config_path))
+        ids = [normalize(id) for id in {**self.study.request.fixed, **self.chosen.trials[0].parameters}]
+        values = {id: at(run, where) for id in ids if id not in PLACES and (where := locate(run, id)) is not None}
+        return {id: value for id, value in values.items() if not (isinstance(value, str) and Path(value).is_absolute())}
 
     @property
     def names(self) -> list[str]:
@@ -59,10 +62,9 @@ class Members(NamedTuple):
 
     def describe(self) -> str:
         """What the package is, in a sentence."""
-        parameters = ", ".join(f"{id} {json.dumps(value)}" for id, value in self.chosen.parameters.items())
-        said = (
-            f"{len(self.weights)} networks of a study as one, which differ in {', '.join(self.chosen.trials[0].over)}"
-        )
+        over = self.chosen.trials[0].over
+        parameters = ", ".join(f"{id} {json.dumps(value)}" for id, value in self.settings.items() if id not in over)
+        said = f"{len(self.weights)} networks of a study as one, which differ in {', '.join(over)}"
         said = f"{said}; their parameters: {parameters}" if parameters else said
         return f"{said}. Results are those of each network by itself on the cases that it was not trained on."
 
@@ -82,7 +84,7 @@ class Members(NamedTuple):
         return {label: round(value, 4) for label, value in results.items() if value is not None}
 
     def put_into(self, package: Bundle) -> list[Finding]:
-        """Gives the configs of a package that apply a network an `Ensemble` in its place, and the parameters of the study.
+        """Gives the configs of a package that apply a network an `Ensemble` in its place, and what the study has set.
 
         Returns:
             What was changed; which other configs name weights that the package has not.
@@ -92,12 +94,12 @@ class Members(NamedTuple):
                 have.
         """
         train = package.read(package.require("train"))
-        changes = [Finding("models", self.describe())]
+        changes = [Finding("models", self.describe().rstrip("."))]
         for name in filter(package.config, CONFIGS):
             file = package.require(name)
             content = package.read(file)
-            for id, value in self.chosen.parameters.items():
-                _set_shared(content, train, normalize(id), value)
+            for id, value in self.settings.items():
+                _set_shared(content, train, id, value)
             wrong, _ = compare_with_run(self.bundle, self.weights[0], content) if name == CONFIGS[0] else ([], [])
             if wrong:
                 raise SharingError(*wrong)
@@ -145,7 +147,7 @@ def _find_lost(package: Bundle) -> Iterator[Finding]:
 
 
 def _set_shared(content: dict[str, Any], train: dict[str, Any], id: str, value: Any) -> None:
-    """Sets a parameter where a config has for it what the training config had."""
+    """Sets an item where a config has for it what the training config had."""
     own, known = locate(content, id), locate(train, id)
     if own is not None and known is not None and at(content, own) == at(train, known):
         _set(content, own, value)

@@ -178,7 +178,7 @@ def _measure(bundle: Bundle, package: Bundle, members: Members | None) -> Measur
     train = bundle.config("train")
     measured = None
     if members:
-        measured = measure_case(members.configs, members.overrides)
+        measured = measure_case(members.configs, members.settings)
     elif train is not None and is_native(ConfigParser.load_config_file(str(train))):
         measured = measure_case([train])
     return measured or measure_noise(package, package.require("inference", "train"), bundle.metadata())

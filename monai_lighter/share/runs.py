@@ -16,7 +16,7 @@ from monai_lighter.errors import Finding
 from monai_lighter.share.layout import Bundle, SharingError
 from monai_lighter.share.plain_weights import read_checkpoint
 
-__all__ = ["compare_with_run"]
+__all__ = ["PLACES", "compare_with_run"]
 
 ABSENT = "nothing"
 PLACES = ("bundle_root",)

@@ -41,7 +41,16 @@ def make_study(root, folder, states=(COMPLETE,) * 6, native=True):
     bundle = Bundle(root)
     grid = {"learning_rate": [0.1, 0.01], "seed": [0, 1, 2]}
     request = StudyRequest(
-        ["configs/train.yaml"], {}, grid, {}, ["seed"], None, "val/metrics/dice/epoch", "maximize", native, ""
+        ["configs/train.yaml"],
+        {"patch_size": "[32, 32]", "dataset_dir": "/data", "resume": "auto"},
+        grid,
+        {},
+        ["seed"],
+        None,
+        "val/metrics/dice/epoch",
+        "maximize",
+        native,
+        "",
     )
     folder.mkdir(parents=True)
     request.write(folder)
@@ -50,7 +59,7 @@ def make_study(root, folder, states=(COMPLETE,) * 6, native=True):
         own = folder / f"{number:03d}"
         (own / "models").mkdir(parents=True)
         parameters = {**SETS[which], "seed": seed}
-        parser = run_config(bundle, parameters)
+        parser = run_config(bundle, {**parameters, "patch_size": [32, 32], "dataset_dir": "/data"})
         (own / "config.yaml").write_text(yaml.safe_dump(parser.get()))
         torch.manual_seed(number)
         torch.save(parser.get_parsed_content("network_def").state_dict(), own / "models" / "model.pt")
@@ -107,7 +116,7 @@ def test_elsewhere_it_gives_the_mean_of_its_members(study, tmp_path):
     workflow.run()
     (written,) = (root / "eval").rglob("*.nii.gz")
     item = workflow.parser.get_parsed_content("preprocessing")({"image": str(kept)})
-    inferer = SlidingWindowInferer((64, 64), sw_batch_size=4, overlap=0.5, mode="gaussian")
+    inferer = SlidingWindowInferer((32, 32), sw_batch_size=4, overlap=0.5, mode="gaussian")
     with torch.no_grad():
         scores = torch.stack([inferer(item["image"][None].as_tensor(), network) for network in networks]).mean(0)[0]
     found = nibabel.load(written).get_fdata().astype(int).squeeze()
@@ -129,8 +138,12 @@ def test_what_is_in_it(study, tmp_path):
         assert config["network_def"]["_target_"] == "monai_lighter.Ensemble"
         assert config["network_def"]["networks"]["channels"] == CHANNELS
         assert config["network_def"]["weights"] == "@weights"
+        assert config["patch_size"] == [32, 32]
+        assert config["dataset_dir"] == "$@bundle_root + '/data'"
         assert config["weights"] == [f"$@bundle_root + '/models/model_{i}.pt'" for i in range(3)]
-    metrics = json.loads(read["configs/metadata.json"])["eval_metrics"]
+    metadata = json.loads(read["configs/metadata.json"])
+    assert metadata["network_data_format"]["inputs"]["image"]["spatial_shape"] == [32, 32]
+    metrics = metadata["eval_metrics"]
     values = [0.53, 0.54, 0.55]
     assert metrics["val_dice"] == round(np.mean(values), 4)
     assert metrics["val_dice_std"] == round(np.std(values, ddof=1), 4)
