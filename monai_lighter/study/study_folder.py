@@ -118,7 +118,7 @@ class Trial(NamedTuple):
         exit_code: of the process; None while it runs.
         command: its words, to be run in ``cwd``.
         cwd: folder that it was run in.
-        seconds: that it took, all attempts together.
+        seconds: that it took, all attempts together but for those that were killed.
         attempts: how often it was begun.
         metric: logged name of the metric, as soon as there is a value.
         epoch: of the best weights, from 0.
