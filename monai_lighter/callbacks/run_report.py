@@ -66,7 +66,7 @@ class RunReport(Callback):
     is installed.
 
     Attributes:
-        path: of the report, once it is written.
+        path: of the report, once it is written; ``seconds``: that it took.
         digest: of the bundle, as `begin_digest` gives it.
 
     Args:
@@ -76,6 +76,7 @@ class RunReport(Callback):
     def __init__(self, config: Mapping[str, Any]) -> None:
         self.config = config
         self.path: Path | None = None
+        self.seconds = 0.0
         self.digest: Future[str] | None = None
         self._folder: Path | None = None
         self._warnings = _Warnings()
@@ -84,7 +85,7 @@ class RunReport(Callback):
         self._problem = ""
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        self.path, self._problem, self._names = None, "", None
+        self.path, self.seconds, self._problem, self._names = None, 0.0, "", None
         self._folder = _find_folder(trainer, stage) if stage in STAGES else None  # here, where all processes take part
         self._warnings.listen()
 
@@ -123,10 +124,12 @@ class RunReport(Callback):
         self._warnings.leave()
         if self._folder is None or not trainer.is_global_zero:
             return
+        began = time.monotonic()
         try:
             self._write(trainer, pl_module, stage, self._folder)
         except Exception as error:  # the run is through, and its files are safe
             logger.warning(f"no report was written: {in_short(error)}")
+        self.seconds = time.monotonic() - began
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         self._warnings.leave()

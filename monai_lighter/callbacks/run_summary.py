@@ -129,7 +129,7 @@ class RunSummary(Callback):
     def _describe_pass(self, trainer: Trainer, stage: str) -> Iterator[str]:
         """What an evaluation or a prediction came to."""
         cases = f" {self._count} {'case' if self._count == 1 else 'cases'}" if self._count else ""
-        yield f"{VERBS[stage]}{cases} in {format_duration(time.monotonic() - self._started)}"
+        yield f"{VERBS[stage]}{cases} in {format_duration(self._measure(trainer))}"
         yield from _describe_timing(trainer)
         if stage in MODES:
             logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
@@ -142,10 +142,15 @@ class RunSummary(Callback):
         yield from _describe_files(self._files, none=stage == "predict" and not kept)
         yield from _describe_report(trainer)
 
+    def _measure(self, trainer: Trainer) -> float:
+        """Seconds of the run, without those that its report took."""
+        reports = [each.seconds for each in trainer.callbacks if isinstance(each, RunReport)]  # type: ignore[attr-defined]
+        return time.monotonic() - self._started - sum(reports)
+
     def _describe_fit(self, trainer: Trainer, error: BaseException | None) -> Iterator[str]:
         done = trainer.current_epoch
         epochs = f"{done} {'epoch' if done == 1 else 'epochs'} ({trainer.global_step} steps)"
-        yield f"{VERBS['fit']} {epochs} in {format_duration(time.monotonic() - self._started)}"
+        yield f"{VERBS['fit']} {epochs} in {format_duration(self._measure(trainer))}"
         yield from _wrap("ended by", _describe_end(trainer, error))
         yield from _describe_timing(trainer)
         if trainer.fast_dev_run:  # type: ignore[attr-defined]

@@ -7,6 +7,8 @@ import pytest
 from monai_lighter import Workflow
 from monai_lighter.callbacks.case_slices import read_slices
 from monai_lighter.callbacks.run_report import choose_cases
+from monai_lighter.study.case_tables import read_case_table
+from monai_lighter.study.comparison import compare_runs
 
 TEST = {
     "system::metrics::test": {"dice": {"_target_": "DiceMetric", "include_background": False}},
@@ -108,3 +110,21 @@ def test_the_worst_come_first_and_the_median_is_none_of_them():
     assert choose_cases({}, lower=False) == {}
     assert choose_cases(values, False, {"1", "5"}) == {"1": "worst", "5": "median"}
     assert choose_cases({"a": 1.0, "b": float("inf")}, lower=True)["b"] == "worst"
+
+
+@pytest.mark.slow
+def test_a_table_says_of_which_metrics_less_is_better(bundle, extra):
+    config = {
+        **TEST,
+        "report": False,
+        "system::metrics::test": {"mse": {"_target_": "MSEMetric"}, "dice": {"_target_": "DiceMetric"}},
+    }
+    run(bundle, extra, "test", config)
+    table = read_case_table(bundle / "eval" / "dice.csv")
+    assert {each.metric: each in table.lower for each in table.values} == {"mse": True, "dice": False}
+    lines = [line.split(",") for line in (bundle / "eval" / "dice.csv").read_text().splitlines()]
+    higher = [[*line[:3], str(float(line[3]) + 1), *line[4:]] for line in lines[1:]]
+    (bundle / "other.csv").write_text("\n".join(map(",".join, [lines[0], *higher])) + "\n")
+    (row, *_) = compare_runs([bundle / "eval" / "dice.csv", bundle / "other.csv"], "mse").rows
+    assert (row.better, row.worse, row.lower_is_better) == (0, row.n, True)
+    assert row.n
