@@ -89,8 +89,7 @@ def study(
     slots = [each.strip() for each in devices.split(",")] if devices else []
     at_once = max(1, n_jobs or len(slots))
     queue = _open_queue(Queue, folder, plan.request, storage, not noprune)
-    if retry_failed:
-        queue.retry_failed()
+    queue.retry(retry_failed)
     whole = _run(folder, plan, queue, slots, at_once, cluster, cluster_options)
     return _report(read_study(folder), whole, json)
 
@@ -149,7 +148,9 @@ def _report(study: Study, whole: bool, as_json: bool) -> Printed:
     for each in failed:
         lines += ["", f"trial {each.number:03d} failed with exit code {each.exit_code}, {each.log_path}:", each.note]
     if study.out_of_fold_path.is_file():
-        lines += ["", f"cases, each once, of the best: {study.out_of_fold_path}"]
+        with open(study.out_of_fold_path, encoding="utf-8") as file:
+            several = ", the mean of those that were validated several times" if "repeats" in file.readline() else ""
+        lines += ["", f"cases, each once{several}, of the best: {study.out_of_fold_path}"]
     if study.best is not None:
         lines += ["", f"best: {_name_best(study)}; again, bit for bit:", *(f"  {each}" for each in found["commands"])]
     return Printed("\n".join(lines), code)

@@ -100,8 +100,7 @@ class Queue:
             return Job(trial, self._list_trials(int(unit), self._suggest(trial, int(unit))), lock)
 
     def _lock_path(self, unit: int) -> Path:
-        first = unit * self.request.trials_per_set if self.request.is_search else unit
-        return trial_folder(self.folder, first) / "lock"
+        return trial_folder(self.folder, self._list_numbers(unit)[0]) / "lock"
 
     def _requeue_dead(self) -> None:
         for each in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
@@ -115,15 +114,28 @@ class Queue:
                 if lock is not None:
                     lock.release()
 
-    def retry_failed(self) -> None:
-        """Enqueues again what has failed."""
+    def retry(self, failed: bool = False) -> None:
+        """Enqueues again the trials whose process was killed (by the system where memory is out, by kill -9).
+
+        Args:
+            failed: also those that have failed.
+        """
         with self._alone():
             trials = self.study.get_trials(deepcopy=False)
             alive = {each.user_attrs.get(UNIT) for each in trials if each.state != TrialState.FAIL}
-            failed = {each.user_attrs[UNIT]: each.params for each in trials if UNIT in each.user_attrs}
-            for unit, params in failed.items():
-                if unit not in alive:
+            latest = {each.user_attrs[UNIT]: each.params for each in trials if UNIT in each.user_attrs}
+            for unit, params in latest.items():
+                if unit not in alive and (failed or self._was_killed(unit)):
                     self.study.enqueue_trial(params, user_attrs={UNIT: unit})
+
+    def _was_killed(self, unit: int) -> bool:
+        trials = [Trial.read(trial_folder(self.folder, number)) for number in self._list_numbers(unit)]
+        return any(one is not None and one.state == FAILED and (one.exit_code or 0) < 0 for one in trials)
+
+    def _list_numbers(self, unit: int) -> range:
+        """Numbers of the trials of a job."""
+        count = self.request.trials_per_set if self.request.is_search else 1
+        return range(unit * count, (unit + 1) * count)
 
     @property
     def is_over(self) -> bool:
@@ -164,13 +176,13 @@ class Queue:
         return values
 
     def _list_trials(self, unit: int, values: Mapping[str, Any]) -> list[Trial]:
-        request, per_set = self.request, self.request.trials_per_set
+        request, numbers = self.request, self._list_numbers(unit)
         if not request.is_search:
             over = {id: values[id] for id in request.over}
-            return [Trial(trial_folder(self.folder, unit), unit, unit // per_set, dict(values), over)]
+            return [Trial(trial_folder(self.folder, unit), unit, unit // request.trials_per_set, dict(values), over)]
         listed = []
-        for i, each in enumerate(itertools.product(*(request.grid[id] for id in request.over))):
-            number, over = unit * per_set + i, dict(zip(request.over, each, strict=True))
+        for number, each in zip(numbers, itertools.product(*(request.grid[id] for id in request.over)), strict=True):
+            over = dict(zip(request.over, each, strict=True))
             listed.append(Trial(trial_folder(self.folder, number), number, unit, {**values, **over}, over))
         return listed
 

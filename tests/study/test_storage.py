@@ -98,6 +98,19 @@ def test_a_search_can_be_made_longer(tmp_path):
         assert queue.is_over
 
 
+def test_what_was_killed_is_taken_again_by_the_next_command(tmp_path):
+    queue = Queue(tmp_path, request(grid={"lr": [1, 2]}, over=[]))
+    for code in (1, -9):
+        job = queue.take()
+        job.trials[0]._replace(state=FAILED, exit_code=code).write()
+        queue.tell(job, None, FAILED)
+        job.lock.release()
+    assert queue.is_over
+    queue.retry()
+    assert numbers(queue.take()) == [1]
+    assert queue.take() is None
+
+
 def test_what_has_failed_is_taken_again_when_asked_for(tmp_path):
     queue = Queue(tmp_path, request(grid={"lr": [1, 2]}, over=[]))
     for state in (FAILED, COMPLETE):
@@ -105,7 +118,7 @@ def test_what_has_failed_is_taken_again_when_asked_for(tmp_path):
         queue.tell(job, 0.5, state)
         job.lock.release()
     assert queue.is_over
-    queue.retry_failed()
+    queue.retry(failed=True)
     assert numbers(queue.take()) == [0]
     assert queue.take() is None
 

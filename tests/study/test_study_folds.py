@@ -55,7 +55,7 @@ def test_a_trial_that_fails_is_told_and_the_others_run_and_it_is_run_again_when_
     assert [trial.attempts for trial in read_study("studies/widths").trials] == [2, 2]
 
 
-def test_workers_of_submitit_run_what_is_left_and_a_device_is_each_ones_own(command, bundle):
+def test_workers_of_submitit_run_each_trial_once(command, bundle):
     pytest.importorskip("submitit")
     words = ("--fold", "0,1", "--name", "folds", "--max_epochs", "1", "--cluster", "local", "--n_jobs", "2")
     code, output = command(*words, "--cluster_options", "{'timeout_min': 10}")
