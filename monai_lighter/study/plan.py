@@ -112,15 +112,13 @@ def _require_sound(
     others = [{id: value} for id, values in grid.items() for value in values[1:]]
     others += [{id: each.high} for id, each in ranges.items()]
     checks = [_check(configs, options, {**first, **other}) for other in ({}, *others)]
+    asked = {*grid, *ranges}
     found: list[Finding] = []
     for check in checks:
-        prepared = check.prepared
-        left = prepared.left if prepared is not None else []
-        found += [error for error in check.errors if error not in left]
-        idle = prepared.unused if prepared is not None else []
-        found += [
-            note for note in idle if note.id in {**grid, **ranges}
-        ]  # which fit says of MONAI's engines, and goes on
+        left = check.prepared.left if check.prepared is not None else []
+        idle = check.prepared.unused if check.prepared is not None else []
+        found += [error for error in check.errors if error not in left or error.id in asked]
+        found += [note for note in idle if note.id in asked]  # which fit says of MONAI's engines, and goes on
     if found or checks[0].prepared is None:
         raise ConfigError(dict.fromkeys(found))
     return checks[0].prepared
@@ -128,7 +126,7 @@ def _require_sound(
 
 def _check(configs: Sequence[str], options: Mapping[str, str], override: Mapping[str, Any]) -> Check:
     ids = {name: options[name] for name in ("init_id", "final_id") if name in options}
-    asked = Asked("fit", **ids, known=("resume",))
+    asked = Asked("fit", **ids)
     check = Check([*configs], override, asked, options.get("meta_file"), options.get("trust"))
     if check.prepared is not None and not check.prepared.native:
         asked = asked._replace(run_id="run")
