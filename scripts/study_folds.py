@@ -31,7 +31,7 @@ from monai.inferers import SlidingWindowInferer
 from monai.networks.nets import UNet
 from monai.transforms import Compose, CropForegroundd, LoadImaged, NormalizeIntensityd, Orientationd, Spacingd
 
-from monai_lighter.study.study_folder import COMPLETE, PRUNED, Trial, read_study
+from monai_lighter.study.study_folder import COMPLETE, PRUNED, Study, Trial, read_study
 
 BUNDLE = Path(__file__).parents[1] / "bundles" / "brain_tissue_segmentation"
 CHANNELS, PATCH, SPACING = (4, 8, 8), (16, 16, 16), (3, 3, 3)
@@ -165,6 +165,11 @@ def show_folds(folds: int, epochs: int) -> None:
     found = read_study(study)
     assert [trial.state for trial in found.trials] == [COMPLETE] * folds
     assert [trial.attempts for trial in found.trials[:3]] == [1, 2, 2], "the trial that was running goes on, no other"
+    compare_with_loop(found, folds, epochs)
+
+
+def compare_with_loop(found: Study, folds: int, epochs: int) -> None:
+    """Holds a study against a loop over the folds, and MONAI's and numpy's Dice of its networks."""
     means, dice = [], {}
     for fold, trial in enumerate(found.trials):
         place = Path(f"hand/{fold}")
@@ -183,7 +188,15 @@ def show_folds(folds: int, epochs: int) -> None:
     np.testing.assert_allclose([trial.value for trial in found.trials], means, rtol=1e-5)
     best = json.loads(found.results_path.read_text())["best"]
     np.testing.assert_allclose([best["mean"], best["std"]], [np.mean(means), np.std(means, ddof=1)], rtol=1e-5)
-    with open(found.out_of_fold_path, newline="") as file:
+    compare_table(found.out_of_fold_path, dice)
+    print(
+        f"Dice of {len(dice)} cases, mean {best['mean']:.4f} and standard deviation {best['std']:.4f}: those of the loop"
+    )
+
+
+def compare_table(path: Path, dice: dict[str, tuple[float, float]]) -> None:
+    """Holds the out-of-fold table against the Dice of each case."""
+    with open(path, newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 2 * len(dice) == 20, "ten cases, two classes"
     table = {(Path(row["case"]).name, row["class"]): float(row["value"]) for row in rows}
@@ -195,9 +208,6 @@ def show_folds(folds: int, epochs: int) -> None:
                 if key[0] == Path(image).name and key[1] == sorted({k[1] for k in table})[label - 1]
             )
             np.testing.assert_allclose(table[key], values[label - 1], rtol=1e-5)
-    print(
-        f"Dice of {len(dice)} cases, mean {best['mean']:.4f} and standard deviation {best['std']:.4f}: those of the loop"
-    )
 
 
 def show_search(trials: int, epochs: int, folds: int) -> None:

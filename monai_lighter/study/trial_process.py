@@ -101,7 +101,9 @@ class TrialProcess:
 
     def _wait(self, trial: Trial, lock: TrialLock, judge: Callable[[int, float], bool]) -> tuple[int, bool]:
         """Exit code of the process, and whether it was pruned."""
-        known: set[int] = set()
+        known = read_key_metric(trial.key_metric_path)
+        for epoch, value in known.items():
+            judge(epoch, value)  # those of an attempt before, which was not pruned by them
         asked_to_end, pruned = False, False
         with self._begin(trial, lock) as process:
             try:
@@ -109,7 +111,7 @@ class TrialProcess:
                     lock.beat()
                     for epoch, value in read_key_metric(trial.key_metric_path).items():
                         if epoch not in known:
-                            known.add(epoch)
+                            known[epoch] = value
                             pruned = judge(epoch, value) or pruned
                     if (pruned or self.stop.is_set()) and not asked_to_end:
                         asked_to_end = True
@@ -140,7 +142,8 @@ class TrialProcess:
 
     def _conclude(self, trial: Trial, code: int, pruned: bool) -> Trial:
         if code not in (0, LEFT_OUT):
-            state = PRUNED if pruned and code == 128 + signal.SIGTERM else FAILED
+            ended = code in (128 + signal.SIGTERM, -signal.SIGTERM)  # the second before it receives signals
+            state = PRUNED if pruned and ended else FAILED
             note = "worse than the median of the trials before" if state == PRUNED else _read_end(trial.log_path)
             return self._measure(trial)._replace(state=state, exit_code=code, note=note)
         note = "cases were left out, see bad_cases_fit.csv" if code == LEFT_OUT else ""

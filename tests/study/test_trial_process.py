@@ -60,6 +60,24 @@ def test_a_trial_that_is_pruned_ends_after_its_step_and_says_so(bundle):
     assert process.run(trial, lock, judge) == trial  # it is over
 
 
+def test_a_trial_that_goes_on_is_not_pruned_by_what_was_known_before_it_died(bundle):
+    plan = make_plan(["configs/train.yaml"], {"width": "4,8"})
+    begin_study(bundle / "studies" / "s", plan)
+    trial = Trial(bundle / "studies" / "s" / "000", 0, 0, {"width": 4}, {})
+    lock = TrialLock(trial.folder / "lock")
+    assert lock.take()
+    trial.key_metric_path.write_text("epoch,value,metric\n0,0.1,dice\n1,0.2,dice\n")
+    seen = {}
+
+    def judge(epoch, value):
+        seen[epoch] = value
+        return True
+
+    trial = TrialProcess(plan.request, plan.outputs, "", Event()).run(trial, lock, judge)
+    assert (trial.state, trial.exit_code) == (COMPLETE, 0)
+    assert seen == {0: 0.1, 1: 0.2}
+
+
 def test_ctrl_c_has_the_trials_end_and_the_same_command_goes_on_with_them(bundle):
     words = ("configs/train.yaml", "--width", "4,8", "--max_epochs", "60", "--n_jobs", "2", "--devices", "5,6")
     command = [sys.executable, "-m", "monai_lighter", "study", *words]
