@@ -296,7 +296,9 @@ def _fill(template: Path, root: Path, words: dict[str, str]) -> list[Path]:
             continue
         target = root / source.relative_to(template)
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(FIELD.sub(lambda match: _word(match.group(1), words), source.read_text("utf-8")), "utf-8")
+        quoted = {"authors": json.dumps(words["authors"])[1:-1]} if source.suffix == ".json" else {}
+        own = {**words, **quoted}
+        target.write_text(FIELD.sub(lambda match: _word(match.group(1), own), source.read_text("utf-8")), "utf-8")
         written.append(target)
     return written
 
