@@ -85,7 +85,7 @@ def _readers(task: str) -> list[Callable[[Path], FoundCases | None]]:
 
 def _name_class(cell: str, table: Path) -> str:
     """A label as it stands in the table, also where a folder beside that has its name and `read_table` took it for that."""
-    return os.path.relpath(cell, table.parent) if os.path.isdir(cell) else cell
+    return os.path.relpath(cell, table.parent) if os.path.isabs(cell) and os.path.isdir(cell) else cell
 
 
 def _read_rows(table: Path, task: str) -> FoundCases:
@@ -184,7 +184,7 @@ def _pair(images: Path, labels: Path) -> Iterator[dict[str, Any]]:
     usual = Counter(map(tuple, channels.values())).most_common(1)
     for name, files in channels.items():
         if tuple(files) != usual[0][0]:
-            has, most = (" and ".join(f"{name}{ending}" for ending in each) for each in (files, usual[0][0]))
+            has, most = (" and ".join(f"{name}{ending}" for ending in each) for each in (tuple(files), usual[0][0]))
             problem = f"{name!r} of {images.name} has {has}, and not {most} as most cases have them"
             raise _refuse(problem, "Complete it, or take it out of both folders.")
         yield {"image": [*files.values()], "label": str(maps[name])}
@@ -251,6 +251,11 @@ def _with_labels(found: FoundCases, task: str) -> FoundCases:
         if None in numbers:
             raise _refuse(f"the label {values[numbers.index(None)]!r} is no number", "Mend the table.")
         return found._replace(cases=[case | {"label": n} for case, n in zip(found.cases, numbers, strict=True)])
+    return _number_classes(found, values, numbers)
+
+
+def _number_classes(found: FoundCases, values: list[str], numbers: list[float | None]) -> FoundCases:
+    """Classes from 0 on, with the names that they have."""
     whole = all(number is not None and number == int(number) and number >= 0 for number in numbers)
     if whole:
         classes = [int(number or 0) for number in numbers]
