@@ -71,7 +71,9 @@ def read_record(place: str | Path) -> RunRecord:
     said, curves = _read_json(folder / RUN), read_curves(folder)
     listed = said.get("tables")  # those that the run wrote; beside them may be others
     files = [path] if path.is_file() else sorted(folder.glob("*.csv" if listed is None else "*"))
-    files = [each for each in files if path.is_file() or (is_case_table(each) if listed is None else each.name in listed)]
+    files = [
+        each for each in files if path.is_file() or (is_case_table(each) if listed is None else each.name in listed)
+    ]
     tables = [read_case_table(each) for each in files]
     if not (tables or said or curves.points):
         hint = "Name the log folder of a run (lightning_logs/version_0), a csv of CaseMetrics, a study or a bundle."

@@ -158,7 +158,9 @@ def _list_images(folder: Path) -> dict[str, Path]:
     for path in _list_files(folder):
         name = SUFFIX.sub("", path.relative_to(folder).as_posix())
         if name in found:
-            problem = f"{str(found[name])!r} and {path.name!r} have one name, so that it is not known which one the case has"
+            problem = (
+                f"{str(found[name])!r} and {path.name!r} have one name, so that it is not known which one the case has"
+            )
             raise _refuse(problem, "Remove one of them.")
         found[name] = path
     return found
@@ -230,7 +232,9 @@ def _read_classes(folder: Path) -> FoundCases | None:
         raise _refuse(f"{names} are folders of images and label maps, not of classes", "Is it a segmentation?")
     below = [{file.relative_to(path).parts[:-1][:1] for file in files} for path, files in classes.items()]
     if len(below[0]) > 1 and all(each == below[0] for each in below):
-        problem = f"{names} have the same folders, such as {max(below[0])[0]!r}: parts of the data, as it seems, not classes"
+        problem = (
+            f"{names} have the same folders, such as {max(below[0])[0]!r}: parts of the data, as it seems, not classes"
+        )
         raise _refuse(problem, "Give one of them, or a table (image, label) of all cases.")
     cases = [{"image": [str(file)], "label": path.name} for path, files in classes.items() for file in files]
     return FoundCases("a folder a class", cases)

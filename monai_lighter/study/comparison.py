@@ -109,7 +109,10 @@ def compare_runs(
     if unpaired and not common_cases:
         raise ConfigError([*_describe_unpaired(unpaired)])
     wanted = _choose(tables, metric, lower_is_better)
-    lower = {*lower_is_better, *(each.metric for table in tables for each in table.lower)}  # an old table may not say so
+    lower = {
+        *lower_is_better,
+        *(each.metric for table in tables for each in table.lower),
+    }  # an old table may not say so
     rows = [
         _compare(tables[0], table, names[0], own, measured, measured.metric in lower, confidence)
         for table, own in zip(tables[1:], names[1:], strict=True)

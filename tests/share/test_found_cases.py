@@ -131,13 +131,15 @@ HALF_RIGHT = {
         "1.nii' and '1.nii.gz' have one name",
     ),
     "a channel that half of the cases have": (
-        [*(f"imagesTr/{i}_{c:04}.nii.gz" for i in range(4) for c in range(1 + i % 2)), *(f"labelsTr/{n}" for n in FOUR)],
+        [
+            *(f"imagesTr/{i}_{c:04}.nii.gz" for i in range(4) for c in range(1 + i % 2)),
+            *(f"labelsTr/{n}" for n in FOUR),
+        ],
         "segmentation",
         "'1' of imagesTr has 1_0000 and 1_0001, and not 1_0000 as most",
     ),
     "as many channels, but others": (
-        ["imagesTr/0_0000.nii", "imagesTr/0_0001.nii", "imagesTr/1_0000.nii", "imagesTr/1_0002.nii"]
-        + ["labelsTr/0.nii", "labelsTr/1.nii"],
+        [*(f"imagesTr/{n}.nii" for n in ("0_0000", "0_0001", "1_0000", "1_0002")), "labelsTr/0.nii", "labelsTr/1.nii"],
         "segmentation",
         "'1' of imagesTr has 1_0000 and 1_0002, and not 1_0000 and 1_0001",
     ),
