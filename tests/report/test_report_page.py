@@ -198,7 +198,7 @@ def test_a_report_takes_the_place_of_no_other_file(run, name):
     """Nor do its numbers: those of ``run.html`` would be ``run.json``."""
     (run / "notes.html").write_text("<p>mine</p>")
     before = {path: path.read_bytes() for path in run.iterdir()}
-    with pytest.raises(ConfigError, match="no report that it could take the place of|must be the name of a page"):
+    with pytest.raises(ConfigError, match=r"no report that it could take the place of|must be the name of a page"):
         write_report(run, run / name)
     assert {path: path.read_bytes() for path in run.iterdir()} == before
     write_report(run)

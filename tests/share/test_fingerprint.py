@@ -182,6 +182,11 @@ def test_faulty_cases_are_told_and_nothing_is_written(spoil, message, own_sets, 
     assert not (tmp_path / "made").exists()
 
 
+def test_authors_may_have_quotes(tmp_path):
+    create_bundle(tmp_path / "made", "segmentation", authors='The "X" \\ team')
+    assert json.loads((tmp_path / "made" / "configs" / "metadata.json").read_text())["authors"] == 'The "X" \\ team'
+
+
 def test_a_disk_that_is_full_leaves_nothing(sets, made, tmp_path, monkeypatch):
     def fail(*arguments):
         raise OSError(28, "No space left on device")
