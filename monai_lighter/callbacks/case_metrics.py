@@ -55,6 +55,11 @@ class CaseMetrics(Callback):
         self.outputs = ensure_tuple(outputs)
         self._table: Table | None = None
 
+    @property
+    def written(self) -> Path | None:
+        """The table of the newest evaluation; None where none has been written."""
+        return None if self._table is None else self._table.path
+
     def on_validation_start(self, trainer: Trainer, pl_module: Any) -> None:
         self._table = None
         metrics = pl_module.metrics.get(pl_module.mode)

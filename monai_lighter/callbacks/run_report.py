@@ -49,13 +49,13 @@ RUN, SLICES = "run.json", "case_slices.npz"
 STAGES = ("fit", "test")
 PACKAGES = ("torch", "monai", "lightning", "torchmetrics", "numpy")
 WORST = 3
-MOST_KEPT = 300
-"""Slices that are kept while an evaluation lasts; of more cases those of some, but for the worst, are let go."""
+MOST_KEPT = 48
+"""Slices that are kept while an evaluation lasts, each of up to 4 MB: of the worst cases, and of others drawn at random."""
 MOST_WARNINGS = 50
 
 
 class RunReport(Callback):
-    """Writes ``report.html`` and ``report.json`` when a fit or a test ends, beside its logs or its table of `CaseMetrics`.
+    """Writes ``report.html`` and ``report.json`` when a fit or a test ends, beside its logs, or, of a test, its `CaseMetrics`.
 
     What they are made of is kept there too, so that ``monai-lighter report`` can make them again: ``run.json`` (the config, what
     the run ran on, its warnings) and, of a test, ``case_slices.npz`` (of the worst and the median cases by the first metric one
@@ -135,15 +135,16 @@ class RunReport(Callback):
         self._warnings.leave()
 
     def _write(self, trainer: Trainer, pl_module: LightningModule, stage: str, folder: Path) -> None:
-        from monai_lighter.report.writing import write_report  # noqa: PLC0415  # wings, which are there for this alone
-        from monai_lighter.study.case_tables import is_case_table  # noqa: PLC0415
+        from monai_lighter.report.writing import write_report  # noqa: PLC0415  # a wing, which is there for this alone
 
         for each in trainer.loggers:
             each.save()
         said = _describe_run(trainer, pl_module, stage, self.digest)
         timing = next((each.report for each in trainer.callbacks if isinstance(each, Timing)), {})  # type: ignore[attr-defined]
         said |= {"warnings": self._warnings.texts, "slices": self._problem or self._kept.problem}
-        tables = {path.name: hash_file(path) for path in folder.glob("*.csv") if is_case_table(path)}
+        own = [each.written for each in trainer.callbacks if isinstance(each, CaseMetrics)]  # type: ignore[attr-defined]
+        here = [path for path in own if path is not None and path.resolve().parent == folder.resolve()]
+        tables = {path.name: hash_file(path) for path in here}
         said |= {"timing": timing, "tables": tables, "config": self.config}
         with written_beside(folder / RUN) as temporary:
             temporary.write_text(json.dumps(said, indent=1, default=str) + "\n", encoding="utf-8")
@@ -162,6 +163,7 @@ class _KeptCases:
         self.volume: CaseVolume | None = None
         self._volume_value = math.nan
         self._values: dict[str, float] = {}
+        self._chances: dict[str, float] = {}
         self._random = random.Random(0)
 
     def add(
@@ -179,6 +181,9 @@ class _KeptCases:
         if math.isnan(value):
             return
         self._values[case] = value
+        self._chances[case] = self._random.random()
+        if not self._is_wanted(case, value):
+            return
         grid = Grid.of_case(target, pred, image)
         if grid is None:
             self.problem = "label and prediction are no label maps of one size (postprocessing can make them so)"
@@ -189,8 +194,21 @@ class _KeptCases:
         if is_worse or math.isnan(self._volume_value):
             self.volume, self._volume_value = cut_volume(grid, input, case), value
         if len(self.slices) > MOST_KEPT:
-            self.slices.sort(key=lambda each: each.value, reverse=self.lower)
-            del self.slices[self._random.randrange(WORST, len(self.slices))]
+            least = self._find_least()
+            self.slices = [each for each in self.slices if each is not least]
+
+    def _find_least(self) -> CaseSlice:
+        """Of those that are none of the worst, the one with the least chance: so every such case is as likely to be there."""
+        self.slices.sort(key=lambda each: each.value, reverse=self.lower)
+        return min(self.slices[WORST:], key=lambda each: self._chances[each.case])
+
+    def _is_wanted(self, case: str, value: float) -> bool:
+        """Whether a case's slice would be kept, so that no other is cut."""
+        if len(self.slices) < MOST_KEPT:
+            return True
+        least = self._find_least()  # which sorts them
+        limit = self.slices[WORST - 1].value
+        return self._chances[case] > self._chances[least.case] or (value > limit if self.lower else value < limit)
 
     def join(self) -> None:
         """Leaves, in the first process, those that `choose_cases` chooses of all; every process calls it."""
@@ -234,16 +252,18 @@ def _find_first(value: Any) -> Any:
 
 
 def _find_folder(trainer: Trainer, stage: str) -> Path | None:
-    """Where the run writes what belongs to it alone: its logs, else the table of its cases."""
+    """Where the run writes what belongs to it alone: of a test the table of its cases, else the logs."""
     if trainer.fast_dev_run:  # type: ignore[attr-defined]
         return None
+    tables = [each for each in trainer.callbacks if isinstance(each, CaseMetrics)]  # type: ignore[attr-defined]
+    if stage == "test" and tables and tables[0].path is not None:
+        return tables[0].path.parent
     if trainer.loggers:
         found = trainer.log_dir
         return None if found is None or "://" in str(found) else Path(found)
-    tables = [each for each in trainer.callbacks if isinstance(each, CaseMetrics)]  # type: ignore[attr-defined]
     if stage != "test" or not tables:
         return None
-    return Path(trainer.default_root_dir) if tables[0].path is None else tables[0].path.parent
+    return Path(trainer.default_root_dir)
 
 
 def _describe_run(

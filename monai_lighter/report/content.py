@@ -32,7 +32,9 @@ KNOWN_TABLES = {"case_metrics_val": "val", "case_metrics_test": "test", "out_of_
 NO_CURVES = (
     "No curves: nothing was logged to a csv file. Lightning's default logger does, and a monai_lighter.CurvesLogger."
 )
-NO_CASES = "No table of cases: trainer::callbacks has no monai_lighter.CaseMetrics."
+NO_CASES = (
+    "No table of cases in this folder: trainer::callbacks has no monai_lighter.CaseMetrics, or that has another path."
+)
 NO_SLICES = (
     "No pictures: `monai-lighter test` keeps slices of the worst and the median cases, where the extra `report` is installed "
     "(pip install 'monai_lighter[report]')."

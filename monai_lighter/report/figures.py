@@ -30,6 +30,8 @@ ALONE = ("#00b7eb", "#ff9f1c")
 RATE = "lr"
 WRONG = (0.9, 0.1, 0.1, 0.30)
 MOST_DOTS = 300
+MOST_SHAPES = 1000
+"""Dots of a picture; of more they are an image in it, which takes less room."""
 MOST_COLUMNS = 24
 STYLE: Any = {
     "font.size": 10,
@@ -101,7 +103,15 @@ def draw_distribution(scores: Sequence[Score], title: str) -> str:
                 values, positions=[i], widths=0.5, showfliers=False, medianprops={"color": color, "linewidth": 2}
             )
             dots = values if len(values) <= MOST_DOTS else random.choice(values, MOST_DOTS, replace=False)
-            axes.plot(i + random.uniform(-0.14, 0.14, len(dots)), dots, ".", color=color, alpha=0.6, markersize=5)
+            axes.plot(
+                i + random.uniform(-0.14, 0.14, len(dots)),
+                dots,
+                ".",
+                color=color,
+                alpha=0.6,
+                markersize=5,
+                rasterized=len(dots) * len(scores) > MOST_SHAPES,
+            )
         names = [_quote(each.measured.label) for each in scores]
         turn = 45 if sum(map(len, names)) > 9 * len(names) or len(names) > 8 else 0
         axes.set_xticks(range(1, len(names) + 1), names, rotation=turn, ha="right" if turn else "center")

@@ -46,19 +46,20 @@ class Names:
     def __init__(self, shown: bool, cases: Iterable[str] = ()) -> None:
         self.shown = shown
         self._numbers = {case: number for number, case in enumerate(dict.fromkeys(cases), 1)}
-        self._patterns = [] if shown else [*self._find_patterns()]
+        self._texts = {} if shown else self._list_texts()
+        longest_first = "|".join(map(re.escape, sorted(self._texts, key=len, reverse=True)))
+        self._pattern = re.compile(rf"(?:\bcase )?(?<!\w)({longest_first})(?!\w)") if self._texts else None
 
-    def _find_patterns(self) -> Iterator[tuple[re.Pattern[str], str]]:
-        texts = {}
+    def _list_texts(self) -> dict[str, str]:
+        """What may stand for a case in a message, to the case, or to nothing where it may be of several."""
+        texts: dict[str, str] = {}
         for short, case in name_below_shared_folder(self._numbers).items():
             parts = PurePath(short.replace("\\", "/")).parts
             if len(self._numbers) == 1:  # all of its folders are those that it shares with itself
                 parts = (*parts, PurePath(case).parent.name)
-            texts.update(dict.fromkeys((case, *parts, *(part.partition(".")[0] for part in parts)), case))
-        for text in sorted(filter(None, texts), key=len, reverse=True):
-            if len(text) > 3 or not text.isdecimal():
-                case = texts[text]
-                yield re.compile(rf"(?:\bcase )?(?<!\w){re.escape(text)}(?!\w)"), self.case(case)
+            for text in dict.fromkeys((case, *parts, *(part.partition(".")[0] for part in parts))):
+                texts[text] = case if texts.get(text, case) == case else ""
+        return {text: case for text, case in texts.items() if text and (len(text) > 3 or not text.isdecimal())}
 
     def case(self, name: str) -> str:
         """``case 7``, or its name where names are shown."""
@@ -72,13 +73,17 @@ class Names:
         for line in str(text).splitlines():
             logged = LOGGED.findall(line)
             line = LOGGED.sub("\0", line)
-            for pattern, number in self._patterns:
-                line = pattern.sub(number, line)
+            if self._pattern is not None:
+                line = self._pattern.sub(self._replace, line)
             line = PATHS.sub(LEFT_OUT, QUOTED.sub(LEFT_OUT, line))
             for name in logged if line.count("\0") == len(logged) else ():
                 line = line.replace("\0", name, 1)
             lines.append(hide_user(line.replace("\0", LEFT_OUT)))
         return "\n".join(lines)
+
+    def _replace(self, match: re.Match[str]) -> str:
+        case = self._texts[match[1]]
+        return self.case(case) if case else LEFT_OUT
 
     def config(self, config: Mapping[str, Any]) -> list[tuple[str, str]]:
         """Ids and values of a config: of texts only classes, references, and words that a component is given."""

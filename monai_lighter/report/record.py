@@ -68,9 +68,13 @@ def read_record(place: str | Path) -> RunRecord:
     """
     path = Path(place)
     folder = path.parent if path.is_file() else path
-    files = [path] if path.is_file() else sorted(folder.glob("*.csv"))
-    tables = [read_case_table(each) for each in files if path.is_file() or is_case_table(each)]
     said, curves = _read_json(folder / RUN), read_curves(folder)
+    listed = said.get("tables")  # those that the run wrote; beside them may be others
+    files = [path] if path.is_file() else sorted(folder.glob("*.csv" if listed is None else "*"))
+    files = [
+        each for each in files if path.is_file() or (is_case_table(each) if listed is None else each.name in listed)
+    ]
+    tables = [read_case_table(each) for each in files]
     if not (tables or said or curves.points):
         hint = "Name the log folder of a run (lightning_logs/version_0), a csv of CaseMetrics, a study or a bundle."
         problem = f"has no {METRICS}, no table of CaseMetrics and no {RUN}" if folder.is_dir() else "is not there"
@@ -80,10 +84,8 @@ def read_record(place: str | Path) -> RunRecord:
         config = dict(ConfigParser.load_config_file(str(folder / CONFIG)))
     timing = said.get("timing") or _read_json(folder / FILE)
     slices, volume = read_slices(folder / SLICES)
-    if any(
-        (folder / name).is_file() and hash_file(folder / name) != digest
-        for name, digest in said.get("tables", {}).items()
-    ):
+    others = [each for each in files if listed is not None and hash_file(each) != listed.get(each.name)]
+    if others:
         said, config, timing, slices, volume = {"slices": OLD}, {}, {}, [], None
     return RunRecord(folder, said, config, curves, tables, timing, slices, volume)
 

@@ -35,6 +35,8 @@ PAGE, NUMBERS = "report.html", "report.json"
 LARGEST = 6_000_000
 """Bytes of a page."""
 TOO_LARGE = "The volume is left out: with it the page would have more than 6 MB."
+MARKS = ("Made by monai_lighter", '"names_shown"')
+"""What stands in every page, and in the numbers beside it."""
 
 
 def write_report(
@@ -58,16 +60,23 @@ def write_report(
     content = read_content(place, names, lower_is_better)
     folder = Path(place).parent if Path(place).is_file() else Path(place)
     page = folder / PAGE if output is None else Path(output)
-    if page.suffix == ".json":
-        raise ConfigError(
-            [Finding("output", f"must be the name of a page, got {str(output)!r}", "Name it report.html.")]
-        )
+    _check_target("output", page, page.with_suffix(".json"))
     text = _render_within_limit(content)
     with written_beside(page.with_suffix(".json")) as temporary:
         temporary.write_text(json.dumps(without_nan(content.data), indent=1) + "\n", encoding="utf-8")
     with written_beside(page) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return page
+
+
+def _check_target(name: str, page: Path, *others: Path) -> None:
+    """Raises a ConfigError where the page, or what is written with it, would take the place of a file that is neither."""
+    if page.suffix.lower() not in (".html", ".htm"):
+        raise ConfigError([Finding(name, f"must be the name of a page, got {str(page)!r}", "Name it report.html.")])
+    for file in (page, *others):
+        if file.exists() and not any(mark in file.read_text("utf-8", "replace") for mark in MARKS):
+            problem = f"{file} is there, and is no report that it could take the place of"
+            raise ConfigError([Finding(name, problem, "Give another name, or move that file.")])
 
 
 def write_comparison(found: Comparison, page: Path, names: bool = False) -> None:
@@ -78,6 +87,7 @@ def write_comparison(found: Comparison, page: Path, names: bool = False) -> None
         page: the file.
         names: whether runs and cases are shown by their names, and not by number.
     """
+    _check_target("html", page)
     known = read_case_table(Path(found.reference)).cases
     own, below = Names(names, known), name_below_shared_folder(known)
     cases = {case: own.case(below.get(case, case)) for row in found.rows for case, _, _ in row.differing}
@@ -108,8 +118,19 @@ def _render_within_limit(content: Content) -> str:
     text = _render("page.html", **parts)
     for left_out in ("volume", "slices"):
         if len(text.encode()) > LARGEST:
-            text = _render("page.html", **{**parts, "volume": None, left_out: [], "too_large": TOO_LARGE})
+            parts |= {"volume": None, left_out: [], "too_large": TOO_LARGE}
+            text = _render("page.html", **parts)
+    while len(text.encode()) > LARGEST and any(table["cases"] for table in parts["data"]["tables"]):
+        tables = [_halve(table) for table in parts["data"]["tables"]]
+        parts["data"] = {**parts["data"], "tables": tables}
+        text = _render("page.html", **parts)
     return text
+
+
+def _halve(table: dict[str, Any]) -> dict[str, Any]:
+    """A table with the worse half of its cases."""
+    kept = table["cases"][: len(table["cases"]) // 2]
+    return {**table, "cases": kept, "left_out_cases": table["left_out_cases"] + len(table["cases"]) - len(kept)}
 
 
 def _render(template: str, **parts: Any) -> str:

@@ -8,6 +8,7 @@ import math
 import re
 import shutil
 from collections.abc import Iterator, Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -296,11 +297,13 @@ def _fill(template: Path, root: Path, words: dict[str, str]) -> list[Path]:
             continue
         target = root / source.relative_to(template)
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(FIELD.sub(lambda match: _word(match.group(1), words), source.read_text("utf-8")), "utf-8")
+        quoted = {"authors": json.dumps(words["authors"])[1:-1]} if source.suffix == ".json" else {}
+        replace = partial(_replace_field, {**words, **quoted})
+        target.write_text(FIELD.sub(replace, source.read_text("utf-8")), "utf-8")
         written.append(target)
     return written
 
 
-def _word(name: str, words: dict[str, str]) -> str:
-    kind, _, package = name.partition(":")
-    return version(package).partition("+")[0] if kind == "version" else words[name]
+def _replace_field(words: dict[str, str], match: re.Match[str]) -> str:
+    kind, _, package = match[1].partition(":")
+    return version(package).partition("+")[0] if kind == "version" else words[match[1]]

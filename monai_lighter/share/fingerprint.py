@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -128,11 +128,26 @@ def _read(
     if not wrong and (axes - {2, 3} or len(axes) > 1 or wanted["dims"] not in (None, *axes)):
         wanted_axes = f"{wanted['dims']}D as --dims says" if wanted["dims"] else "2D, or all 3D"
         wrong.append(Finding("data", f"must be all {wanted_axes}, got {sorted(axes)}D", "Leave the others out."))
+    if not wrong and judged:
+        wrong += _find_odd_labels(read, wanted["num_classes"])
     if not wrong and judged and classes < 2:
         wrong.append(Finding("data", "no label has anything but background", "Is it the right folder?"))
     if wrong:
         raise SharingError(*wrong)
     return read, classes, [each for each in found if each.level == NOTE]
+
+
+def _find_odd_labels(read: ReadCases, wanted: int | None) -> Iterator[Finding]:
+    """Label maps of several channels, as pictures with colours are, and values that are no numbers of classes, as 0 and 255."""
+    for image in (each for case in read.facts for each in case.images if each.labels and each.channels > 1):
+        problem = f"the label map {image.file} has {image.channels} channels"
+        yield Finding("data", problem, "Write one channel, whose values are the classes, from 0 (background) on.")
+        return
+    present = sorted(_count_cases(read))
+    if wanted is None and present and present[-1] + 1 > 2 * len(present):
+        values = ", ".join(map(str, present[:6])) + (", …" if len(present) > 6 else "")
+        problem = f"the labels are {values}: of {present[-1] + 1} classes most occur in no case"
+        yield Finding("data", problem, f"Number the classes from 0 on, or say --num_classes {present[-1] + 1}.")
 
 
 def _spread(value: Any, name: str, dims: int) -> list | None:

@@ -21,8 +21,12 @@ PAIRS = (("imagesTr", "labelsTr"), ("images", "labels"), ("images", "masks"), ("
 """Folders of images and of label maps: nnU-Net's, and plain ones."""
 CHANNEL = re.compile(r"_\d{4}$")
 """Ending of the name of a channel's file, as nnU-Net has it."""
+MR = re.compile(r"MRI?\b|T1|T2|FLAIR|DWI|ADC|PD\b|SWI|CINE")
+"""Beginning of the name of a channel of MR in a dataset.json; others (PET, R, noNorm) say nothing."""
 LABELS = re.compile(r"_(dseg|seg|mask|label|labels)$", re.I)
 """Ending of the name of a label map in a data set like BIDS."""
+EMPTY = ("nan", "<na>", "null")
+"""What tables of pandas have in place of a value."""
 PLACES = (
     "a csv table with the columns image and label, or a folder: imagesTr and labelsTr, images and labels, dataset.json of the "
     "Medical Segmentation Decathlon, sub-… as BIDS has them, or (classification) a folder a class"
@@ -58,11 +62,12 @@ def find_cases(place: Path, task: str) -> FoundCases:
             task has.
     """
     if place.is_file() and place.suffix.lower() == ".csv":
-        found: FoundCases | None = _read_rows(place)
+        found: FoundCases | None = _read_rows(place, task)
     elif place.is_dir():
         found = next(filter(None, (read(place) for read in _readers(task))), None)
     else:
-        raise _refuse(f"there is no table and no folder {str(place)!r}", "Mend the path.")
+        hint = f"Give {PLACES}." if place.exists() else "Mend the path."
+        raise _refuse(f"there is no table (.csv) and no folder {str(place)!r}", hint)
     if found is None or not found.cases:
         raise _refuse(f"{str(place)!r} has no cases in a layout that is known", f"Known are {PLACES}.")
     return _with_subjects(_with_labels(found, task), place if place.is_dir() else place.parent)
@@ -78,7 +83,12 @@ def _readers(task: str) -> list[Callable[[Path], FoundCases | None]]:
     return [_read_decathlon, _read_pairs, _read_subjects]
 
 
-def _read_rows(table: Path) -> FoundCases:
+def _name_class(cell: str, table: Path) -> str:
+    """A label as it stands in the table, also where a folder beside that has its name and `read_table` took it for that."""
+    return os.path.relpath(cell, table.parent) if os.path.isabs(cell) and os.path.isdir(cell) else cell
+
+
+def _read_rows(table: Path, task: str) -> FoundCases:
     rows = read_table(table)
     columns = [*rows[0]]
     if not {"image", "label"} <= {*columns}:
@@ -89,7 +99,7 @@ def _read_rows(table: Path) -> FoundCases:
     cases = [
         {
             "image": [row[name] for name in images],
-            "label": row["label"],
+            "label": row["label"] if task == "segmentation" else _name_class(row["label"], table),
             **{key: row[name] for key, name in own.items()},
         }
         for row in rows
@@ -112,8 +122,11 @@ def _describe_dataset(folder: Path) -> dict[str, Any]:
 def _read_decathlon(folder: Path) -> FoundCases | None:
     listed = _describe_dataset(folder).get("training")
     if not isinstance(listed, list) or not all(
-        isinstance(each, dict) and {"image", "label"} <= {*each} for each in listed
+        isinstance(each, dict) and isinstance(each.get("image"), str) and isinstance(each.get("label"), str)
+        for each in listed
     ):
+        return None
+    if not any((folder / each["image"]).exists() for each in listed):  # nnU-Net's first version leaves the _0000 out
         return None
     cases = [{"image": [str(folder / each["image"])], "label": str(folder / each["label"])} for each in listed]
     return _told(folder, FoundCases("Medical Segmentation Decathlon", cases))
@@ -124,7 +137,7 @@ def _told(folder: Path, found: FoundCases) -> FoundCases:
     told = _describe_dataset(folder)
     channels = told.get("channel_names") or told.get("modality")
     kinds = {str(kind).upper() for kind in (channels.values() if isinstance(channels, dict) else ())}
-    modality = "" if not kinds else "CT" if kinds == {"CT"} else "MR"
+    modality = "CT" if kinds == {"CT"} else "MR" if kinds and all(MR.match(kind) for kind in kinds) else ""
     pairs = (told.get("labels") or {}).items() if isinstance(told.get("labels") or {}, dict) else ()
     both = [(key, value) if str(key).isdigit() else (value, key) for key, value in pairs]
     names = {int(number): str(name) for number, name in both if str(number).isdigit()}
@@ -141,21 +154,42 @@ def _read_pairs(folder: Path) -> FoundCases | None:
 
 def _list_images(folder: Path) -> dict[str, Path]:
     """Path below the folder, without its suffix, to the file."""
-    files = sorted(path for path in folder.rglob("*") if SUFFIX.search(path.name) and not path.name.startswith("."))
-    return {SUFFIX.sub("", path.relative_to(folder).as_posix()): path for path in files}
+    found: dict[str, Path] = {}
+    for path in _list_files(folder):
+        name = SUFFIX.sub("", path.relative_to(folder).as_posix())
+        if name in found:
+            problem = (
+                f"{str(found[name])!r} and {path.name!r} have one name, so that it is not known which one the case has"
+            )
+            raise _refuse(problem, "Remove one of them.")
+        found[name] = path
+    return found
+
+
+def _list_files(folder: Path) -> list[Path]:
+    """Images, but none that are hidden or in a hidden folder (``._x.nii.gz``, ``.ipynb_checkpoints``)."""
+    files = sorted(path for path in folder.rglob("*") if SUFFIX.search(path.name))
+    return [path for path in files if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
 
 
 def _pair(images: Path, labels: Path) -> Iterator[dict[str, Any]]:
     maps = _list_images(labels)
-    channels: dict[str, list[str]] = defaultdict(list)
+    channels: dict[str, dict[str, str]] = defaultdict(dict)
     for name, file in _list_images(images).items():
-        channels[name if name in maps else CHANNEL.sub("", name)].append(str(file))
+        own = name if name in maps else CHANNEL.sub("", name)
+        channels[own][name.removeprefix(own)] = str(file)
     for one, other, what in ((channels, maps, "no label map"), (maps, channels, "no image")):
         alone = sorted({*one} - {*other})
         if alone:
             problem = f"{len(alone)} cases of {images.name} and {labels.name} have {what}, such as {alone[0]!r}"
             raise _refuse(problem, "A label map has the name of its image, without the _0000 of channels.")
-    yield from ({"image": channels[name], "label": str(maps[name])} for name in channels)
+    usual = Counter(map(tuple, channels.values())).most_common(1)
+    for name, files in channels.items():
+        if tuple(files) != usual[0][0]:
+            has, most = (" and ".join(f"{name}{ending}" for ending in each) for each in (tuple(files), usual[0][0]))
+            problem = f"{name!r} of {images.name} has {has}, and not {most} as most cases have them"
+            raise _refuse(problem, "Complete it, or take it out of both folders.")
+        yield {"image": [*files.values()], "label": str(maps[name])}
 
 
 def _read_subjects(folder: Path) -> FoundCases | None:
@@ -189,18 +223,27 @@ def _read_subjects(folder: Path) -> FoundCases | None:
 
 
 def _read_classes(folder: Path) -> FoundCases | None:
-    images = {path.name: _list_images(path) for path in sorted(folder.iterdir()) if path.is_dir()}
-    classes = {name: files for name, files in images.items() if files}
+    folders = [path for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith(".")]
+    classes = {path: files for path in folders if (files := _list_files(path))}
     if len(classes) < 2:
         return None
-    cases = [{"image": [str(file)], "label": name} for name, files in classes.items() for file in files.values()]
+    names = ", ".join(path.name for path in classes)
+    if any((folder / one).is_dir() and (folder / other).is_dir() for one, other in PAIRS):
+        raise _refuse(f"{names} are folders of images and label maps, not of classes", "Is it a segmentation?")
+    below = [{file.relative_to(path).parts[:-1][:1] for file in files} for path, files in classes.items()]
+    if len(below[0]) > 1 and all(each == below[0] for each in below):
+        problem = (
+            f"{names} have the same folders, such as {max(below[0])[0]!r}: parts of the data, as it seems, not classes"
+        )
+        raise _refuse(problem, "Give one of them, or a table (image, label) of all cases.")
+    cases = [{"image": [str(file)], "label": path.name} for path, files in classes.items() for file in files]
     return FoundCases("a folder a class", cases)
 
 
 def _with_labels(found: FoundCases, task: str) -> FoundCases:
     """Labels as the task has them: files; classes from 0 on, named by what they were called; numbers."""
     values = [str(case["label"]).strip() for case in found.cases]
-    files = [os.path.exists(value) or bool(SUFFIX.search(value)) for value in values]
+    files = [os.path.isfile(value) or bool(SUFFIX.search(value)) for value in values]
     if (task == "segmentation") != all(files):
         wrong = values[files.index(task != "segmentation")] if task == "segmentation" or any(files) else values[0]
         hint = "A label map is a file (segmentation), a class or a number is not (--task classification or regression)."
@@ -212,6 +255,11 @@ def _with_labels(found: FoundCases, task: str) -> FoundCases:
         if None in numbers:
             raise _refuse(f"the label {values[numbers.index(None)]!r} is no number", "Mend the table.")
         return found._replace(cases=[case | {"label": n} for case, n in zip(found.cases, numbers, strict=True)])
+    return _number_classes(found, values, numbers)
+
+
+def _number_classes(found: FoundCases, values: list[str], numbers: list[float | None]) -> FoundCases:
+    """Classes from 0 on, with the names that they have."""
     whole = all(number is not None and number == int(number) and number >= 0 for number in numbers)
     if whole:
         classes = [int(number or 0) for number in numbers]
@@ -219,9 +267,13 @@ def _with_labels(found: FoundCases, task: str) -> FoundCases:
     else:
         texts = sorted(set(values))
         classes, names = [texts.index(value) for value in values], dict(enumerate(texts))
-    if "" in values or len(names) < 2:
-        problem = "a label is blank" if "" in values else f"all labels are {values[0]!r}"
+    blank = "" in values or (found.layout == "table" and any(value.lower() in EMPTY for value in values))
+    if blank or len(names) < 2:
+        problem = "a label is blank, or NaN" if blank else f"all labels are {values[0]!r}"
         raise _refuse(problem, "A classification needs a class for each case, and two of them.")
+    broken = [number for number in numbers if number is not None and number != int(number)]
+    if broken and None not in numbers:
+        raise _refuse(f"the label {broken[0]:g} is no class", "Classes are whole numbers or texts (--task regression).")
     return found._replace(
         cases=[case | {"label": n} for case, n in zip(found.cases, classes, strict=True)], names=names
     )
@@ -239,7 +291,11 @@ def _with_subjects(found: FoundCases, folder: Path) -> FoundCases:
     """With the subjects that paths below the folder name, where all of them do and nothing else says it; without any where each
     case is one's own."""
     cases = found.cases
-    if not all(str(case.get("subject") or "").strip() for case in cases):
+    blank = [not str(case.get("subject") or "").strip() for case in cases]
+    if any(blank) and not all(blank):
+        problem = f"the subject of {sum(blank)} cases is blank, such as of {cases[blank.index(True)]['image'][0]!r}"
+        raise _refuse(problem, "Fill it in: what belongs to one subject must stay in one fold.")
+    if all(blank):
         paths = [os.path.relpath(case["image"][0], folder) for case in cases]
         matches = [SUBJECT.search(Path(path).as_posix()) for path in paths]
         subjects: Sequence[Any] = [match and match[1].lower() for match in matches]

@@ -109,8 +109,12 @@ def compare_runs(
     if unpaired and not common_cases:
         raise ConfigError([*_describe_unpaired(unpaired)])
     wanted = _choose(tables, metric, lower_is_better)
+    lower = {
+        *lower_is_better,
+        *(each.metric for table in tables for each in table.lower),
+    }  # an old table may not say so
     rows = [
-        _compare(tables[0], table, names[0], own, measured, measured.metric in lower_is_better, confidence)
+        _compare(tables[0], table, names[0], own, measured, measured.metric in lower, confidence)
         for table, own in zip(tables[1:], names[1:], strict=True)
         for measured in wanted
     ]
@@ -176,7 +180,6 @@ def _compare(
     )
     values = np.array([*known.values()], dtype=float).reshape(-1, 2)
     change = values[:, 1] - values[:, 0]
-    lower = lower or measured in first.lower
     gain = -change if lower else change
     furthest = sorted(known, key=lambda name: -abs(known[name][1] - known[name][0]))[:WORST]
     return PairedResult(

@@ -3,10 +3,11 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 from monai_lighter import Workflow
 from monai_lighter.callbacks.case_slices import read_slices
-from monai_lighter.callbacks.run_report import choose_cases
+from monai_lighter.callbacks.run_report import MOST_KEPT, _KeptCases, choose_cases
 from monai_lighter.study.case_tables import read_case_table
 from monai_lighter.study.comparison import compare_runs
 
@@ -110,6 +111,32 @@ def test_the_worst_come_first_and_the_median_is_none_of_them():
     assert choose_cases({}, lower=False) == {}
     assert choose_cases(values, False, {"1", "5"}) == {"1": "worst", "5": "median"}
     assert choose_cases({"a": 1.0, "b": float("inf")}, lower=True)["b"] == "worst"
+
+
+@pytest.mark.parametrize("step", [1, -1])
+def test_of_many_cases_few_slices_are_kept_and_the_median_is_near_it(step):
+    """However they are ordered: the data of hospitals, one after the other, may become better or worse."""
+    kept, label = _KeptCases(), torch.zeros(1, 8, 8)
+    label[0, 2:6, 2:6] = 1
+    most = 0
+    for i in range(2000)[::step]:
+        kept.add(str(i), "dice", i / 2000, {}, None, label, label, label.roll(1, 1))
+        most = max(most, len(kept.slices))
+    assert most == MOST_KEPT
+    kept.join()
+    assert [each.case for each in kept.slices[:3]] == ["0", "1", "2"]
+    assert [each.role for each in kept.slices[3:]] == ["median"]
+    assert 0.5 <= kept.slices[3].value < 0.6
+
+
+@pytest.mark.slow
+def test_a_test_with_logs_too_has_its_report_beside_its_table(bundle, extra):
+    (bundle / "eval").mkdir()
+    (bundle / "eval" / "others.csv").write_text("case,metric,class,value\nx,dice,1,0.5\n")
+    run(bundle, extra, "test", {**TEST, "trainer::logger": True})
+    data = json.loads((bundle / "eval" / "report.json").read_text())
+    assert [len(table["cases"]) > 1 for table in data["tables"]] == [True]
+    assert data["slices"]
 
 
 @pytest.mark.slow

@@ -38,6 +38,11 @@ def test_what_a_text_says_stays():
     assert names.text(text) == text
 
 
+def test_what_several_cases_have_in_common_is_said_of_none_of_them():
+    names = Names(False, [f"/data/P{i}/image.nii.gz" for i in range(3)])
+    assert names.text("the image of P1 is odd") == "the … of case 2 is odd"
+
+
 def test_user_and_machine_are_left_out():
     told = Names(False).text(f"{getpass.getuser()}@{socket.gethostname()} and bundle_{getpass.getuser()}")
     assert told == f"…@… and bundle_{getpass.getuser()}"

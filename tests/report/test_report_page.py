@@ -14,7 +14,7 @@ import torch
 from monai.data import MetaTensor
 from monai.utils import MetaKeys, SpaceKeys
 
-from monai_lighter.callbacks.case_slices import Grid, cut_slice, cut_volume, write_slices
+from monai_lighter.callbacks.case_slices import Grid, cut_slice, cut_volume, read_slices, write_slices
 from monai_lighter.callbacks.run_report import choose_cases
 from monai_lighter.commands.compare import compare
 from monai_lighter.commands.report import report
@@ -23,6 +23,7 @@ from monai_lighter.report.writing import LARGEST, write_report
 from monai_lighter.study.study_folder import StudyRequest, Trial
 from monai_lighter.trust.digest import hash_file
 
+TABLE = "case_metrics_test.csv"
 EVIL = "<img src=x onerror=alert(1)>"
 PATIENTS = [f"/home/hans/MUELLER_{i:02}/ct.nii.gz" for i in range(9)]
 SECRETS = ("MUELLER", "/home", "hans", "ct.nii", "secret")
@@ -173,6 +174,55 @@ def test_a_page_never_is_too_large(run, monkeypatch):
     text = write_report(run).read_text()
     assert "The volume is left out" in text
     assert 'id="volume"' not in text
+
+
+def test_a_page_of_many_cases_classes_and_tables_is_within_its_bound(tmp_path):
+    random = np.random.default_rng(0)
+    names = [f"/data/hospital/P{i:05}_study/image.nii.gz" for i in range(2500)]
+    for table in range(3):
+        rows = ((name, random.random(), label) for name in names for label in range(24))
+        text = "".join(f"{name},dice,{label},{value!r}\n" for name, value, label in rows)
+        (tmp_path / f"table_{table}.csv").write_text(f"case,metric,class,value\n{text}")
+    words = {"_target_": "monai_lighter.System", **{f"part_{i}": "bilinear" for i in range(100)}}
+    said = {"stage": "test", "warnings": [f"case {name}: is odd" for name in names[:50]], "config": words}
+    (tmp_path / "run.json").write_text(json.dumps(said))
+    page = write_report(tmp_path)
+    assert page.stat().st_size <= 6_000_000
+    assert "better cases are left out here" in page.read_text()
+    assert "P00001" not in page.read_text()
+    assert json.loads((tmp_path / "report.json").read_text())["warnings"][:2] == ["case 1: is odd", "case 2: is odd"]
+
+
+@pytest.mark.parametrize("name", ["run.html", "case_metrics_test.csv", "notes.html", "page"])
+def test_a_report_takes_the_place_of_no_other_file(run, name):
+    """Nor do its numbers: those of ``run.html`` would be ``run.json``."""
+    (run / "notes.html").write_text("<p>mine</p>")
+    before = {path: path.read_bytes() for path in run.iterdir()}
+    with pytest.raises(ConfigError, match=r"no report that it could take the place of|must be the name of a page"):
+        write_report(run, run / name)
+    assert {path: path.read_bytes() for path in run.iterdir()} == before
+    write_report(run)
+    write_report(run)
+
+
+def test_tables_of_others_in_the_folder_are_not_this_run_s(run):
+    said = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps({**said, "tables": {"case_metrics_test.csv": hash_file(run / TABLE)}}))
+    (run / "other.csv").write_text(cases([0.1] * 9))
+    write_report(run)
+    data = json.loads((run / "report.json").read_text())
+    assert [len(data["tables"]), len(data["slices"])] == [1, 4]
+    write_report(run / "other.csv")
+    data = json.loads((run / "report.json").read_text())
+    assert [len(data["tables"]), data["tables"][0]["scores"][0]["mean"], data["slices"]] == [1, pytest.approx(0.1), []]
+
+
+def test_equal_label_and_prediction_are_said_to_be_equal(run):
+    slices, kept = read_slices(run / "case_slices.npz")
+    write_slices(run / "case_slices.npz", [each._replace(error=0.0) for each in slices], kept)
+    text = write_report(run).read_text()
+    assert "label and prediction are equal in all of the case" in text
+    assert "more than in any other slice" not in text
 
 
 @pytest.fixture

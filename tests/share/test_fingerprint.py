@@ -3,11 +3,13 @@
 import csv
 import json
 import re
+import shutil
 
 import nibabel
 import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 from monai_lighter import ConfigError
 from monai_lighter.commands.init import init
@@ -136,6 +138,21 @@ def empty(root):
         nibabel.save(nibabel.Nifti1Image(np.zeros(label.shape, np.uint8), label.affine), file)
 
 
+def eight_bits(root):
+    for file in (root / "labels").iterdir():
+        label = nibabel.load(file)
+        nibabel.save(nibabel.Nifti1Image((label.get_fdata() * 255).astype(np.uint8), label.affine), file)
+
+
+def colours(root):
+    shutil.rmtree(root)
+    for folder in ("images", "labels"):
+        (root / folder).mkdir(parents=True)
+        for i in range(3):
+            values = np.random.default_rng(i).integers(0, 2, (20, 24, 3)).astype(np.uint8)
+            Image.fromarray(values if folder == "labels" else values * 90).save(root / folder / f"{i}.png")
+
+
 def few(root):
     for folder in ("images", "labels"):
         (root / folder / "scan_1.nii.gz").unlink()
@@ -150,6 +167,8 @@ WRONG = {
     "cut off": (cut_off, "images/scan_1.nii.gz: cannot be read"),
     "no foreground": (empty, "no label has anything but background"),
     "two cases": (few, "has 2 cases. Training, validation and test need one each"),
+    "0 and 255": (eight_bits, "the labels are 0, 255: of 256 classes most occur in no case. .*--num_classes 256"),
+    "a label in colours": (colours, "the label map .*png has 3 channels. Write one channel"),
 }
 
 
@@ -161,6 +180,11 @@ def test_faulty_cases_are_told_and_nothing_is_written(spoil, message, own_sets, 
         made(data)
     assert re.search(message, str(raised.value))
     assert not (tmp_path / "made").exists()
+
+
+def test_authors_may_have_quotes(tmp_path):
+    create_bundle(tmp_path / "made", "segmentation", authors='The "X" \\ team')
+    assert json.loads((tmp_path / "made" / "configs" / "metadata.json").read_text())["authors"] == 'The "X" \\ team'
 
 
 def test_a_disk_that_is_full_leaves_nothing(sets, made, tmp_path, monkeypatch):

@@ -1,3 +1,4 @@
+import json
 import re
 from pathlib import Path
 
@@ -99,7 +100,7 @@ def spoil(kind, sets):
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        ("none", "there is no table and no folder '.*nowhere'"),
+        ("none", r"there is no table \(.csv\) and no folder '.*nowhere'"),
         ("empty", "has no cases in a layout that is known. Known are a csv table"),
         ("columns", "must have the columns image and label, it has scan, label"),
         ("no label", "1 cases of images and labels have no label map, such as 'scan_1'"),
@@ -114,3 +115,93 @@ def test_what_cannot_be_taken_says_what_to_do(kind, message, own_sets):
         find_cases(place, task)
     assert re.search(message, str(raised.value))
     assert raised.value.findings[0].hint
+
+
+def touch(root, *names):
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+
+
+FOUR = [f"{i}.nii.gz" for i in range(4)]
+HALF_RIGHT = {
+    "two files of one name": (
+        [*(f"{folder}/{name}" for folder in ("images", "labels") for name in FOUR), "images/1.nii"],
+        "segmentation",
+        "1.nii' and '1.nii.gz' have one name",
+    ),
+    "a channel that half of the cases have": (
+        [
+            *(f"imagesTr/{i}_{c:04}.nii.gz" for i in range(4) for c in range(1 + i % 2)),
+            *(f"labelsTr/{n}" for n in FOUR),
+        ],
+        "segmentation",
+        "'1' of imagesTr has 1_0000 and 1_0001, and not 1_0000 as most",
+    ),
+    "as many channels, but others": (
+        [*(f"imagesTr/{n}.nii" for n in ("0_0000", "0_0001", "1_0000", "1_0002")), "labelsTr/0.nii", "labelsTr/1.nii"],
+        "segmentation",
+        "'1' of imagesTr has 1_0000 and 1_0002, and not 1_0000 and 1_0001",
+    ),
+    "parts and no classes": (
+        [f"{part}/{name}/{i}.png" for part in ("train", "test") for name in "ab" for i in range(3)],
+        "classification",
+        "test, train have the same folders, such as 'b'",
+    ),
+    "label maps and no classes": (
+        [f"{folder}/{name}" for folder in ("images", "labels") for name in FOUR],
+        "classification",
+        "images, labels are folders of images and label maps",
+    ),
+}
+
+
+@pytest.mark.parametrize(("files", "task", "message"), HALF_RIGHT.values(), ids=HALF_RIGHT)
+def test_a_layout_that_is_half_right_is_no_data_set(files, task, message, tmp_path):
+    touch(tmp_path, *files)
+    with pytest.raises(SharingError, match=message):
+        find_cases(tmp_path, task)
+
+
+def test_hidden_files_and_folders_are_no_cases(tmp_path):
+    names = ["a/1.png", "a/1.jpg", "b/1.png", ".ipynb_checkpoints/1.png", "a/.ipynb_checkpoints/1.png", "a/._1.png"]
+    touch(tmp_path, *names)
+    found = find_cases(tmp_path, "classification")
+    assert (len(found.cases), found.names) == (3, {0: "a", 1: "b"})
+
+
+def test_nnunet_may_list_its_cases_without_channels(tmp_path):
+    touch(tmp_path, *(f"imagesTr/{i}_0000.nii.gz" for i in range(4)), *(f"labelsTr/{name}" for name in FOUR))
+    listed = [{"image": f"./imagesTr/{name}", "label": f"./labelsTr/{name}"} for name in FOUR]
+    told = {"modality": {"0": "PET"}, "labels": {"0": "background", "1": "node"}, "training": listed}
+    (tmp_path / "dataset.json").write_text(json.dumps(told))
+    found = find_cases(tmp_path, "segmentation")
+    assert (found.layout, found.modality, found.names[1]) == ("imagesTr and labelsTr", "", "node")
+    assert found.cases[0]["image"] == [str(tmp_path / "imagesTr" / "0_0000.nii.gz")]
+
+
+def table(root, labels, subjects=None):
+    touch(root, *(f"{i}.png" for i in range(len(labels))))
+    rows = [f"{i}.png,{label},{(subjects or labels)[i]}\n" for i, label in enumerate(labels)]
+    (root / "cases.csv").write_text(f"image,label,{'subject' if subjects else 'note'}\n{''.join(rows)}")
+    return root / "cases.csv"
+
+
+def test_a_class_may_have_the_name_of_a_folder(tmp_path, monkeypatch):
+    for name in "ab":
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert find_cases(table(tmp_path, "abab"), "classification").names == {0: "a", 1: "b"}
+
+
+@pytest.mark.parametrize(
+    ("labels", "subjects", "message"),
+    [
+        (["0", "1", "nan", "1"], None, "a label is blank, or NaN"),
+        (["0.5", "1", "0", "1"], None, "the label 0.5 is no class"),
+        (["0", "1", "0", "1"], ["p", "p", "", "q"], "the subject of 1 cases is blank, such as of .*2.png"),
+    ],
+)
+def test_a_table_with_gaps_is_not_guessed_at(labels, subjects, message, tmp_path):
+    with pytest.raises(SharingError, match=message):
+        find_cases(table(tmp_path, labels, subjects), "classification")

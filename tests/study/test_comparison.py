@@ -179,3 +179,12 @@ def test_a_table_that_a_spreadsheet_has_saved(tmp_path, values):
     a = write(tmp_path / "a.csv", values[0])
     (tmp_path / "b.csv").write_text(a.read_text(), encoding="utf-8-sig")
     assert compare_runs([a, tmp_path / "b.csv"]).rows[0].n == 20
+
+
+def test_what_better_means_is_known_from_either_table(tmp_path, values):
+    """An older table of the first run has no column that says so."""
+    first, second = values
+    runs = [write(tmp_path / "a.csv", first, "mse"), write(tmp_path / "b.csv", second, "mse", better="lower")]
+    for order in (runs, runs[::-1]):
+        assert compare_runs(order).rows[0].lower_is_better
+    assert compare_runs(runs).rows[0].better == (second < first).sum()

@@ -16,7 +16,7 @@ def cases(table: str) -> list[dict]:
     """
     folder = Path(table).parent
     items: list[dict] = []
-    with open(table, newline="") as file:
+    with open(table, newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file)
         if "image" not in (reader.fieldnames or ()):
             raise ValueError(f"{table} must have the columns image and label, it has {reader.fieldnames}.")
