@@ -185,7 +185,7 @@ def _list_headline(
 
 
 def _say_better(score: Score) -> str:
-    return "lower" if score.lower_is_better else "higher"
+    return "neither" if score.lower_is_better is None else "lower" if score.lower_is_better else "higher"
 
 
 def _describe_table(title: str, scores: list[Score], key: Score | None, names: Names) -> dict[str, Any]:

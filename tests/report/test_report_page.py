@@ -239,6 +239,18 @@ def test_a_bundle_has_its_metadata_and_its_newest_runs(run, tmp_path):
     assert EVIL not in text
 
 
+def test_the_trials_of_a_study_are_no_runs_of_the_bundle(run, tmp_path):
+    root = tmp_path / "bundle"
+    (root / "configs").mkdir(parents=True)
+    (root / "configs" / "metadata.json").write_text("{}")
+    trial = root / "studies" / "lr" / "000" / "eval"
+    trial.parent.mkdir(parents=True)
+    (trial.parent.parent / "study.json").write_text("{}")
+    run.rename(trial)
+    write_report(root)
+    assert json.loads((root / "report.json").read_text())["tables"] == []
+
+
 def test_a_comparison_is_a_page_too(tmp_path):
     files = []
     for name, shift in (("hans", 0.0), ("secret", 0.05)):
