@@ -93,7 +93,9 @@ def _average(columns: list[dict[str, float]]) -> dict[str, float]:
     return {case: fmean(values) if values else math.nan for case, values in known.items()}
 
 
-def _summarize(measured: MetricKey, unit: str, lower: bool | None, values: dict[str, float], with_interval: bool) -> Score:
+def _summarize(
+    measured: MetricKey, unit: str, lower: bool | None, values: dict[str, float], with_interval: bool
+) -> Score:
     finite = [value for value in values.values() if math.isfinite(value)]
     without = sum(math.isnan(value) for value in values.values())
     return Score(
