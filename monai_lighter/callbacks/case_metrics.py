@@ -32,9 +32,9 @@ class CaseMetrics(Callback):
     says ``mm``, or ``voxels`` for cases of unknown spacing; where the mode has several loaders, a column ``loader`` has the
     name, or the number from 0, of the one that the case is from; where a lower value of a metric that is no distance is the
     better one, or there are ``outputs``, a column ``better`` says ``lower``, ``higher``, or ``neither`` of outputs; where the
-    input or the prediction of a case is not finite, a column ``note`` says so. Rows go to disk as they come; several processes make one table. In a fit, each validation replaces
-    the table of the one before; the sanity check and ``fast_dev_run`` write none, and a prediction does where there are
-    ``outputs``.
+    input or the prediction of a case is not finite, a column ``note`` says so. Rows go to disk as they come; several processes
+    make one table. In a fit, each validation replaces the table of the one before; the sanity check and ``fast_dev_run`` write
+    none, and a prediction does where there are ``outputs``.
 
     Args:
         path: csv file. Default: ``case_metrics_MODE.csv`` in the Trainer's ``log_dir`` (or ``default_root_dir``).
