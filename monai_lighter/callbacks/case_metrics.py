@@ -31,10 +31,10 @@ class CaseMetrics(Callback):
     (``include_background=False``). A value that a case does not have is ``nan``. Where there are distances, a column ``unit``
     says ``mm``, or ``voxels`` for cases of unknown spacing; where the mode has several loaders, a column ``loader`` has the
     name, or the number from 0, of the one that the case is from; where a lower value of a metric that is no distance is the
-    better one, a column ``better`` says ``lower`` or ``higher``; where the input or the prediction of a case is not finite, a
-    column ``note`` says so. Rows go to disk as they come; several processes make one table. In a fit, each validation replaces
-    the table of the one before; the sanity check and ``fast_dev_run`` write none, and a prediction does where there are
-    ``outputs``.
+    better one, or there are ``outputs``, a column ``better`` says ``lower``, ``higher``, or ``neither`` of outputs; where the
+    input or the prediction of a case is not finite, a column ``note`` says so. Rows go to disk as they come; several processes
+    make one table. In a fit, each validation replaces the table of the one before; the sanity check and ``fast_dev_run`` write
+    none, and a prediction does where there are ``outputs``.
 
     Args:
         path: csv file. Default: ``case_metrics_MODE.csv`` in the Trainer's ``log_dir`` (or ``default_root_dir``).
@@ -77,7 +77,8 @@ class CaseMetrics(Callback):
         self._loaders = [name or str(i) for i, name in enumerate(names)] if len(names) > 1 else []
         shown = [metrics[name] for name in self.metrics or present] if metrics is not None else []
         self._has_unit = any(is_distance(metric) for metric in shown)
-        self._has_better = any(lower_is_better(metric) and not is_distance(metric) for metric in shown)
+        is_told = any(lower_is_better(metric) and not is_distance(metric) for metric in shown)
+        self._has_better = is_told or bool(self.outputs)
         loader, unit = ["loader"] if self._loaders else [], ["unit"] if self._has_unit else []
         better = ["better"] if self._has_better else []
         self._table = Table(path, ("case", *loader, "metric", "class", "value", *unit, *better), trainer, self)
@@ -114,7 +115,7 @@ class CaseMetrics(Callback):
                 hint = "a transform of system::postprocessing must add it, such as PredictiveEntropyd"
                 raise ValueError(f"CaseMetrics: outputs must be keys of the cases, got {name!r}: {hint}.")
             values = torch.stack([_average_voxels(name, case) for case in outputs[name]])
-            yield name, "", "", [str(i) for i in range(values.shape[1])], values
+            yield name, "", "neither", [str(i) for i in range(values.shape[1])], values
 
     def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
         if self._table is not None:

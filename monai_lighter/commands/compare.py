@@ -93,8 +93,14 @@ def _to_row(row: PairedResult) -> dict[str, Any]:
         "difference": f"{row.difference:+.4g} [{low:.4g}, {high:.4g}]",
         "p": f"{row.p:.3g}",
         "Holm": f"{row.p_corrected:.3g}",
-        "better/worse/equal": f"{row.better}/{row.worse}/{row.equal} (better is {'lower' if row.lower_is_better else 'higher'})",
+        "better/worse/equal": _count(row),
     }
+
+
+def _count(row: PairedResult) -> str:
+    if row.lower_is_better is None:
+        return f"-/-/{row.equal} (neither is better)"
+    return f"{row.better}/{row.worse}/{row.equal} (better is {'lower' if row.lower_is_better else 'higher'})"
 
 
 def _to_json(row: PairedResult) -> dict[str, Any]:

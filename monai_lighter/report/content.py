@@ -85,9 +85,15 @@ def read_content(place: str | Path, shown: bool = False, lower_is_better: Sequen
 
 
 def _find_curves(trial: Path) -> Curves:
-    """Those of the newest logs of a trial."""
-    found = sorted(trial.rglob("metrics.csv"), key=lambda file: file.stat().st_mtime)
-    return read_curves(found[-1].parent) if found else Curves("epoch", {})
+    """Those of all logs of a trial, which has begun new ones where it went on; of an epoch in several, the newest."""
+    files = sorted(trial.rglob("metrics.csv"), key=lambda file: file.stat().st_mtime)
+    read = [read_curves(file.parent) for file in files]
+    x = read[-1].x if read else "epoch"
+    points: dict[str, dict[float, float]] = {}
+    for each in (curves for curves in read if curves.x == x):
+        for name, values in each.points.items():
+            points.setdefault(name, {}).update(values)
+    return Curves(x, {name: sorted(values.items()) for name, values in points.items()})
 
 
 def _read_study_records(study: Study) -> list[RunRecord]:
@@ -187,7 +193,7 @@ def _list_headline(
 
 
 def _say_better(score: Score) -> str:
-    return "lower" if score.lower_is_better else "higher"
+    return "neither" if score.lower_is_better is None else "lower" if score.lower_is_better else "higher"
 
 
 def _describe_table(title: str, scores: list[Score], key: Score | None, names: Names) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from monai_lighter.callbacks.run_report import RUN, SLICES
 from monai_lighter.callbacks.timing import FILE
 from monai_lighter.errors import ConfigError, Finding
 from monai_lighter.study.case_tables import CaseTable, is_case_table, read_case_table
+from monai_lighter.study.study_folder import list_outside_studies
 from monai_lighter.trust.digest import hash_file
 
 __all__ = ["Curves", "RunRecord", "find_records", "read_curves", "read_record"]
@@ -91,14 +92,14 @@ def read_record(place: str | Path) -> RunRecord:
 
 
 def find_records(root: Path) -> list[RunRecord]:
-    """Of all runs below a folder the newest fit and the newest test that have what `RunReport` writes; in place of a fit the
-    newest logs, of a test the newest table of cases."""
-    said = [(path, _read_json(path).get("stage")) for path in root.rglob(RUN)]
-    fits = [path for path, stage in said if stage == "fit"] or [*root.rglob(METRICS)]
+    """Of all runs below a folder, but for the trials of studies, the newest fit and the newest test that have what `RunReport`
+    writes; in place of a fit the newest logs, of a test the newest table of cases."""
+    said = [(path, _read_json(path).get("stage")) for path in list_outside_studies(root, RUN)]
+    fits = [path for path, stage in said if stage == "fit"] or list_outside_studies(root, METRICS)
     tests = [path for path, stage in said if stage == "test"] or [
-        path for path in root.rglob("*.csv") if is_case_table(path)
+        path for path in list_outside_studies(root, "*.csv") if is_case_table(path)
     ]
-    newest = [max(found, key=lambda path: path.stat().st_mtime).parent for found in (fits, tests) if found]
+    newest = [max(files, key=lambda path: path.stat().st_mtime).parent for files in (fits, tests) if files]
     return [read_record(folder) for folder in dict.fromkeys(newest)]
 
 

@@ -25,7 +25,7 @@ class Score(NamedTuple):
     Attributes:
         measured: metric, class (`ALL` for the mean over those of several that a case has) and loader.
         unit: of a distance.
-        lower_is_better: what is worse: a higher value, else a lower one.
+        lower_is_better: what is worse: a higher value, else a lower one; None where neither is, as of an entropy.
         values: case to value, in the order of the table; NaN where a case has none.
         n: cases with a finite value, of which all that follows is.
         without: cases with none (NaN); ``infinite``: with one that is not finite.
@@ -36,7 +36,7 @@ class Score(NamedTuple):
 
     measured: MetricKey
     unit: str
-    lower_is_better: bool
+    lower_is_better: bool | None
     values: dict[str, float]
     n: int
     without: int
@@ -50,7 +50,7 @@ class Score(NamedTuple):
     def ordered(self) -> list[str]:
         """Cases that have a value, the worst first."""
         known = [case for case, value in self.values.items() if not math.isnan(value)]
-        return sorted(known, key=lambda case: self.values[case], reverse=self.lower_is_better)
+        return sorted(known, key=lambda case: self.values[case], reverse=bool(self.lower_is_better))
 
 
 def summarize(table: CaseTable, lower_is_better: Sequence[str] = ()) -> list[Score]:
@@ -65,7 +65,9 @@ def summarize(table: CaseTable, lower_is_better: Sequence[str] = ()) -> list[Sco
         groups.setdefault((each.loader, each.metric), []).append(each)
     scores: list[Score] = []
     for (loader, metric), keys in groups.items():
-        lower = metric in lower_is_better or any(each in table.lower for each in keys)
+        lower: bool | None = metric in lower_is_better or any(each in table.lower for each in keys)
+        if not lower and any(each in table.neither for each in keys):
+            lower = None
         rows = [(each, table.values[each]) for each in keys]
         if len(keys) > 1:
             rows.insert(0, (MetricKey(metric, ALL, loader), _average([values for _, values in rows])))
@@ -77,7 +79,9 @@ def summarize(table: CaseTable, lower_is_better: Sequence[str] = ()) -> list[Sco
 
 
 def choose_key(scores: Sequence[Score], monitor: str = "") -> Score | None:
-    """The score that stands for the run: of the metric that it was monitored by, else of the first one; of all classes."""
+    """The score that stands for the run: of the metric that it was monitored by, else of the first one of which a value can be
+    better than another; of all classes."""
+    scores = [each for each in scores if each.lower_is_better is not None]
     named = [each for each in scores if f"/metrics/{each.measured.metric}/" in f"{monitor}/"]
     return next(iter([*named, *scores]), None)
 
@@ -89,7 +93,9 @@ def _average(columns: list[dict[str, float]]) -> dict[str, float]:
     return {case: fmean(values) if values else math.nan for case, values in known.items()}
 
 
-def _summarize(measured: MetricKey, unit: str, lower: bool, values: dict[str, float], with_interval: bool) -> Score:
+def _summarize(
+    measured: MetricKey, unit: str, lower: bool | None, values: dict[str, float], with_interval: bool
+) -> Score:
     finite = [value for value in values.values() if math.isfinite(value)]
     without = sum(math.isnan(value) for value in values.values())
     return Score(

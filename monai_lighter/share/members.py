@@ -98,8 +98,10 @@ class Members(NamedTuple):
         for name in filter(package.config, CONFIGS):
             file = package.require(name)
             content = package.read(file)
+            original = copied(content)
             for id, value in self.settings.items():
-                _set_shared(content, train, id, value)
+                if (own := _find_shared(original, train, id)) is not None:
+                    _set(content, own, value)
             wrong, _ = compare_with_run(self.bundle, self.weights[0], content) if name == CONFIGS[0] else ([], [])
             if wrong:
                 raise SharingError(*wrong)
@@ -146,11 +148,17 @@ def _find_lost(package: Bundle) -> Iterator[Finding]:
             )
 
 
-def _set_shared(content: dict[str, Any], train: dict[str, Any], id: str, value: Any) -> None:
-    """Sets an item where a config has for it what the training config had."""
+def _find_shared(content: dict[str, Any], train: dict[str, Any], id: str) -> str | None:
+    """Where an item stands of which a config has what the training config has: the same value, or none in the same section."""
     own, known = locate(content, id), locate(train, id)
-    if own is not None and known is not None and at(content, own) == at(train, known):
-        _set(content, own, value)
+    if own is not None and known is not None:
+        return own if at(content, own) == at(train, known) else None
+    section, _, key = id.rpartition(ID_SEP_KEY)
+    place, other = locate(content, section), locate(train, section)
+    if own is known is None and section and place is not None and other is not None:
+        same = isinstance(at(content, place), dict) and at(content, place) == at(train, other)
+        return f"{place}{ID_SEP_KEY}{key}" if same else None
+    return None
 
 
 def _set(content: dict[str, Any], id: str, value: Any) -> None:

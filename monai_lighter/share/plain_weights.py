@@ -11,6 +11,7 @@ import torch
 
 from monai_lighter.models import network_state_dict
 from monai_lighter.share.layout import SharingError
+from monai_lighter.study.study_folder import list_outside_studies
 from monai_lighter.system.tensors import plain
 
 __all__ = ["find_checkpoint_to_share", "name_metric", "read_best", "read_checkpoint", "write_plain_weights"]
@@ -54,8 +55,8 @@ def write_plain_weights(source: Path, target: Path) -> None:
 
 
 def find_checkpoint_to_share(root: Path) -> Path | None:
-    """Find the Lightning checkpoint below a directory that was written last."""
-    files = [path for path in root.glob("**/checkpoints/*.ckpt") if path.is_file()]
+    """Find the Lightning checkpoint below a directory that was written last, but for those of studies."""
+    files = list_outside_studies(root, "checkpoints/*.ckpt")
     return max(files, key=lambda path: (path.stat().st_mtime_ns, path.name), default=None)
 
 

@@ -112,6 +112,9 @@ def _still_says(used: dict[str, Any], each: _Difference) -> bool:
     """Whether a config has, for predictions, the value of the file: under its id, or as the same section anywhere."""
     if each.id in used and used[each.id] == each.file:
         return True
+    if each.file == ABSENT:  # the run has set an argument that the files leave out
+        section = used.get(each.id.rpartition(ID_SEP_KEY)[0])
+        return isinstance(section, dict) and each.id.rpartition(ID_SEP_KEY)[2] not in section
     is_section = any("_target_" in value for _, value in items(each.file) if isinstance(value, dict))
     return is_section and any(value == each.file for value in used.values())
 

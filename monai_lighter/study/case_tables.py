@@ -37,12 +37,14 @@ class CaseTable(NamedTuple):
         values: metric and class to case to value, which may be NaN, in the order of the file.
         units: metric and class to ``mm`` or ``voxels``, or `MIXED`, of distances.
         lower: metrics and classes of which the lower value is the better one: distances, and those of which the table says so.
+        neither: those of which the table says that no value is better than another, such as an entropy.
     """
 
     path: Path
     values: dict[MetricKey, dict[str, float]]
     units: dict[MetricKey, str]
     lower: frozenset[MetricKey] = frozenset()
+    neither: frozenset[MetricKey] = frozenset()
 
     @property
     def cases(self) -> list[str]:
@@ -81,6 +83,7 @@ def read_case_table(path: Path) -> CaseTable:
     values: dict[MetricKey, dict[str, float]] = {}
     units: dict[MetricKey, str] = {}
     lower: set[MetricKey] = set()
+    neither: set[MetricKey] = set()
     findings = []
     with open(path, newline="", encoding="utf-8-sig") as file:
         for number, row in enumerate(csv.DictReader(file), start=2):
@@ -96,9 +99,11 @@ def read_case_table(path: Path) -> CaseTable:
                 units[measured] = row["unit"] if units.get(measured, row["unit"]) == row["unit"] else MIXED
             if row.get("unit") or row.get("better") == "lower":
                 lower.add(measured)
+            elif row.get("better") == "neither":
+                neither.add(measured)
     if findings:
         raise ConfigError(findings)
-    return CaseTable(path, values, units, frozenset(lower))
+    return CaseTable(path, values, units, frozenset(lower), frozenset(neither))
 
 
 def pair_cases(tables: Sequence[CaseTable]) -> list[dict[str, str]]:

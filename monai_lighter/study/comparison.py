@@ -29,7 +29,7 @@ class PairedResult(NamedTuple):
         run: the table of the run that is compared with the first.
         measured: metric and class.
         unit: ``mm`` or ``voxels`` of a distance; empty otherwise.
-        lower_is_better: what ``better`` means: a lower value, else a higher one.
+        lower_is_better: what ``better`` means: a lower value, else a higher one; None where the tables say that neither is.
         n: cases that have a finite value in both.
         left_out: cases that have a finite value in one alone, or an infinite one in any.
         means: of the first run and of this one, over those cases.
@@ -37,14 +37,14 @@ class PairedResult(NamedTuple):
         interval: of the mean difference, by bootstrap (bias-corrected and accelerated, ``scipy.stats.bootstrap``).
         p: of the Wilcoxon signed-rank test (``scipy.stats.wilcoxon``), two-sided; 1 where no case differs; NaN without cases.
         p_corrected: the same by Holm's method for all that is compared at once.
-        better: cases in which this run is better; ``worse``, ``equal`` likewise.
+        better: cases in which this run is better; ``worse``, ``equal`` likewise. None of the first two where neither is.
         differing: the cases that differ most, with the values of the first run and of this one.
     """
 
     run: str
     measured: MetricKey
     unit: str
-    lower_is_better: bool
+    lower_is_better: bool | None
     n: int
     left_out: int
     means: tuple[float, float]
@@ -52,8 +52,8 @@ class PairedResult(NamedTuple):
     interval: tuple[float, float]
     p: float
     p_corrected: float
-    better: int
-    worse: int
+    better: int | None
+    worse: int | None
     equal: int
     differing: list[tuple[str, float, float]]
 
@@ -180,13 +180,14 @@ def _compare(
     )
     values = np.array([*known.values()], dtype=float).reshape(-1, 2)
     change = values[:, 1] - values[:, 0]
+    directed = lower or measured not in first.neither | second.neither
     gain = -change if lower else change
     furthest = sorted(known, key=lambda name: -abs(known[name][1] - known[name][0]))[:WORST]
     return PairedResult(
         run=str(second.path),
         measured=measured,
         unit=first.units.get(measured, ""),
-        lower_is_better=lower,
+        lower_is_better=lower if directed else None,
         n=len(known),
         left_out=left_out,
         means=(float(values[:, 0].mean()), float(values[:, 1].mean())) if known else (math.nan, math.nan),
@@ -194,8 +195,8 @@ def _compare(
         interval=find_interval(change, confidence),
         p=_test(change),
         p_corrected=math.nan,
-        better=int((gain > 0).sum()),
-        worse=int((gain < 0).sum()),
+        better=int((gain > 0).sum()) if directed else None,
+        worse=int((gain < 0).sum()) if directed else None,
         equal=int((gain == 0).sum()),
         differing=[(name, *known[name]) for name in furthest if known[name][0] != known[name][1]],
     )

@@ -86,9 +86,11 @@ def list_out_of_fold(one: ParameterSet) -> list[dict[str, Any]]:
     found: dict[tuple[str, MetricKey], list[tuple[str, float]]] = {}
     units: dict[MetricKey, str] = {}
     lower: set[MetricKey] = set()
+    neither: set[MetricKey] = set()
     for fold, table in tables:
         units.update(table.units)
         lower |= table.lower
+        neither |= table.neither
         for case, key, value in _list_values(table):
             found.setdefault((case, key), []).append((fold, value))
     repeated = any(len(values) > 1 for values in found.values())
@@ -99,7 +101,8 @@ def list_out_of_fold(one: ParameterSet) -> list[dict[str, Any]]:
         row: dict[str, Any] = {"case": case, **({"loader": key.loader} if loaders else {})}
         row |= {"metric": key.metric, "class": key.label, "value": fmean(numbers) if numbers else math.nan}
         row |= {"unit": units.get(key, "")} if units else {}
-        row |= {"better": "lower" if key in lower else "higher"} if lower else {}
+        better = "lower" if key in lower else "neither" if key in neither else "higher"
+        row |= {"better": better} if lower or neither else {}
         row |= {"fold": ";".join(fold for fold, _ in values), **({"repeats": len(values)} if repeated else {})}
         rows.append(row)
     return rows

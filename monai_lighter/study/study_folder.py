@@ -43,6 +43,7 @@ __all__ = [
     "Study",
     "StudyRequest",
     "Trial",
+    "list_outside_studies",
     "read_study",
 ]
 
@@ -52,6 +53,12 @@ STUDY, TRIAL = "study.json", "trial.json"
 RUNNING, COMPLETE, PRUNED, FAILED = "running", "complete", "pruned", "failed"
 """States of a trial. One that has died is left as running; its exit code is None."""
 MAXIMIZE, MINIMIZE = "maximize", "minimize"
+
+
+def list_outside_studies(root: Path, pattern: str) -> list[Path]:
+    """Files below a folder, but for those of studies: their trials are no runs of the bundle that the folder is."""
+    studies = {path.parent for path in root.rglob(STUDY)}
+    return [path for path in root.glob(f"**/{pattern}") if path.is_file() and studies.isdisjoint(path.parents)]
 
 
 class StudyRequest(NamedTuple):

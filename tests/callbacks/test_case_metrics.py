@@ -87,7 +87,11 @@ def test_a_number_for_each_case(tmp_path, cases, stage, workers, inferer):
     callbacks = [CaseMetrics(tmp_path / "cases.csv", outputs=["pred_entropy"]), outputs]
     run_stage(tmp_path, cases, stage, workers, inferer, *callbacks)
     table = rows(tmp_path / "cases.csv")
-    assert table[0] == ["case", "metric", "class", "value"]
+    assert table[0] == ["case", "metric", "class", "value", "better"]
+    assert {row[1]: row[4] for row in table[1:]} == {
+        "pred_entropy": "neither",
+        **({"dice": "higher"} if stage == "test" else {}),
+    }
     expected = entropies(cases, inferer)
     own = [row for row in table[1:] if row[1] == "pred_entropy"]
     assert [(row[0].rpartition("/")[2], row[2]) for row in own] == [(f"case_{i}.nii.gz", "0") for i in range(3)]

@@ -42,7 +42,7 @@ def make_study(root, folder, states=(COMPLETE,) * 6, native=True):
     grid = {"learning_rate": [0.1, 0.01], "seed": [0, 1, 2]}
     request = StudyRequest(
         ["configs/train.yaml"],
-        {"patch_size": "[32, 32]", "dataset_dir": "/data", "resume": "auto"},
+        {"patch_size": "[32, 32]", "dataset_dir": "/data", "resume": "auto", "network_def::dropout": "0.25"},
         grid,
         {},
         ["seed"],
@@ -59,7 +59,8 @@ def make_study(root, folder, states=(COMPLETE,) * 6, native=True):
         own = folder / f"{number:03d}"
         (own / "models").mkdir(parents=True)
         parameters = {**SETS[which], "seed": seed}
-        parser = run_config(bundle, {**parameters, "patch_size": [32, 32], "dataset_dir": "/data"})
+        fixed = {"patch_size": [32, 32], "dataset_dir": "/data", "network_def::dropout": 0.25}
+        parser = run_config(bundle, {**parameters, **fixed})
         (own / "config.yaml").write_text(yaml.safe_dump(parser.get()))
         torch.manual_seed(number)
         torch.save(parser.get_parsed_content("network_def").state_dict(), own / "models" / "model.pt")
@@ -137,6 +138,7 @@ def test_what_is_in_it(study, tmp_path):
         assert config["system"]["model"] == "@network_def"
         assert config["network_def"]["_target_"] == "monai_lighter.Ensemble"
         assert config["network_def"]["networks"]["channels"] == CHANNELS
+        assert config["network_def"]["networks"]["dropout"] == 0.25  # which no config of the bundle names
         assert config["network_def"]["weights"] == "@weights"
         assert config["patch_size"] == [32, 32]
         assert config["dataset_dir"] == "$@bundle_root + '/data'"

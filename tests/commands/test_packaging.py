@@ -300,6 +300,14 @@ class TestTheRunOfTheWeights:
         listed = "max_epochs 7 (50 in the file), trainer::devices 2 (nothing in the file)"
         assert note.problem == f"the run of the weights had other values: {listed}"
 
+    def test_a_trial_of_a_study_is_none(self, created, tmp_path):
+        root = created()
+        (root / "studies" / "lr").mkdir(parents=True)
+        (root / "studies" / "lr" / "study.json").write_text("{}")
+        run_of(root, spacing=[2.0, 2.0]).parent.rename(root / "studies" / "lr" / "000")
+        made = package_bundle(root, tmp_path / "out.zip", prove=False)
+        assert [change for change in made.changes if change.id == "train.yaml"] == []
+
     @pytest.mark.parametrize("source", ["config.yaml", "checkpoint"])
     @pytest.mark.parametrize(
         ("values", "message"),
@@ -309,6 +317,10 @@ class TestTheRunOfTheWeights:
                 r"^spacing: the weights were trained with \[2.0, 2.0\], and inference.yaml has \[1",
             ),
             ({"network_def::norm": "instance"}, "^network_def::norm: the weights were trained with 'instance'"),
+            (  # an argument that the configs leave to its default
+                {"network_def::act": "relu"},
+                "^network_def::act: the weights were trained with 'relu', and inference.yaml has nothing",
+            ),
             (
                 {"network_def": {"_target_": "SegResNet"}},
                 "^network_def: the weights were trained with a SegResNet, .* a UNet",

@@ -3,6 +3,7 @@
 import getpass
 import json
 import math
+import os
 import re
 import socket
 from html.parser import HTMLParser
@@ -19,6 +20,7 @@ from monai_lighter.callbacks.run_report import choose_cases
 from monai_lighter.commands.compare import compare
 from monai_lighter.commands.report import report
 from monai_lighter.errors import ConfigError
+from monai_lighter.report.content import read_content
 from monai_lighter.report.writing import LARGEST, write_report
 from monai_lighter.study.study_folder import StudyRequest, Trial
 from monai_lighter.trust.digest import hash_file
@@ -276,6 +278,21 @@ def test_a_study_has_its_sets_folds_and_the_table_out_of_fold(study):
     assert data["tables"][0]["title"] == "out of fold"
 
 
+def test_a_trial_that_was_killed_and_went_on_has_all_its_epochs(study):
+    """Which began a new log folder, with the epoch that was not through once more."""
+    for trial in study.glob("0*"):
+        first = trial / "lightning_logs" / "version_0" / "metrics.csv"
+        os.utime(first, (1, 1))
+        second = trial / "lightning_logs" / "version_1" / "metrics.csv"
+        second.parent.mkdir()
+        second.write_text(f"{first.read_text().splitlines()[0]}\n5,25,0.5,0.125\n6,30,0.4,0.25\n")
+    for curves in read_content(study).curves.values():
+        epochs, values = zip(*curves.points["val/metrics/dice/epoch"], strict=True)
+        assert epochs == (1, 2, 3, 4, 5, 6, 7)
+        assert values[5:] == (0.125, 0.25)
+        assert 0.125 not in values[:5]
+
+
 def test_a_bundle_has_its_metadata_and_its_newest_runs(run, tmp_path):
     root = tmp_path / "bundle"
     (root / "configs").mkdir(parents=True)
@@ -287,6 +304,18 @@ def test_a_bundle_has_its_metadata_and_its_newest_runs(run, tmp_path):
     assert data["bundle"]["eval_metrics"] == {"dice": 0.9}
     assert data["tables"][0]["scores"][0]["n"] == 8
     assert EVIL not in text
+
+
+def test_the_trials_of_a_study_are_no_runs_of_the_bundle(run, tmp_path):
+    root = tmp_path / "bundle"
+    (root / "configs").mkdir(parents=True)
+    (root / "configs" / "metadata.json").write_text("{}")
+    trial = root / "studies" / "lr" / "000" / "eval"
+    trial.parent.mkdir(parents=True)
+    (trial.parent.parent / "study.json").write_text("{}")
+    run.rename(trial)
+    write_report(root)
+    assert json.loads((root / "report.json").read_text())["tables"] == []
 
 
 def test_a_comparison_is_a_page_too(tmp_path):

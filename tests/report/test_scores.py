@@ -76,6 +76,19 @@ def test_what_is_better_is_said_by_the_table_or_by_hand(tmp_path):
     assert summarize(plain, ["mse"])[0].ordered == ["b", "a"]
 
 
+def test_a_run_is_not_told_to_be_better_or_worse_by_an_entropy(tmp_path):
+    rows = [["a", "pred_entropy", "0", 0.1, "neither"], ["b", "pred_entropy", "0", 0.2, "neither"]]
+    columns = ("metric", "class", "value", "better")
+    alone = read_content(write(tmp_path / "a.csv", rows, *columns)).data
+    assert alone["tables"][0]["scores"][0]["better"] == "neither"
+    assert (alone["tables"][0]["ranked_by"], alone["headline"]) == ("", [])
+    rows += [["a", "dice", "1", 0.9, "higher"], ["b", "dice", "1", 0.8, "higher"]]
+    both = read_content(write(tmp_path / "b.csv", rows, *columns)).data
+    assert both["tables"][0]["ranked_by"] == "dice 1"
+    assert [row["case"] for row in both["tables"][0]["cases"]] == ["case 2", "case 1"]
+    assert [name for name, _, _ in both["headline"]] == ["dice"]
+
+
 def test_several_loaders_stay_apart(tmp_path):
     rows = [["a", "in", "dice", "0", 0.5], ["a", "out", "dice", "0", 0.1], ["b", "in", "dice", "0", 0.7]]
     path = write(tmp_path / "a.csv", rows, "loader", "metric", "class", "value")

@@ -75,6 +75,22 @@ def test_a_metric_can_be_named_as_better_where_it_is_smaller(tmp_path):
     assert compare_runs([a, b], lower_is_better=["rmse"]).rows[0].better == 2
 
 
+def test_no_run_is_better_by_an_entropy(tmp_path):
+    a = write(tmp_path / "a.csv", [0.5, 0.4, 0.3], "pred_entropy", better="neither")
+    b = write(tmp_path / "b.csv", [0.4, 0.3, 0.3], "pred_entropy", better="neither")
+    row = compare_runs([a, b]).rows[0]
+    assert (row.better, row.worse, row.equal, row.lower_is_better) == (None, None, 1, None)
+    assert row.difference == pytest.approx(-0.2 / 3)
+    text = compare(str(a), str(b))
+    assert "-/-/1 (neither is better)" in text
+    assert compare_runs([a, b], lower_is_better=["pred_entropy"]).rows[0].better == 2
+
+
+def test_what_is_better_may_be_said_by_the_second_table_alone(tmp_path):
+    a, b = write(tmp_path / "a.csv", [5.0, 4.0], "mse"), write(tmp_path / "b.csv", [4.0, 3.0], "mse", better="lower")
+    assert compare_runs([a, b]).rows[0].better == compare_runs([b, a]).rows[0].worse == 2
+
+
 def test_a_case_without_a_value_in_one_run_is_left_out_and_counted(tmp_path):
     a = write(tmp_path / "a.csv", [0.5, math.nan, math.nan, 0.6])
     b = write(tmp_path / "b.csv", [0.6, 0.9, math.nan, 0.8])

@@ -61,6 +61,20 @@ def test_a_case_of_several_trials_has_the_mean_and_says_so(tmp_path):
     assert not (tmp_path / "out_of_fold_000.csv").exists()
 
 
+def test_the_table_says_what_is_better_and_of_what_nothing_is(tmp_path):
+    write_study(tmp_path, {0.1: [0.5, 0.6, 0.7]})
+    for number in range(3):
+        rows = [
+            (f"case {number}", "dice", "a", 0.5, "higher"),
+            (f"case {number}", "mse", "a", 0.1, "lower"),
+            (f"case {number}", "pred_entropy", "0", 0.2, "neither"),
+        ]
+        write_cases(tmp_path / f"{number:03d}", rows, ("case", "metric", "class", "value", "better"))
+    write_results(read_study(tmp_path))
+    table = read_case_table(tmp_path / "out_of_fold.csv")
+    assert [{key.metric for key in keys} for keys in (table.lower, table.neither)] == [{"mse"}, {"pred_entropy"}]
+
+
 def test_a_set_that_is_not_whole_has_no_table(study):
     (study / "001" / "trial.json").unlink()
     write_results(read_study(study))
