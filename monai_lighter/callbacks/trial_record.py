@@ -65,7 +65,9 @@ class TrialRecord(CaseMetrics):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
         others = [each for each in callbacks if each is not self]
-        saving = [each for each in others if isinstance(each, Checkpoint)]  # of a best epoch that is not noted yet: too early
+        saving = [
+            each for each in others if isinstance(each, Checkpoint)
+        ]  # of a best epoch that is not noted yet: too early
         trainer.callbacks = [*(each for each in others if each not in saving), self, *saving]  # type: ignore[attr-defined]
         self._weights = next((each for each in callbacks if isinstance(each, ModelWeights)), None)
 

@@ -120,7 +120,9 @@ def _run(folder: Path, plan: Any, queue: Any, devices: list[str], n_jobs: int, c
     codes = run_on_cluster(words, folder / "cluster", cluster, n_jobs, options or {})
     if not queue.is_over and any(code not in (0, INTERRUPTED) for code in codes):
         ended = ", ".join(map(str, codes))
-        raise BundleError(f"cluster: workers ended with exit code {ended}, and trials are left. See {folder / 'cluster'}.")
+        raise BundleError(
+            f"cluster: workers ended with exit code {ended}, and trials are left. See {folder / 'cluster'}."
+        )
     return bool(queue.is_over)
 
 
@@ -156,7 +158,9 @@ def _report(study: Study, whole: bool, as_json: bool) -> Printed:
         ]
     for each in failed:
         lines += ["", f"trial {each.number:03d} failed with exit code {each.exit_code}, {each.log_path}:", each.note]
-    lines += [f"\ntrial {each.number:03d}: {each.note}" for each in study.trials if each.state == COMPLETE and each.note]
+    lines += [
+        f"\ntrial {each.number:03d}: {each.note}" for each in study.trials if each.state == COMPLETE and each.note
+    ]
     if study.out_of_fold_path.is_file():
         with open(study.out_of_fold_path, encoding="utf-8") as file:
             several = ", the mean of those that were validated several times" if "repeats" in file.readline() else ""

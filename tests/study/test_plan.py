@@ -115,7 +115,7 @@ def test_another_study_in_the_folder_is_refused_with_what_differs(bundle, change
     folder = bundle / "studies" / "train"
     begin_study(folder, plan())
     assert (bundle / "splits.json").is_file()
-    assert require_same(folder, plan()) == plan().request
+    assert require_same(folder, plan())._replace(key="") == plan().request
     with pytest.raises(ConfigError, match=r"grid: is .*0, 1.*and was .*0, 1, 2"):
         begin_study(folder, plan({"fold": "0,1"}))
     changed(width=8)
@@ -140,7 +140,7 @@ def test_a_config_that_is_edited_while_trials_run_ends_the_study(bundle, changed
     with pytest.raises(ConfigError, match="width: is 8, and was 4 when"):
         require_unchanged(folder, made)
     (bundle / "configs" / "train.yaml").write_text("{")
-    with pytest.raises(ConfigError, match="train.yaml"):
+    with pytest.raises(ConfigError, match=r"train\.yaml"):
         require_unchanged(folder, made)
 
 

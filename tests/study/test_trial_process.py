@@ -139,7 +139,9 @@ def test_a_worker_that_is_interrupted_leaves_no_trial_running(bundle):
     words = ["study", "configs/train.yaml", "--width", "4,8", "--max_epochs", "500"]
     code = f"from monai_lighter.study.cluster import StudyWorker; StudyWorker({words!r}, '.')()"
     folder = bundle / "studies" / "train" / "000"
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
         wait_for((folder / "key_metric.csv").is_file)
         process.send_signal(signal.SIGINT)
         process.wait(timeout=60)
