@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
 
 from monai_lighter.callbacks.case_metrics import CaseMetrics
 from monai_lighter.callbacks.tables import Table
@@ -63,7 +64,11 @@ class TrialRecord(CaseMetrics):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
-        trainer.callbacks = [each for each in callbacks if each is not self] + [self]  # type: ignore[attr-defined]
+        others = [each for each in callbacks if each is not self]
+        saving = [
+            each for each in others if isinstance(each, Checkpoint)
+        ]  # of a best epoch that is not noted yet: too early
+        trainer.callbacks = [*(each for each in others if each not in saving), self, *saving]  # type: ignore[attr-defined]
         self._weights = next((each for each in callbacks if isinstance(each, ModelWeights)), None)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from monai_lighter.commands import INTERRUPTED
 from monai_lighter.commands.arguments import UsageError, require_configs
 from monai_lighter.commands.output import Printed, format_report
-from monai_lighter.errors import BundleError, Finding
+from monai_lighter.errors import BundleError, Finding, in_short
 from monai_lighter.errors.packages import install_hint_of
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def study(
     listed = [each.strip() for each in over.split(",")] if over is not None else None
     plan = make_plan(configs, override, listed, n_trials, metric, direction, sampler_seed)
     folder = Path(FOLDER) / (name or Path(configs[-1]).stem)
-    begin_study(folder, plan)
+    plan = begin_study(folder, plan)
     slots = [each.strip() for each in devices.split(",")] if devices else []
     at_once = max(1, n_jobs or len(slots))
     queue = _open_queue(Queue, folder, plan.request, storage, not noprune)
@@ -94,11 +94,17 @@ def study(
     return _report(read_study(folder), whole, json)
 
 
-def _open_queue(kind: Any, *arguments: Any) -> Any:
+def _open_queue(kind: Any, folder: Path, request: Any, storage: str | None, prune: bool) -> Any:
     try:
-        return kind(*arguments)
+        return kind(folder, request, storage, prune)
     except ImportError as error:
         raise BundleError(f"storage: {error}. {install_hint_of(error)}") from error
+    except Exception as error:
+        if storage is None or isinstance(error, BundleError):
+            raise
+        raise BundleError(
+            f"storage: Optuna cannot use it: {in_short(error)}. Give the URL of a database, such as sqlite:///study.db."
+        ) from error
 
 
 def _run(folder: Path, plan: Any, queue: Any, devices: list[str], n_jobs: int, cluster: Any, options: Any) -> bool:
@@ -111,8 +117,13 @@ def _run(folder: Path, plan: Any, queue: Any, devices: list[str], n_jobs: int, c
     except ImportError as error:
         raise BundleError(f"cluster needs submitit. {install_hint_of(error)}") from error
     words = [*_drop_options(sys.argv[1:])]
-    run_on_cluster(words, folder / "cluster", cluster, n_jobs, options or {})
-    return queue.is_over
+    codes = run_on_cluster(words, folder / "cluster", cluster, n_jobs, options or {})
+    if not queue.is_over and any(code not in (0, INTERRUPTED) for code in codes):
+        ended = ", ".join(map(str, codes))
+        raise BundleError(
+            f"cluster: workers ended with exit code {ended}, and trials are left. See {folder / 'cluster'}."
+        )
+    return bool(queue.is_over)
 
 
 def _drop_options(words: list[str]) -> Iterator[str]:
@@ -128,7 +139,7 @@ def _drop_options(words: list[str]) -> Iterator[str]:
 
 def _report(study: Study, whole: bool, as_json: bool) -> Printed:
     from monai_lighter.study.results import summarize_study, write_results
-    from monai_lighter.study.study_folder import FAILED
+    from monai_lighter.study.study_folder import COMPLETE, FAILED
 
     write_results(study)
     found = summarize_study(study)
@@ -147,6 +158,9 @@ def _report(study: Study, whole: bool, as_json: bool) -> Printed:
         ]
     for each in failed:
         lines += ["", f"trial {each.number:03d} failed with exit code {each.exit_code}, {each.log_path}:", each.note]
+    lines += [
+        f"\ntrial {each.number:03d}: {each.note}" for each in study.trials if each.state == COMPLETE and each.note
+    ]
     if study.out_of_fold_path.is_file():
         with open(study.out_of_fold_path, encoding="utf-8") as file:
             several = ", the mean of those that were validated several times" if "repeats" in file.readline() else ""

@@ -22,6 +22,7 @@ from monai_lighter.config.native import is_native
 from monai_lighter.errors import Finding, did_you_mean, is_command
 
 __all__ = [
+    "LITERALS",
     "Overridden",
     "apply_overrides",
     "expand_macros",

@@ -31,7 +31,13 @@ class StudyWorker:
         self.words, self.folder = [*words], folder
 
     def __call__(self) -> int:
-        return subprocess.call([sys.executable, "-m", "monai_lighter", *self.words], cwd=self.folder)
+        command = [sys.executable, "-m", "monai_lighter", *self.words]
+        with subprocess.Popen(command, cwd=self.folder) as process:
+            try:
+                return process.wait()
+            except BaseException:  # killed, as `subprocess.call` does it, it would leave its trials running
+                process.terminate()
+                raise
 
     def checkpoint(self) -> DelayedSubmission:
         """What submitit queues when the time of the job is over, or it is preempted."""

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
+from threading import Lock
 from typing import Any, NamedTuple
 
+from lightning.pytorch import Callback
 from monai.bundle import ConfigParser
 from monai.bundle.utils import ID_SEP_KEY
 
+from monai_lighter.check.targets import target_of
+from monai_lighter.check.walk import Built
 from monai_lighter.config.items import at, copied, is_text, items, locate, located, normalize, plain_config, reached
+from monai_lighter.config.resolver import LOCATOR
 from monai_lighter.errors import ConfigError, Finding, did_you_mean
 from monai_lighter.study.study_folder import MAXIMIZE, MINIMIZE, StudyRequest
 from monai_lighter.study.values import Range, format_value, read_values
@@ -21,7 +28,7 @@ from monai_lighter.workflow.prepare import Asked, Prepared
 from monai_lighter.workflow.resume import LOADING, find_differences
 from monai_lighter.workflow.workflow import Workflow
 
-__all__ = ["OPTIONS", "Plan", "make_plan", "require_same"]
+__all__ = ["OPTIONS", "Plan", "make_plan", "require_same", "require_unchanged"]
 
 OPTIONS = ("init_id", "final_id", "logging_file", "meta_file", "properties_path", "tracking", "trust", "workflow_type")
 """Options of ``fit`` that every trial is given as they are."""
@@ -32,6 +39,9 @@ WRITES = (*MOVED, "default_root_dir", "dirpath", "save_dir", "weights_save_path"
 """Arguments of components that are folders to write to."""
 CONFIG_FILE = "config.yaml"
 DIRECTIONS = {"min": MINIMIZE, "max": MAXIMIZE}
+TURNED = ("key_metric_negative_sign", "metric_cmp_fn")
+"""Arguments of MONAI's engines and handlers by which a lower key metric may be the better one."""
+_reading = Lock()
 
 
 class Plan(NamedTuple):
@@ -40,6 +50,7 @@ class Plan(NamedTuple):
     Attributes:
         request: what is asked.
         config: the config with the first values, of plain values.
+        first: config id to its first value.
         outputs: config id to the folder, seen from that of a trial, that is set for it.
         folds: ids of the `Folds` of the config.
         workflow: with the first values, of which nothing has been built.
@@ -47,6 +58,7 @@ class Plan(NamedTuple):
 
     request: StudyRequest
     config: dict[str, Any]
+    first: dict[str, Any]
     outputs: dict[str, str]
     folds: list[str]
     workflow: Workflow
@@ -82,7 +94,7 @@ def make_plan(
     fixed = {id: values[0] for id, values in read.items() if not isinstance(values, Range) and len(values) == 1}
     first = {**fixed, **{id: values[0] for id, values in grid.items()}, **{id: each.low for id, each in ranges.items()}}
     prepared = _require_sound(configs, options, first, grid, ranges)
-    config = prepared.config
+    config, asked = prepared.config, dict(first)
     if prepared.native and config.get("seed") is None:  # which makes a trial that is killed, or repeated, the same
         fixed["seed"] = first["seed"] = 0
     folds = dict(_find_folds(config))
@@ -91,14 +103,18 @@ def make_plan(
     outputs = _find_outputs(prepared)
     workflow = Workflow([*configs], run_id="fit" if prepared.native else "run", **{**options, **first})  # type: ignore[arg-type]
     found, better = _find_metric(prepared, workflow, metric, direction)
-    plain = plain_config(prepared.saved or config)
+    plain = _plain(prepared)
     digest = hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
     given = {**options, **{id: format_value(value) for id, value in fixed.items()}}
     lists, drawn = {id: [*values] for id, values in grid.items()}, {id: [*each] for id, each in ranges.items()}
     request = StudyRequest(
         [*configs], given, lists, drawn, chosen, n_trials, found, better, prepared.native, digest, sampler_seed
     )
-    return Plan(request, plain, outputs, [*folds], workflow)
+    return Plan(request, plain, asked, outputs, [*folds], workflow)
+
+
+def _plain(prepared: Prepared) -> dict[str, Any]:
+    return plain_config(prepared.saved or prepared.config)
 
 
 def _require_sound(
@@ -178,17 +194,30 @@ def _find_outputs(prepared: Prepared) -> dict[str, str]:
     for id, folder in outputs.items():
         ConfigParser(config).set(folder, id)
     found = []
-    built = {one.id for components in prepared.built.values() for one in components}
-    for id in (f"{one}{ID_SEP_KEY}{name}" for one in sorted(built) for name in WRITES):
+    built = {one.id: one for components in prepared.built.values() for one in components}
+    names = ", ".join(f"@{each}" for each in outputs) or f"an item {next(iter(MOVED))}"
+    hint = f"Write it with {names}, which a study sets for each trial."
+    for id, default in (each for one in sorted(built) for each in _list_places(built[one])):
         where = locate(config, id)
-        value = at(config, where) if where is not None else None
-        if where is not None and isinstance(value, str) and not _follows(config, where, outputs):
-            names = ", ".join(f"@{each}" for each in outputs) or f"an item {next(iter(MOVED))}"
-            hint = f"Write it with {names}, which a study sets for each trial."
-            found.append(Finding(id, f"is {value!r}, to which all trials would write", hint))
+        value = at(config, where) if where is not None else default
+        if isinstance(value, str) and not (where is not None and _follows(config, where, outputs)):
+            what = f"is {value!r}" if where is not None else f"is not given, and {value!r} by default"
+            found.append(Finding(id, f"{what}, to which all trials would write", hint))
     if found:
         raise ConfigError(found)
     return outputs
+
+
+def _list_places(one: Built) -> Iterator[tuple[str, Any]]:
+    """Ids of what a component writes to, with the default of each: folders, and the file of a callback."""
+    target = target_of(one.target, LOCATOR) if is_text(one.target) else None
+    is_callback = inspect.isclass(target) and issubclass(target, Callback)
+    parameters: Mapping[str, Any] = {}
+    if callable(target):
+        with suppress(ValueError, TypeError):  # of those written in C
+            parameters = inspect.signature(target).parameters
+    for name in (*WRITES, *(("path",) if is_callback else ())):
+        yield f"{one.id}{ID_SEP_KEY}{name}", parameters[name].default if name in parameters else None
 
 
 def _follows(config: dict[str, Any], id: str, outputs: Mapping[str, str]) -> bool:
@@ -201,6 +230,10 @@ def _find_metric(prepared: Prepared, workflow: Workflow, metric: str | None, dir
         hint = did_you_mean(str(direction), (MAXIMIZE, MINIMIZE))
         raise ConfigError([Finding("direction", f"must be {MAXIMIZE} or {MINIMIZE}, got {direction!r}", hint)])
     if not prepared.native:
+        turned = [id for id, value in items(prepared.config) if value and id.rpartition(ID_SEP_KEY)[2] in TURNED]
+        if turned and direction is None:
+            hint = f"Give --direction {MINIMIZE} where less is better, else --direction {MAXIMIZE}."
+            raise ConfigError([Finding("direction", f"is not known: {turned[0]} may turn it", hint)])
         return metric or "", direction or MAXIMIZE  # as MONAI's engines have it
     monitor, mode = next(_find_monitors(prepared.config), ("", None)) if metric is None else (metric, None)
     found = direction or DIRECTIONS.get(mode or "") or _guess_direction(prepared.config, workflow, monitor)
@@ -233,6 +266,21 @@ def _guess_direction(config: dict[str, Any], workflow: Workflow, monitor: str) -
             return MINIMIZE if lower_is_better(metrics[name]) else MAXIMIZE
         return MINIMIZE if not monitor else None
     return MINIMIZE if "loss" in monitor else None
+
+
+def require_unchanged(folder: Path, plan: Plan) -> None:
+    """Holds the config files, as they are now, against the study: each trial reads them when it begins.
+
+    Raises:
+        ConfigError: they have been edited since; with all that differs.
+    """
+    request = plan.request
+    options = {name: request.fixed[name] for name in OPTIONS if name in request.fixed}
+    with _reading:
+        check = _check(request.configs, options, plan.first)
+    if check.prepared is None:
+        raise ConfigError(check.errors)
+    require_same(folder, plan._replace(config=_plain(check.prepared)))
 
 
 def require_same(folder: Path, plan: Plan) -> StudyRequest | None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from monai_lighter.safe_files import written_beside
 from monai_lighter.study.case_tables import CaseTable, MetricKey, read_case_table
+from monai_lighter.study.locks import locked
 from monai_lighter.study.study_folder import COMPLETE, ParameterSet, Study, Trial
 
 __all__ = ["summarize_study", "write_results"]
@@ -54,6 +55,11 @@ def _describe_trial(trial: Trial) -> dict[str, Any]:
 
 def write_results(study: Study) -> None:
     """Writes ``results.json``, ``results.csv`` and the out-of-fold tables of a study."""
+    with locked(study.folder / "lock"):  # all that have joined come to its end at once
+        _write_results(study)
+
+
+def _write_results(study: Study) -> None:
     with written_beside(study.results_path) as temporary:
         temporary.write_text(json.dumps(summarize_study(study), indent=1) + "\n", encoding="utf-8")
     ids = list(dict.fromkeys(id for each in study.trials for id in each.parameters))

@@ -11,12 +11,13 @@ from pathlib import Path
 from statistics import fmean
 from threading import Event, Thread
 from typing import Any
+from uuid import uuid4
 
 from monai.bundle import ConfigParser
 
 from monai_lighter.safe_files import written_beside
 from monai_lighter.study.locks import locked
-from monai_lighter.study.plan import CONFIG_FILE, Plan, require_same
+from monai_lighter.study.plan import CONFIG_FILE, Plan, require_same, require_unchanged
 from monai_lighter.study.storage import Job, Queue
 from monai_lighter.study.study_folder import COMPLETE, FAILED, PRUNED, RUNNING, Trial
 from monai_lighter.study.trial_process import TrialProcess
@@ -29,14 +30,20 @@ IDLE = 1.0
 """Seconds between two looks for what others have left."""
 
 
-def begin_study(folder: Path, plan: Plan) -> None:
+def begin_study(folder: Path, plan: Plan) -> Plan:
     """Writes down what is asked, unless it stands there already, and the splits of the folds, which all trials share.
+
+    Returns:
+        the plan, with the key of the study that stands there.
 
     Raises:
         ConfigError: the folder holds another study; `Folds` that cannot be made.
     """
     with locked(folder / "lock"):
-        if require_same(folder, plan) is None:
+        before = require_same(folder, plan)
+        key = before.key if before is not None else f"{folder.name}-{uuid4().hex[:12]}"
+        plan = plan._replace(request=plan.request._replace(key=key))
+        if before is None:
             with written_beside(folder / CONFIG_FILE) as temporary:
                 ConfigParser.export_config_file(plan.config, temporary, "yaml", sort_keys=False)
         plan.request.write(folder)
@@ -44,6 +51,7 @@ def begin_study(folder: Path, plan: Plan) -> None:
             plan.workflow.initialize()
         for id in plan.folds:
             _ = plan.workflow.parser.get_parsed_content(id).val  # two trials at once would both write the file
+    return plan
 
 
 def run_study(folder: Path, plan: Plan, queue: Queue, devices: Sequence[str], n_jobs: int) -> bool:
@@ -68,7 +76,7 @@ def run_study(folder: Path, plan: Plan, queue: Queue, devices: Sequence[str], n_
             while not stop.is_set():
                 job = queue.take()
                 if job is not None:
-                    _run_job(job, process, queue)
+                    _run_job(job, process, queue, folder, plan)
                 elif queue.is_over:
                     return
                 else:  # others run what is left, and may die
@@ -89,10 +97,11 @@ def run_study(folder: Path, plan: Plan, queue: Queue, devices: Sequence[str], n_
     return not stop.is_set()
 
 
-def _run_job(job: Job, process: TrialProcess, queue: Queue) -> None:
+def _run_job(job: Job, process: TrialProcess, queue: Queue, folder: Path, plan: Plan) -> None:
     try:
         ended: list[Trial] = []
         for trial in job.trials:
+            require_unchanged(folder, plan)
             _tell(f"trial {trial.number:03d} begins: {_describe(trial)}")
             alone = len(job.trials) == 1
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -65,25 +66,39 @@ class Queue:
         with self._alone():
             self.study = optuna.create_study(
                 storage=journal,
-                study_name=folder.name,
+                study_name=request.key or folder.name,
                 direction=request.direction,  # type: ignore[arg-type]
                 pruner=pruner,
                 load_if_exists=True,
             )
             known = {each.user_attrs.get(UNIT) for each in self.study.get_trials(deepcopy=False)}
-            for unit, values in enumerate(self._list_units()):
+            for unit in range(self._count_units()):
                 if unit not in known:
-                    self.study.enqueue_trial(_for_optuna(values), user_attrs={UNIT: unit})
+                    self._enqueue(unit)
 
     def _alone(self) -> Any:
         return locked(self.folder / "lock")
 
-    def _list_units(self) -> Iterable[dict[str, Any]]:
-        """Values of each job, as far as they are fixed: of a grid all, folds last; of a search none."""
-        if self.request.n_trials is not None:
-            return ({} for _ in range(self.request.n_trials))
-        ids = sorted(self.request.grid, key=lambda id: id in self.request.over)  # stable
-        return (dict(zip(ids, each, strict=True)) for each in itertools.product(*(self.request.grid[id] for id in ids)))
+    def _count_units(self) -> int:
+        grid = math.prod(len(choices) for choices in self.request.grid.values())
+        return grid if self.request.n_trials is None else self.request.n_trials
+
+    def _enqueue(self, unit: int, params: Mapping[str, Any] = {}) -> None:
+        self.study.enqueue_trial({**_for_optuna(self._find_values(unit)), **params}, user_attrs={UNIT: unit})
+
+    def _find_values(self, unit: int) -> dict[str, Any]:
+        """Values of a job, as far as they are fixed: of a grid all, folds last; of a search those that its folder has, where a
+        storage is not the one that they were drawn in."""
+        grid, over = self.request.grid, self.request.over
+        if not self.request.is_search:
+            ids = sorted(grid, key=lambda id: id in over)  # stable
+            chosen = next(itertools.islice(itertools.product(*(grid[id] for id in ids)), unit, None))
+            return dict(zip(ids, chosen, strict=True))
+        trial = Trial.read(trial_folder(self.folder, self._list_numbers(unit)[0]))
+        known = {} if trial is None else {id: value for id, value in trial.parameters.items() if id not in over}
+        return {
+            id: next((one for one in grid.get(id, ()) if _as_json(one) == value), value) for id, value in known.items()
+        }
 
     def take(self) -> Job | None:
         """The next job; None where there is none that nobody has."""
@@ -110,7 +125,7 @@ class Queue:
                 with suppress(ValueError, RuntimeError):  # another machine was quicker
                     self.study.tell(each.number, state=TrialState.FAIL)
                     if lock is not None:
-                        self.study.enqueue_trial(each.params, user_attrs={UNIT: unit})
+                        self._enqueue(int(unit), each.params)
                 if lock is not None:
                     lock.release()
 
@@ -126,7 +141,7 @@ class Queue:
             latest = {each.user_attrs[UNIT]: each.params for each in trials if UNIT in each.user_attrs}
             for unit, params in latest.items():
                 if unit not in alive and (failed or self._was_killed(unit)):
-                    self.study.enqueue_trial(params, user_attrs={UNIT: unit})
+                    self._enqueue(unit, params)
 
     def _was_killed(self, unit: int) -> bool:
         trials = [Trial.read(trial_folder(self.folder, number)) for number in self._list_numbers(unit)]
@@ -190,6 +205,11 @@ class Queue:
 def _as_choice(value: Any) -> Any:
     """A value as Optuna takes it for one of several: lists and dicts as they are typed."""
     return value if isinstance(value, (str, int, float, bool, type(None))) else format_value(value)
+
+
+def _as_json(value: Any) -> Any:
+    """A value as it is read again: a tuple as a list."""
+    return json.loads(json.dumps(value))
 
 
 def _for_optuna(values: Mapping[str, Any]) -> dict[str, Any]:

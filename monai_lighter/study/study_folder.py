@@ -76,6 +76,7 @@ class StudyRequest(NamedTuple):
         native: whether the config is one, and not of MONAI's engines.
         digest: sha256 of the config before parameters are set.
         sampler_seed: of the sampler of a search.
+        key: name of the study in Optuna's storage, which other studies may share; it stays where the folder is renamed.
     """
 
     configs: list[str]
@@ -89,6 +90,7 @@ class StudyRequest(NamedTuple):
     native: bool
     digest: str
     sampler_seed: int = 0
+    key: str = ""
 
     @property
     def is_search(self) -> bool:

@@ -146,8 +146,11 @@ class TrialProcess:
             state = PRUNED if pruned and ended else FAILED
             note = "worse than the median of the trials before" if state == PRUNED else _read_end(trial.log_path)
             return self._measure(trial)._replace(state=state, exit_code=code, note=note)
-        note = "cases were left out, see bad_cases_fit.csv" if code == LEFT_OUT else ""
-        return self._measure(trial)._replace(state=COMPLETE, exit_code=code, note=note)
+        trial = self._measure(trial)
+        notes = ["cases were left out, see bad_cases_fit.csv"] if code == LEFT_OUT else []
+        if trial.value is None:
+            notes.append("no value: the metric was no number in any validation, or there was no validation")
+        return trial._replace(state=COMPLETE, exit_code=code, note="; ".join(notes))
 
     def _measure(self, trial: Trial) -> Trial:
         """With value, epoch and weights: of the best weights as the fit has chosen them; of MONAI's engines, the best value."""

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from fire.parser import DefaultParseValue
 
+from monai_lighter.config.overrides import LITERALS
 from monai_lighter.errors import ConfigError, Finding
 
 __all__ = ["Range", "format_value", "read_values", "split_list"]
@@ -30,7 +31,8 @@ def read_values(id: str, text: str) -> list[Any] | Range:
     """What the command line gives for an id: a `Range` for ``log(1e-4, 1e-1)``, else a list, with one value for what is no list.
 
     A comma that stands in no brackets, braces, parentheses and quotes separates values: ``0,1,2`` are three, ``[16,32]`` and
-    ``(1,2)`` one each, ``[16,32],[32,64]`` two. An expression (``$…``) is always one. Values are read as ``fit`` reads them.
+    ``(1,2)`` one each, ``[16,32],[32,64]`` two. An expression (``$…``) is always one. Values are read as ``fit`` reads those of
+    a native config: ``true`` is no text, of which ``false`` would be as true as any.
 
     Args:
         id: config id, for messages.
@@ -43,7 +45,7 @@ def read_values(id: str, text: str) -> list[Any] | Range:
     if call is not None:
         return _read_range(id, call[1], call[2], text)
     parts = split_list(text)
-    values = [DefaultParseValue(part) for part in parts]
+    values = [LITERALS[part] if part in LITERALS else DefaultParseValue(part) for part in parts]
     twice = [part for i, part in enumerate(parts) if values[i] in values[:i]]
     if "" in parts and len(parts) > 1:
         raise ConfigError([Finding(id, f"has an empty value, in {text!r}", "Remove a comma.")])

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 
-from monai_lighter import Workflow
-from monai_lighter.callbacks.trial_record import METRIC_VARIABLE, TRIAL_VARIABLE
+from monai_lighter import ModelWeights, Workflow
+from monai_lighter.callbacks.trial_record import METRIC_VARIABLE, TRIAL_VARIABLE, TrialRecord
 from monai_lighter.errors import ConfigError
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "study"))
@@ -123,3 +125,12 @@ def test_cases_without_names_have_no_table(fit):
     trial = fit(config={**CONFIG, "imports": ["$import glob", "$import torch"], "system": system})
     assert not list(trial.glob("cases*.csv"))
     assert (trial / "best.json").is_file()
+
+
+def test_what_is_best_is_noted_before_a_checkpoint_knows_of_it(tmp_path):
+    """A trial that is killed between both would go on with the value and the cases of the best epoch before."""
+    record, weights, checkpoint = TrialRecord(tmp_path), ModelWeights(), ModelCheckpoint(tmp_path)
+    trainer = Trainer(callbacks=[checkpoint], logger=False, enable_progress_bar=False, enable_model_summary=False)
+    trainer.callbacks += [record, weights]
+    record.setup(trainer, None, "fit")
+    assert trainer.callbacks[-3:] == [weights, record, checkpoint]

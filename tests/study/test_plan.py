@@ -1,9 +1,13 @@
+import copy
+import re
+from pathlib import Path
+
 import pytest
 import yaml
 from tiny_bundle import CONFIG
 
 from monai_lighter.errors import ConfigError
-from monai_lighter.study.plan import make_plan, require_same
+from monai_lighter.study.plan import make_plan, require_same, require_unchanged
 from monai_lighter.study.runner import begin_study
 
 CONFIGS = ["configs/train.yaml"]
@@ -111,7 +115,7 @@ def test_another_study_in_the_folder_is_refused_with_what_differs(bundle, change
     folder = bundle / "studies" / "train"
     begin_study(folder, plan())
     assert (bundle / "splits.json").is_file()
-    assert require_same(folder, plan()) == plan().request
+    assert require_same(folder, plan())._replace(key="") == plan().request
     with pytest.raises(ConfigError, match=r"grid: is .*0, 1.*and was .*0, 1, 2"):
         begin_study(folder, plan({"fold": "0,1"}))
     changed(width=8)
@@ -125,3 +129,66 @@ def test_more_trials_of_a_search_are_the_same_study(bundle):
     begin_study(bundle / "s", plan(words, n_trials=5))
     with pytest.raises(ConfigError, match="n_trials: is 4, and was 5"):
         begin_study(bundle / "s", plan(words, n_trials=4))
+
+
+def test_a_config_that_is_edited_while_trials_run_ends_the_study(bundle, changed):
+    """Trials of one study with two configs would have one mean."""
+    folder = bundle / "studies" / "train"
+    made = begin_study(folder, plan())
+    require_unchanged(folder, made)
+    changed(width=8)
+    with pytest.raises(ConfigError, match="width: is 8, and was 4 when"):
+        require_unchanged(folder, made)
+    (bundle / "configs" / "train.yaml").write_text("{")
+    with pytest.raises(ConfigError, match=r"train\.yaml"):
+        require_unchanged(folder, made)
+
+
+def test_a_study_keeps_its_key_where_its_folder_is_renamed(bundle):
+    key = begin_study(bundle / "a", plan()).request.key
+    (bundle / "a").rename(bundle / "b")
+    assert begin_study(bundle / "b", plan()).request.key == key
+    assert begin_study(bundle / "c" / "a", plan()).request.key != key
+
+
+def test_a_callback_whose_file_all_trials_would_write_is_refused(changed):
+    """Each fold of a package would have the same weights."""
+    weights = {"_target_": "monai_lighter.ModelWeights", "path": "$@bundle_root + '/models/model.pt'"}
+    changed(trainer={**CONFIG["trainer"], "callbacks": [weights]})
+    assert "to which all trials would write" in findings()["trainer::callbacks::0::path"]
+    weights["path"] = "$@trainer::default_root_dir + '/models/model.pt'"
+    changed(trainer={**CONFIG["trainer"], "callbacks": [weights]})
+    assert plan().outputs == {"trainer::default_root_dir": "."}  # nor is the path of Folds one
+
+
+@pytest.fixture
+def engines(tmp_path, monkeypatch):
+    """Writes the bundle of MONAI's engines of the docs, with more of one item."""
+    monkeypatch.chdir(tmp_path)
+    page = (Path(__file__).parents[2] / "docs" / "zoo.md").read_text()
+    config = yaml.safe_load(re.search(r"```yaml\n(# configs/train\.yaml\n.*?)```", page, re.DOTALL)[1])
+    Path("configs").mkdir()
+
+    def write(change):
+        changed = copy.deepcopy(config)
+        change(changed)
+        Path("configs/train.yaml").write_text(yaml.safe_dump(changed, sort_keys=False))
+
+    return write
+
+
+def test_a_folder_that_is_written_to_by_default_is_refused(engines):
+    handler = {"_target_": "TensorBoardStatsHandler"}
+    engines(lambda config: config["train"]["handlers"].append(handler))
+    found = findings({"optimizer::lr": "0.1,0.2"})
+    assert "by default, to which all trials would write" in found["train::handlers::2::log_dir"]
+    handler["log_dir"] = "$@ckpt_dir + '/runs'"
+    engines(lambda config: config["train"]["handlers"].append(handler))
+    assert plan({"optimizer::lr": "0.1,0.2"}).outputs == {"ckpt_dir": "models"}
+
+
+def test_a_key_metric_of_engines_that_is_turned_needs_a_direction(engines):
+    comparison = {"metric_cmp_fn": "$lambda new, best: new < best"}
+    engines(lambda config: config["validate"]["evaluator"].update(comparison))
+    assert "metric_cmp_fn may turn it" in findings({"optimizer::lr": "0.1,0.2"})["direction"]
+    assert plan({"optimizer::lr": "0.1,0.2"}, direction="minimize").request.direction == "minimize"

@@ -1,6 +1,7 @@
 import csv
 import json
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from test_study_folder import write_study
@@ -90,3 +91,9 @@ def test_the_results_have_a_row_for_each_trial_and_are_json(study):
     with open(study / "results.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["trial"], row["fold"], row["lr"], row["value"]) for row in rows][1] == ("1", "1", "0.1", "0.75")
+
+
+def test_several_that_come_to_the_end_at_once_write_one_table(study):
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: write_results(read_study(study)), range(40)))
+    assert [*study.glob(".*.part")] == []

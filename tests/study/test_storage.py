@@ -149,3 +149,40 @@ def test_one_that_is_worse_than_the_median_of_five_is_to_be_pruned(tmp_path):
         worse.asked.report(0.69, 0)
         better.asked.report(0.71, 0)
         assert (worse.asked.should_prune(), better.asked.should_prune()) == (prune, False)
+
+
+def test_studies_of_one_name_in_one_database_are_two(tmp_path):
+    """As those of two bundles are, each named for its ``train.yaml``."""
+    pytest.importorskip("sqlalchemy")
+    url = f"sqlite:///{tmp_path}/study.db"
+    first = Queue(tmp_path / "a" / "train", request(key="train-1"), url)
+    taken = [first.take() for _ in range(6)]
+    second = Queue(tmp_path / "b" / "train", request(key="train-2", grid={"lr": [1, 2]}, over=[]), url)
+    assert [second.take().trials[0].parameters for _ in range(2)] == [{"lr": 1}, {"lr": 2}]
+    assert not {job.trials[0].folder for job in taken} & {tmp_path / "b" / "train" / name for name in ("000", "001")}
+
+
+def test_a_storage_that_is_lost_draws_what_the_folders_have(tmp_path):
+    asked = request(**{**SEARCH, "grid": {"fold": [0, 1], "size": [(4, 4), (8, 8)]}})
+    queue = Queue(tmp_path, asked)
+    drawn = []
+    for _ in range(2):
+        job = queue.take()
+        drawn.append(job.trials[0].parameters)
+        for trial in job.trials:
+            trial.folder.mkdir(exist_ok=True)
+            trial._replace(state=COMPLETE, value=0.5).write()
+        queue.tell(job, 0.5, COMPLETE)
+        job.lock.release()
+    (tmp_path / "journal.log").unlink()
+    again = Queue(tmp_path, asked._replace(sampler_seed=7))
+    assert [again.take().trials[0].parameters for _ in range(2)] == drawn
+
+
+def test_a_process_that_dies_before_it_knows_the_values_leaves_those_of_the_grid(tmp_path):
+    queue = Queue(tmp_path, request())
+    for _ in range(3):
+        queue.study.ask()  # and it was killed
+    assert [queue.take().trials[0].parameters for _ in range(6)] == [
+        {"lr": lr, "fold": fold} for lr in (0.1, 0.01) for fold in (0, 1, 2)
+    ][3:] + [{"lr": 0.1, "fold": fold} for fold in (0, 1, 2)]

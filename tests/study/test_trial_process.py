@@ -150,3 +150,19 @@ def test_bundles_of_engines_take_part(tmp_path, monkeypatch):
     assert not Path("models").exists()
     assert not Path("lightning_logs").exists()
     assert run("configs/train.yaml", "--optimizer::lrr", "0.001,0.01", "--name", "x", code=2) == ""
+
+
+def test_a_worker_that_is_interrupted_leaves_no_trial_running(bundle):
+    """Trials are in a session of their own, which the signal does not reach."""
+    words = ["study", "configs/train.yaml", "--width", "4,8", "--max_epochs", "500"]
+    code = f"from monai_lighter.study.cluster import StudyWorker; StudyWorker({words!r}, '.')()"
+    folder = bundle / "studies" / "train" / "000"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
+        wait_for((folder / "key_metric.csv").is_file)
+        process.send_signal(signal.SIGINT)
+        process.wait(timeout=60)
+    assert TrialLock(folder / "lock").take()
+    assert Trial.read(folder).state == RUNNING
+    assert len(list(folder.rglob("last.ckpt"))) == 1

@@ -17,7 +17,7 @@ LISTS = {
     "'a,b',c": ["a,b", "c"],
     "@unet,@segresnet": ["@unet", "@segresnet"],
     "$max(1, 2), 3": ["$max(1, 2), 3"],
-    "true,false": ["true", "false"],
+    "true,false": [True, False],
     "None,1": [None, 1],
     "logs(1)": ["logs(1)"],
 }
@@ -49,6 +49,7 @@ WRONG = {
     "uniform(low, high)": "must have two numbers",
     "0,1,0": "has the value 0 twice",
     "1e-3,0.001": "has the value 0.001 twice",
+    "true,True": "has the value True twice",
     "0,,1": "has an empty value",
     "0,1,": "has an empty value",
 }
@@ -62,7 +63,7 @@ def test_what_is_wrong_names_the_id(text, problem):
 
 
 @pytest.mark.parametrize(
-    "value", [0, 1.5e-7, 0.1 + 0.2, "adam", "a,b", "1", [16, 32], (1, 2), {"a": 1}, None, True, "true"]
+    "value", [0, 1.5e-7, 0.1 + 0.2, "adam", "a,b", "1", [16, 32], (1, 2), {"a": 1}, None, True, False]
 )
 def test_a_value_is_read_again_as_it_was(value):
     assert read_values("x", format_value(value)) == [value]
