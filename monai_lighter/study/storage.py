@@ -124,7 +124,7 @@ class Queue:
             if lock is None or lock.take():
                 with suppress(ValueError, RuntimeError):  # another machine was quicker
                     self.study.tell(each.number, state=TrialState.FAIL)
-                    if lock is not None:
+                    if unit is not None:
                         self._enqueue(int(unit), each.params)
                 if lock is not None:
                     lock.release()
