@@ -185,7 +185,7 @@ def _to_row(trial: Any, over: list[str]) -> dict[str, Any]:
         **{id: _shorten(value) for id, value in trial.parameters.items()},
         "state": trial.state,
         "value": _shorten(trial.value),
-        "epoch": "" if trial.epoch is None else trial.epoch + 1,
+        "epoch": "" if trial.shown_epoch is None else trial.shown_epoch,
         "seconds": f"{trial.seconds:.0f}",
     }
 

@@ -100,8 +100,8 @@ def _read_study_records(study: Study) -> list[RunRecord]:
     """The table out of fold, with the config of a trial of the best parameter set."""
     tables = [read_case_table(study.out_of_fold_path)] if study.out_of_fold_path.is_file() else []
     trials = study.best.trials if study.best else study.trials
-    runs = [path.parent for trial in trials[:1] for path in sorted(trial.folder.rglob("run.json"))]
-    first = read_record(runs[-1]) if runs else None
+    runs = [path for trial in trials[:1] for path in trial.folder.rglob("run.json")]
+    first = read_record(max(runs, key=lambda path: path.stat().st_mtime).parent) if runs else None
     empty = Curves("epoch", {})
     if first is None:
         return [RunRecord(study.folder, {}, {}, empty, tables, {}, [], None)]
@@ -314,7 +314,7 @@ def _describe_study(study: Study, names: Names) -> dict[str, Any]:
                     "over": ", ".join(names.parameter(id, value) for id, value in trial.over.items()),
                     "state": trial.state,
                     "value": trial.value,
-                    "epoch": None if trial.epoch is None else trial.epoch + 1,
+                    "epoch": trial.shown_epoch,
                     "seconds": trial.seconds,
                     "attempts": trial.attempts,
                     "note": names.text(trial.note),

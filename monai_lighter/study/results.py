@@ -49,8 +49,8 @@ def _describe_set(one: ParameterSet) -> dict[str, Any]:
 
 
 def _describe_trial(trial: Trial) -> dict[str, Any]:
-    names = ("number", "set", "parameters", "state", "value", "epoch", "exit_code", "seconds", "attempts", "note")
-    return {**{name: getattr(trial, name) for name in names}, "folder": trial.folder.name}
+    names = ("number", "set", "parameters", "state", "value", "exit_code", "seconds", "attempts", "note")
+    return {**{name: getattr(trial, name) for name in names}, "epoch": trial.shown_epoch, "folder": trial.folder.name}
 
 
 def write_results(study: Study) -> None:
@@ -63,13 +63,14 @@ def _write_results(study: Study) -> None:
     with written_beside(study.results_path) as temporary:
         temporary.write_text(json.dumps(summarize_study(study), indent=1) + "\n", encoding="utf-8")
     ids = list(dict.fromkeys(id for each in study.trials for id in each.parameters))
-    names = ("state", "value", "epoch", "exit_code", "seconds", "attempts")
+    names = {"state": "state", "value": "value", "epoch": "shown_epoch"}
+    names |= {name: name for name in ("exit_code", "seconds", "attempts")}
     with written_beside(study.results_path.with_suffix(".csv")) as temporary, open(temporary, "w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["trial", "set", *ids, *names])
         for each in study.trials:
             parameters = [each.parameters.get(id, "") for id in ids]
-            writer.writerow([each.number, each.set, *parameters, *(getattr(each, name) for name in names)])
+            writer.writerow([each.number, each.set, *parameters, *(getattr(each, name) for name in names.values())])
     sets = [one for one in study.sets if one.mean is not None and all(each.cases_path.is_file() for each in one.trials)]
     for one in sets if study.request.over else ():
         rows = list_out_of_fold(one)

@@ -161,6 +161,11 @@ class Trial(NamedTuple):
         return ", ".join(str(value) for value in self.over.values())
 
     @property
+    def shown_epoch(self) -> int | None:
+        """``epoch`` from 1, as runs and tables tell it."""
+        return None if self.epoch is None else self.epoch + 1
+
+    @property
     def log_path(self) -> Path:
         return self.folder / "log.txt"
 

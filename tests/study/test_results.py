@@ -91,6 +91,8 @@ def test_the_results_have_a_row_for_each_trial_and_are_json(study):
     with open(study / "results.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["trial"], row["fold"], row["lr"], row["value"]) for row in rows][1] == ("1", "1", "0.1", "0.75")
+    kept = json.loads((study / "001" / "trial.json").read_text())["epoch"]
+    assert int(rows[1]["epoch"]) == found["trials"][1]["epoch"] == kept + 1  # from 1, as runs print it
 
 
 def test_several_that_come_to_the_end_at_once_write_one_table(study):

@@ -30,7 +30,7 @@ def write_study(folder, values=VALUES, **changes):
     for number, (lr, fold) in enumerate((each, fold) for each in values for fold in range(3)):
         trial = Trial(trial_folder(folder, number), number, number // 3, {"lr": lr, "fold": fold}, {"fold": fold})
         trial.folder.mkdir()
-        trial._replace(state=COMPLETE, value=values[lr][fold], metric="val/metrics/dice/epoch").write()
+        trial._replace(state=COMPLETE, value=values[lr][fold], metric="val/metrics/dice/epoch", epoch=fold).write()
     return folder
 
 
