@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import signal
 import threading
 from collections.abc import Iterator, Sequence
@@ -14,7 +13,9 @@ from typing import Any
 from uuid import uuid4
 
 from monai.bundle import ConfigParser
+from monai.bundle.utils import ID_SEP_KEY
 
+from monai_lighter.errors import ConfigError, Finding
 from monai_lighter.safe_files import written_beside
 from monai_lighter.study.locks import locked
 from monai_lighter.study.plan import CONFIG_FILE, Plan, require_same, require_unchanged
@@ -23,8 +24,6 @@ from monai_lighter.study.study_folder import COMPLETE, FAILED, PRUNED, RUNNING, 
 from monai_lighter.study.trial_process import TrialProcess
 
 __all__ = ["begin_study", "run_study"]
-
-logger = logging.getLogger(__name__)
 
 IDLE = 1.0
 """Seconds between two looks for what others have left."""
@@ -37,20 +36,24 @@ def begin_study(folder: Path, plan: Plan) -> Plan:
         the plan, with the key of the study that stands there.
 
     Raises:
-        ConfigError: the folder holds another study; `Folds` that cannot be made.
+        ConfigError: the folder holds another study; `Folds` that cannot be made, or that no file keeps the same for all trials.
     """
     with locked(folder / "lock"):
         before = require_same(folder, plan)
         key = before.key if before is not None else f"{folder.name}-{uuid4().hex[:12]}"
         plan = plan._replace(request=plan.request._replace(key=key))
+        if plan.folds:
+            plan.workflow.initialize()
+        for id in plan.folds:
+            folds = plan.workflow.parser.get_parsed_content(id)
+            if folds.path is None:
+                hint = "Write path: $@bundle_root + '/splits.json'."
+                raise ConfigError([Finding(f"{id}{ID_SEP_KEY}path", "must be a file in a study, got None", hint)])
+            _ = folds.val  # two trials at once would both write the file
         if before is None:
             with written_beside(folder / CONFIG_FILE) as temporary:
                 ConfigParser.export_config_file(plan.config, temporary, "yaml", sort_keys=False)
         plan.request.write(folder)
-        if plan.folds:
-            plan.workflow.initialize()
-        for id in plan.folds:
-            _ = plan.workflow.parser.get_parsed_content(id).val  # two trials at once would both write the file
     return plan
 
 

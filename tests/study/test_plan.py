@@ -111,6 +111,15 @@ def test_a_folder_that_all_trials_would_write_to_is_refused(changed):
     assert plan().outputs == {"trainer::default_root_dir": ".", "output_dir": "output"}
 
 
+def test_folds_that_no_file_keeps_are_refused_before_anything_is_written(bundle, changed):
+    changed(folds={**CONFIG["folds"], "path": None})
+    with pytest.raises(ConfigError, match="folds::path: must be a file in a study"):
+        begin_study(bundle / "studies" / "train", plan())
+    assert [path.name for path in (bundle / "studies" / "train").iterdir()] == ["lock"]
+    changed()
+    begin_study(bundle / "studies" / "train", plan())
+
+
 def test_another_study_in_the_folder_is_refused_with_what_differs(bundle, changed):
     folder = bundle / "studies" / "train"
     begin_study(folder, plan())
