@@ -37,6 +37,7 @@ class StudyWorker:
                 return process.wait()
             except BaseException:  # killed, as `subprocess.call` does it, it would leave its trials running
                 process.terminate()
+                process.wait()  # its trials end after their step
                 raise
 
     def checkpoint(self) -> DelayedSubmission:
