@@ -28,8 +28,11 @@ def short(done):
 def tables(tmp_path):
     """Makes a bundle whose table of training is changed, and checks it."""
 
-    def make(change, task="segmentation"):
+    def make(change, task="segmentation", encoding="utf-8-sig"):
         create_bundle(tmp_path / "new", task, 2, True)
+        reader = tmp_path / "new" / "scripts" / "dataset.py"
+        assert "utf-8-sig" in reader.read_text()
+        reader.write_text(reader.read_text().replace("utf-8-sig", encoding))
         table = tmp_path / "new" / "data" / "cases.csv"
         table.write_bytes(change(table.read_bytes()))
         return check(tmp_path / "new")
@@ -42,7 +45,6 @@ def blank(raw):
 
 
 FLAWS = {
-    "a BOM": (lambda raw: b"\xef\xbb\xbf" + raw, "BOM"),
     "semicolons": (lambda raw: raw.replace(b",", b";"), "image;label"),
     "tabs": (lambda raw: raw.replace(b",", b"\t"), "image\tlabel"),
     "another name": (lambda raw: raw.replace(b"label", b"lable", 1), "label"),
@@ -54,6 +56,12 @@ FLAWS = {
 def test_columns_that_are_not_there(tables, change, value):
     found = [(kind, got) for _, kind, _, _, got in short(tables(change))]
     assert ("missing" if value == "label" else "columns", value) in found
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_a_bom_is_told_where_the_reader_stumbles_over_it(tables, encoding):
+    found = [(kind, got) for _, kind, _, _, got in short(tables(lambda raw: b"\xef\xbb\xbf" + raw, encoding=encoding))]
+    assert (("columns", "BOM") in found) == (encoding == "utf-8")
 
 
 def test_a_blank_cell_is_told_with_its_line(tables):
