@@ -128,12 +128,12 @@ def _run(folder: Path, plan: Any, queue: Any, devices: list[str], n_jobs: int, c
 
 def _drop_options(words: list[str]) -> Iterator[str]:
     """The words of a command without some options and their values."""
-    rest = iter([word for word in words if word != "--retry_failed"])
+    rest = iter(words)
     for word in rest:
         option, given, _ = word.lstrip("-").replace("-", "_").partition("=")
         if word.startswith("--") and option in OF_SUBMISSION:
             _ = given or next(rest, "")
-        else:
+        elif not (word.startswith("--") and option == "retry_failed"):  # it stands alone, or has its value with it
             yield word
 
 
