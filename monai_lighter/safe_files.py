@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from socket import gethostname
 from tempfile import mkdtemp
 
 try:
@@ -16,24 +17,23 @@ except ImportError:  # Windows
 
 __all__ = ["copy_safely", "folder_beside", "sweep", "sync", "written_beside"]
 
-PART = ".part-"
+PART = f".part-{gethostname()}-"
+"""Folders of this machine: not all that machines share hold locks for all of them."""
 
 
 @contextmanager
 def written_beside(path: Path) -> Iterator[Path]:
     """A path beside ``path`` to write to; what is there at the end is synced to the disk and takes the place of ``path``.
 
-    Where something fails, ``path`` is as it was and nothing is left beside it; a killed process leaves ``.NAME.part``, which the
-    next one writes over.
+    Where something fails, ``path`` is as it was and nothing is left beside it; what a killed process leaves, the next one takes
+    away. Several may write to one path at once, as two fits of a bundle do: the last one counts, whole.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part")
-    try:
+    sweep(path.parent)
+    with folder_beside(path) as folder:
+        temporary = folder / path.name
         yield temporary
         sync(temporary)
         temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -52,7 +52,7 @@ def sweep(parent: Path) -> None:
     """Takes away the folders of `folder_beside` that killed processes have left in a folder, and none of a process that lives.
 
     A process holds a lock on its own, which the system takes from it when it dies. Where there are no such locks (Windows, some
-    network file systems) they stay.
+    network file systems) they stay, and so do those of other machines.
     """
     for left in parent.glob(f"{PART}*") if fcntl is not None else ():
         with suppress(OSError):

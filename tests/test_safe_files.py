@@ -3,10 +3,11 @@
 import os
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from monai_lighter.safe_files import folder_beside, sweep
+from monai_lighter.safe_files import folder_beside, sweep, written_beside
 from monai_lighter.system.ledger import Ledger, Output
 
 
@@ -75,3 +76,29 @@ def test_writers_that_sweep_at_once_lose_nothing(tmp_path):
         pids.append(pid)
     assert [os.waitpid(pid, 0)[1] for pid in pids] == [0] * 4
     assert len([*tmp_path.iterdir()]) == 400
+
+
+def test_several_that_write_one_file_at_once_leave_a_whole_one(tmp_path):
+    """As two fits of one bundle do, with its weights and its file of splits."""
+    file = tmp_path / "model.pt"
+
+    def write(i):
+        with written_beside(file) as temporary, open(temporary, "wb") as opened:
+            for _ in range(20):
+                opened.write(bytes([i]) * 1000)
+        content = file.read_bytes()
+        return len(content) == 20_000 and len({*content}) == 1
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(write, range(200)))
+    assert [*tmp_path.iterdir()] == [file]
+
+
+def test_what_fails_leaves_the_file_as_it_was(tmp_path):
+    file = tmp_path / "model.pt"
+    file.write_bytes(b"whole")
+    with pytest.raises(ValueError, match="no space"), written_beside(file) as temporary:
+        temporary.write_bytes(b"half")
+        raise ValueError("no space")
+    assert [*tmp_path.iterdir()] == [file]
+    assert file.read_bytes() == b"whole"

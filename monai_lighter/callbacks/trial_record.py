@@ -119,11 +119,10 @@ class TrialRecord(CaseMetrics):
             raise ConfigError([Finding("metric", f"must be the name of a logged value, got {name!r}", hint)])
         value, epoch = float(trainer.callback_metrics[name]), trainer.current_epoch
         path = self.folder / "key_metric.csv"
-        is_new = not path.is_file()
-        with open(path, "a", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows(
-                [*([("epoch", "value", "metric")] if is_new else []), (epoch, repr(value), name)]
-            )
+        before = path.read_text(encoding="utf-8") if path.is_file() else "epoch,value,metric\n"
+        with written_beside(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+            file.write(before)
+            csv.writer(file, lineterminator="\n").writerow((epoch, repr(value), name))
         best = self._weights.best if self._weights is not None else None
         if best != self._best:
             self._best = best

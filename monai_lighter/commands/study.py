@@ -83,7 +83,7 @@ def study(
     if str(Path.cwd()) not in sys.path:  # as `fit` has it
         sys.path.insert(0, str(Path.cwd()))
     listed = [each.strip() for each in over.split(",")] if over is not None else None
-    plan = make_plan(configs, override, listed, n_trials, metric, direction, sampler_seed)
+    plan = make_plan(configs, override, listed, n_trials, metric, direction, sampler_seed, storage)
     folder = Path(FOLDER) / (name or Path(configs[-1]).stem)
     plan = begin_study(folder, plan)
     slots = [each.strip() for each in devices.split(",")] if devices else []

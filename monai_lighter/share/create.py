@@ -254,10 +254,11 @@ def _describe(wanted: _Wanted, splits: dict[str, Any], found: Fingerprint | None
 def _describe_training(task: str, classes: int, found: Fingerprint | None) -> dict[str, str]:
     """Batch, crop and loss, and what the comments say they are from."""
     if found is None:
-        sources = ("channels_from", "classes_from", "spacing_from", "patch_from", "batch_from")
+        sources = ("channels_from", "classes_from", "spacing_from", "patch_from", "batch_from", "cache_from")
         return {
             **dict.fromkeys(sources, ""),
             "batch_size": "2" if task == "segmentation" else "4",
+            "cache_rate": "1.0",
             "modality": "n/a",
             "normalisation": "  - {_target_: NormalizeIntensityd, keys: image, channel_wise: true}",
             "crop": '  - {_target_: RandSpatialCropd, keys: [image, label], roi_size: "@patch_size", random_size: false}',

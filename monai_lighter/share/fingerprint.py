@@ -22,6 +22,7 @@ from monai_lighter.errors import Finding
 from monai_lighter.share.found_cases import FoundCases
 from monai_lighter.share.layout import SharingError
 from monai_lighter.share.network_plan import CROPS, NetworkPlan, in_gigabytes, plan_classifier, plan_segmenter
+from monai_lighter.system.case_pool import read_free_memory
 
 __all__ = ["Fingerprint", "make_criterion", "make_crop", "read_fingerprint"]
 
@@ -34,6 +35,8 @@ VOXELS = 10_000
 UNEVEN = 2
 """How much more frequent than another a class is before the loss weighs them."""
 DIGITS = 4
+VALUE, CACHED = 4, 0.5
+"""Bytes of a voxel, preprocessed, and share of the free memory that the cache of a training takes at most."""
 
 
 class Fingerprint(NamedTuple):
@@ -103,6 +106,7 @@ def read_fingerprint(found: FoundCases, task: str, wanted: dict[str, Any], memor
         "spacing_from": spacing_from,
         "patch_from": f"; {size}",
         "batch_from": f"  # {_describe_batch(plan, task, memory)}",
+        **_plan_cache(sizes, plan, channels, task),
         "modality": modality or "n/a",
         "normalisation": _normalise(items, load, modality, modality_from, task),
     }
@@ -257,6 +261,17 @@ def _describe_classes(read: ReadCases, classes: int, found: FoundCases, task: st
 def _describe_batch(plan: NetworkPlan, task: str, memory: float) -> str:
     many = f"each with {CROPS} patches" if task == "segmentation" else "images"
     return f"{many}; a step takes about {in_gigabytes(plan.memory)} of the {in_gigabytes(memory)} given"
+
+
+def _plan_cache(sizes: np.ndarray, plan: NetworkPlan, channels: int, task: str) -> dict[str, str]:
+    """Cases, preprocessed, as far as they fit half of the memory that is free: with all of many, the process would be killed."""
+    voxels = sizes.prod(axis=1).sum() * (channels + 1)
+    if task != "segmentation":
+        voxels = len(sizes) * math.prod(plan.size) * channels
+    needed, free = VALUE * voxels, read_free_memory()
+    rate = min(1.0, math.floor(CACHED * free / needed * 100) / 100)
+    told = f"; all of them take {in_gigabytes(needed)}"
+    return {"cache_rate": str(rate), "cache_from": told + (f", and {in_gigabytes(free)} were free" if rate < 1 else "")}
 
 
 def _plan_folds(items: list[dict[str, Any]], task: str) -> dict[str, Any]:

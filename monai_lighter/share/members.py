@@ -102,7 +102,7 @@ class Members(NamedTuple):
             for id, value in self.settings.items():
                 if (own := _find_shared(original, train, id)) is not None:
                     _set(content, own, value)
-            wrong, _ = compare_with_run(self.bundle, self.weights[0], content) if name == CONFIGS[0] else ([], [])
+            wrong, _ = compare_with_run(self.bundle, self.weights[0], (file.name, content))
             if wrong:
                 raise SharingError(*wrong)
             where = self._replace_network(content, file.name)

@@ -26,6 +26,7 @@ ROOTS = (
     "system::model",
     "system::dataloaders::predict::dataset::transform",
     "system::dataloaders::val::dataset::transform",
+    "system::dataloaders::test::dataset::transform",
 )
 """Items of a config that predictions come from, of a training config those that an inference config is derived from."""
 SHOWN = 8
@@ -38,14 +39,14 @@ class _Difference(NamedTuple):
 
 
 def compare_with_run(
-    bundle: Bundle, checkpoint: Path, applied: dict | None = None
+    bundle: Bundle, checkpoint: Path, applied: tuple[str, dict] | None = None
 ) -> tuple[list[Finding], list[Finding]]:
     """Compare the training config of a native bundle with the one that a run was made with, overridden or merged.
 
     Args:
         bundle: with ``configs/train.yaml``.
         checkpoint: Lightning's, of the run; its config is ``config.yaml`` in the log folder, else its hyperparameters.
-        applied: the inference config; default: that of the bundle.
+        applied: file name and content of the config that applies the network; default: the inference config of the bundle.
 
     Returns:
         What is wrong: values that predictions come from, where the inference config still says what the run did not have; and a
@@ -56,8 +57,10 @@ def compare_with_run(
     if train is None or run is None or not is_native(content := bundle.read(train)):
         return [], []
     differences = [*_differ(run, plain_config(translated(content)))]
-    config = bundle.config("inference") or train
-    used = _used_for_predictions(plain_config(bundle.read(config) if applied is None else applied))
+    if applied is None:
+        config = bundle.config("inference") or train
+        applied = config.name, bundle.read(config)
+    name, used = applied[0], _used_for_predictions(plain_config(applied[1]))
     wrong = [each for each in differences if _still_says(used, each)]
     others = [each for each in differences if each not in wrong]
     notes = []
@@ -67,7 +70,7 @@ def compare_with_run(
         )
         more = f", and {len(others) - SHOWN} more" if len(others) > SHOWN else ""
         notes.append(Finding(train.name, f"the run of the weights had other values: {listed}{more}"))
-    return [_say(each, config.name) for each in wrong], notes
+    return [_say(each, name) for each in wrong], notes
 
 
 def _say(each: _Difference, name: str) -> Finding:

@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 from lightning.pytorch import Callback
 from monai.bundle import ConfigParser
@@ -23,12 +24,13 @@ from monai_lighter.errors import ConfigError, Finding, did_you_mean
 from monai_lighter.study.study_folder import MAXIMIZE, MINIMIZE, StudyRequest
 from monai_lighter.study.values import Range, format_value, read_values
 from monai_lighter.system.metrics import Metrics, lower_is_better
+from monai_lighter.trust.digest import find_changed_code, hash_file
 from monai_lighter.workflow.check_config import Check
 from monai_lighter.workflow.prepare import Asked, Prepared
 from monai_lighter.workflow.resume import LOADING, find_differences
 from monai_lighter.workflow.workflow import Workflow
 
-__all__ = ["OPTIONS", "Plan", "make_plan", "require_same", "require_unchanged"]
+__all__ = ["OPTIONS", "Plan", "digest_splits", "make_plan", "require_same", "require_same_splits", "require_unchanged"]
 
 OPTIONS = ("init_id", "final_id", "logging_file", "meta_file", "properties_path", "tracking", "trust", "workflow_type")
 """Options of ``fit`` that every trial is given as they are."""
@@ -38,6 +40,7 @@ MOVED = {"output_dir": "output", "ckpt_dir": "models", "log_dir": "logs"}
 WRITES = (*MOVED, "default_root_dir", "dirpath", "save_dir", "weights_save_path")
 """Arguments of components that are folders to write to."""
 CONFIG_FILE = "config.yaml"
+BEGINNINGS = ("args::fit::ckpt_path", "lightning::ckpt_path")
 DIRECTIONS = {"min": MINIMIZE, "max": MAXIMIZE}
 TURNED = ("key_metric_negative_sign", "metric_cmp_fn")
 """Arguments of MONAI's engines and handlers by which a lower key metric may be the better one."""
@@ -72,6 +75,7 @@ def make_plan(
     metric: str | None = None,
     direction: str | None = None,
     sampler_seed: int = 0,
+    storage: str | None = None,
 ) -> Plan:
     """Reads what a study is to do.
 
@@ -83,6 +87,7 @@ def make_plan(
         metric: logged name; default: what the config chooses weights by.
         direction: ``maximize`` or ``minimize``.
         sampler_seed: of the sampler.
+        storage: URL of Optuna's database.
 
     Raises:
         ConfigError: all that is wrong in the command, and in the config with any of the values.
@@ -94,6 +99,7 @@ def make_plan(
     fixed = {id: values[0] for id, values in read.items() if not isinstance(values, Range) and len(values) == 1}
     first = {**fixed, **{id: values[0] for id, values in grid.items()}, **{id: each.low for id, each in ranges.items()}}
     prepared = _require_sound(configs, options, first, grid, ranges)
+    _require_own_beginning(prepared.config)
     config, asked = prepared.config, dict(first)
     if prepared.native and config.get("seed") is None:  # which makes a trial that is killed, or repeated, the same
         fixed["seed"] = first["seed"] = 0
@@ -110,7 +116,13 @@ def make_plan(
     request = StudyRequest(
         [*configs], given, lists, drawn, chosen, n_trials, found, better, prepared.native, digest, sampler_seed
     )
+    request = request._replace(storage=_without_password(storage or ""))
     return Plan(request, plain, asked, outputs, [*folds], workflow)
+
+
+def _without_password(url: str) -> str:
+    password = urlsplit(url).password
+    return url.replace(f":{password}@", ":***@") if password else url
 
 
 def _plain(prepared: Prepared) -> dict[str, Any]:
@@ -172,6 +184,16 @@ def _require_values(
         found.append(Finding("study", "takes an id with several values, got none", hint))
     if found:
         raise ConfigError(found)
+
+
+def _require_own_beginning(config: dict[str, Any]) -> None:
+    """A checkpoint that all trials would go on from has seen the cases that folds are validated on, and their epochs are over."""
+    for id in BEGINNINGS:
+        place, value = located(config, id)
+        if value is not None:
+            hint = "To begin with its weights, write system::model: {_target_: monai_lighter.load_weights, …}."
+            problem = f"is {value!r}, a checkpoint that every trial would go on from"
+            raise ConfigError([Finding(place or id, problem, f"Leave it out: trials go on by themselves. {hint}")])
 
 
 def _find_folds(config: dict[str, Any]) -> Iterator[tuple[str, str | None]]:
@@ -281,6 +303,7 @@ def require_unchanged(folder: Path, plan: Plan) -> None:
     if check.prepared is None:
         raise ConfigError(check.errors)
     require_same(folder, plan._replace(config=_plain(check.prepared)))
+    require_same_splits(plan.request, digest_splits(plan))
 
 
 def require_same(folder: Path, plan: Plan) -> StudyRequest | None:
@@ -306,6 +329,7 @@ def require_same(folder: Path, plan: Plan) -> StudyRequest | None:
         "direction",
         "native",
         "sampler_seed",
+        "storage",
     ):
         was, asked = getattr(before, name), getattr(now, name)
         grows = name == "n_trials" and None not in (was, asked) and asked >= was
@@ -317,6 +341,33 @@ def require_same(folder: Path, plan: Plan) -> StudyRequest | None:
         found = [
             Finding(id, f"is {asked!r}, and was {was!r} when {folder} was begun", hint) for id, was, asked in differing
         ]
+        changed = find_changed_code(before.code, plan.workflow.code_folders)
+        found += [Finding(name, f"{now} since {folder} was begun", hint) for name, now in changed]
     if found:
         raise ConfigError(found)
     return before
+
+
+def digest_splits(plan: Plan) -> dict[str, str]:
+    """Config id of each `Folds` to the sha256 of its file; empty where that is not there.
+
+    Args:
+        plan: whose workflow has been initialized, if it has folds.
+    """
+    paths = {id: plan.workflow.parser.get_parsed_content(id).path for id in plan.folds}
+    return {id: hash_file(path) if path.is_file() else "" for id, path in paths.items()}
+
+
+def require_same_splits(request: StudyRequest, now: Mapping[str, str]) -> None:
+    """Holds the files of folds against those that the study was begun with.
+
+    Raises:
+        ConfigError: there are other splits now: a case would be validated in two folds, or in none.
+    """
+    hint = "Put the file back as it was, or begin another study with --name."
+    problem = "has other splits than those that the study was begun with, or is not there"
+    found = [
+        Finding(f"{id}{ID_SEP_KEY}path", problem, hint) for id, was in request.splits.items() if now.get(id) != was
+    ]
+    if found:
+        raise ConfigError(found)

@@ -72,12 +72,16 @@ def _write_results(study: Study) -> None:
             parameters = [each.parameters.get(id, "") for id in ids]
             writer.writerow([each.number, each.set, *parameters, *(getattr(each, name) for name in names.values())])
     sets = [one for one in study.sets if one.mean is not None and all(each.cases_path.is_file() for each in one.trials)]
+    former = {*study.folder.glob("out_of_fold*.csv")}  # of trials that have been run again since, perhaps
     for one in sets if study.request.over else ():
         rows = list_out_of_fold(one)
-        if len(study.sets) > 1:
-            _write_table(study.folder / f"out_of_fold_{one.number:03d}.csv", rows)
-        if one.number == (study.best.number if study.best is not None else None):
-            _write_table(study.out_of_fold_path, rows)
+        paths = [study.folder / f"out_of_fold_{one.number:03d}.csv"] if len(study.sets) > 1 else []
+        paths += [study.out_of_fold_path] if study.best is not None and one.number == study.best.number else []
+        for path in paths:
+            _write_table(path, rows)
+            former.discard(path)
+    for path in former:
+        path.unlink()
 
 
 def list_out_of_fold(one: ParameterSet) -> list[dict[str, Any]]:

@@ -18,10 +18,18 @@ from monai.bundle.utils import ID_SEP_KEY
 from monai_lighter.errors import ConfigError, Finding
 from monai_lighter.safe_files import written_beside
 from monai_lighter.study.locks import locked
-from monai_lighter.study.plan import CONFIG_FILE, Plan, require_same, require_unchanged
+from monai_lighter.study.plan import (
+    CONFIG_FILE,
+    Plan,
+    digest_splits,
+    require_same,
+    require_same_splits,
+    require_unchanged,
+)
 from monai_lighter.study.storage import Job, Queue
 from monai_lighter.study.study_folder import COMPLETE, FAILED, PRUNED, RUNNING, Trial
 from monai_lighter.study.trial_process import TrialProcess
+from monai_lighter.trust.digest import hash_imported_code
 
 __all__ = ["begin_study", "run_study"]
 
@@ -33,23 +41,29 @@ def begin_study(folder: Path, plan: Plan) -> Plan:
     """Writes down what is asked, unless it stands there already, and the splits of the folds, which all trials share.
 
     Returns:
-        the plan, with the key of the study that stands there.
+        the plan, with the key of the study that stands there, its code and its splits.
 
     Raises:
-        ConfigError: the folder holds another study; `Folds` that cannot be made, or that no file keeps the same for all trials.
+        ConfigError: the folder holds another study; code or splits are others than they were; `Folds` that cannot be made, or that
+            no file keeps the same for all trials.
     """
     with locked(folder / "lock"):
         before = require_same(folder, plan)
         key = before.key if before is not None else f"{folder.name}-{uuid4().hex[:12]}"
-        plan = plan._replace(request=plan.request._replace(key=key))
-        if plan.folds:
-            plan.workflow.initialize()
+        if plan.folds or plan.request.native:
+            plan.workflow.initialize()  # which imports code that the config only names in expressions
         for id in plan.folds:
             folds = plan.workflow.parser.get_parsed_content(id)
             if folds.path is None:
                 hint = "Write path: $@bundle_root + '/splits.json'."
                 raise ConfigError([Finding(f"{id}{ID_SEP_KEY}path", "must be a file in a study, got None", hint)])
             _ = folds.val  # two trials at once would both write the file
+        splits = digest_splits(plan)
+        code = hash_imported_code(plan.workflow.code_folders)
+        if before is not None:
+            require_same_splits(before, splits)
+            code |= before.code
+        plan = plan._replace(request=plan.request._replace(key=key, code=code, splits=splits))
         if before is None:
             with written_beside(folder / CONFIG_FILE) as temporary:
                 ConfigParser.export_config_file(plan.config, temporary, "yaml", sort_keys=False)

@@ -77,6 +77,9 @@ class StudyRequest(NamedTuple):
         digest: sha256 of the config before parameters are set.
         sampler_seed: of the sampler of a search.
         key: name of the study in Optuna's storage, which other studies may share; it stays where the folder is renamed.
+        storage: URL of that storage without its password; empty for the journal in the folder.
+        code: file of the user's code to its sha256, when the study was begun.
+        splits: config id of a `Folds` to the sha256 of its file.
     """
 
     configs: list[str]
@@ -91,6 +94,9 @@ class StudyRequest(NamedTuple):
     digest: str
     sampler_seed: int = 0
     key: str = ""
+    storage: str = ""
+    code: dict[str, str] = {}
+    splits: dict[str, str] = {}
 
     @property
     def is_search(self) -> bool:

@@ -47,9 +47,8 @@ def read_key_metric(path: Path) -> dict[int, float]:
 
 
 def _read_rows(path: Path) -> list[tuple[int, float, str]]:
-    """Rows that are whole: one may be being written."""
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []
-    rows = csv.reader(line for line in lines[1:] if line.endswith("\n"))
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    rows = csv.reader(lines[1:])
     return [(int(epoch), float(value), metric) for epoch, value, metric in rows]
 
 
@@ -153,7 +152,10 @@ class TrialProcess:
         return trial._replace(state=COMPLETE, exit_code=code, note="; ".join(notes))
 
     def _measure(self, trial: Trial) -> Trial:
-        """With value, epoch and weights: of the best weights as the fit has chosen them; of MONAI's engines, the best value."""
+        """With value, epoch and weights: of the best weights as the fit has chosen them; of MONAI's engines, the best value.
+
+        Those choose weights by their key metric: by another one that the study was given, none are known.
+        """
         path = trial.folder / "best.json"
         if path.is_file():
             best = json.loads(path.read_text(encoding="utf-8"))
@@ -166,7 +168,7 @@ class TrialProcess:
         if not rows:
             return trial
         epoch, value, metric = (max if self.request.direction == MAXIMIZE else min)(rows, key=lambda row: row[1])
-        found = [*_find_weights(trial.folder)]
+        found = [] if self.request.metric else [*_find_weights(trial.folder)]
         return trial._replace(value=value, metric=metric, epoch=epoch, weights=found[0] if len(found) == 1 else "")
 
 

@@ -23,7 +23,7 @@ from monai_lighter.system.saving import find_savers
 from monai_lighter.system.step_outputs import CaseJob, StepOutputs
 from monai_lighter.system.threads import copy_transform, find_joint, find_random, find_unknown
 
-__all__ = ["CasePool", "check_workers", "count_workers"]
+__all__ = ["CasePool", "check_workers", "count_workers", "read_free_memory"]
 
 logger = logging.getLogger(__name__)
 
@@ -56,10 +56,10 @@ def count_workers(processes: int = 1) -> int:
         processes: of the run, on this machine.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(MOST, max(1, cores // processes), _read_free_memory() // MEMORY_OF_CASE // processes)
+    return min(MOST, max(1, cores // processes), read_free_memory() // MEMORY_OF_CASE // processes)
 
 
-def _read_free_memory() -> int:
+def read_free_memory() -> int:
     """Bytes of memory that programs can still have; where the system does not say, those of `MOST` cases."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()

@@ -235,12 +235,12 @@ class Workflow(StagesWorkflow):
 
     def _on_lightning(self) -> AbstractContextManager[None]:
         config, ids = self.parser.get(), (self.run_id, self.init_id)
-        made = choose_for_engines(config, self._code_folders, self._digest, ids)
+        made = choose_for_engines(config, self.code_folders, self._digest, ids)
         folder = find_trial_folder() or self.bundle_path
         return engines.on_lightning(self.parser, Resumption(folder, *made) if made else None)
 
     @property
-    def _code_folders(self) -> tuple[Path, ...]:
+    def code_folders(self) -> tuple[Path, ...]:
         """Where code of the user's lies: in the bundle, in ``project``, or where the command is run."""
         return tuple(dict.fromkeys((self.bundle_path, *find_project_folder(), Path.cwd())))
 
@@ -329,7 +329,7 @@ class Workflow(StagesWorkflow):
         if stage in ("validate", "test") and shows_summary(self.config):
             arguments = {"verbose": False, **arguments}  # which has the table
         if stage == "fit":
-            made = Fit(self.config, self._code_folders, self._digest)
+            made = Fit(self.config, self.code_folders, self._digest)
             arguments |= find_place(trainer, system, self.parser, made, arguments)
         if stage == "fit" and self.by_hand:
             tell_what_is_left(trainer)

@@ -117,7 +117,7 @@ def test_the_picture_is_there_when_the_fit_is_over(tmp_path):
     log, _ = fit(tmp_path, max_epochs=2)
     with image.open(f"{log.log_dir}/curves.png") as picture:
         assert min(picture.size) > 100
-    assert not list(tmp_path.rglob("*.part"))
+    assert not list(tmp_path.rglob(".part*"))
 
 
 @pytest.mark.slow

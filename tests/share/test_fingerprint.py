@@ -13,6 +13,7 @@ from PIL import Image
 
 from monai_lighter import ConfigError
 from monai_lighter.commands.init import init
+from monai_lighter.share import fingerprint
 from monai_lighter.share.create import create_bundle
 from monai_lighter.share.layout import Bundle, SharingError
 
@@ -67,6 +68,25 @@ def test_mr_of_two_channels(sets, made):
     parts = [splits["test"], *splits["folds"]]
     assert sum(map(len, parts)) == 6
     assert sum(any("sub-01" in name for name in part) for part in parts) == 1
+
+
+def test_as_many_cases_are_cached_as_fit_half_of_the_memory(sets, made, monkeypatch, tmp_path):
+    """CacheDataset keeps all of them else, and hundreds of large volumes have the process killed."""
+
+    def read(root):
+        text = (root / "configs" / "train.yaml").read_text()
+        return yaml.safe_load(text), re.search("cache_rate: .*  # (.*)", text)[1]
+
+    config, said = read(made(sets.mr()))
+    assert config["cache_rate"] == 1.0
+    bytes_of_all = 6 * 24 * 26 * 28 * (2 + 1) * 4
+    assert f"all of them take {bytes_of_all / 2**20:.0f} MB" in said
+    shutil.rmtree(tmp_path / "made")
+    monkeypatch.setattr(fingerprint, "read_free_memory", lambda: bytes_of_all)
+    config, said = read(made(sets.mr()))
+    assert config["cache_rate"] == 0.5
+    assert {each["dataset"]["cache_rate"] for each in config["system"]["dataloaders"].values()} == {"@cache_rate"}
+    assert "were free" in said
 
 
 def test_a_modality_that_is_said_decides(sets, made):

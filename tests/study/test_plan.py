@@ -170,6 +170,66 @@ def test_a_callback_whose_file_all_trials_would_write_is_refused(changed):
     assert plan().outputs == {"trainer::default_root_dir": "."}  # nor is the path of Folds one
 
 
+def test_a_storage_is_part_of_a_study_and_its_password_of_no_file(bundle):
+    """A second process without it would find nothing in the journal, and run every trial again."""
+    url = "postgresql://anna:secret@host/studies"
+    begin_study(bundle / "s", plan(storage=url))
+    assert "secret" not in (bundle / "s" / "study.json").read_text()
+    begin_study(bundle / "s", plan(storage=url.replace("secret", "other")))
+    with pytest.raises(ConfigError, match=r"storage: is '', and was 'postgresql://anna:\*\*\*@host/studies' when"):
+        begin_study(bundle / "s", plan())
+
+
+CODE = "def scale(rate):\n    return rate * {factor}\n"
+
+
+@pytest.fixture
+def rates(bundle, changed, monkeypatch):
+    """The file of a package that the bundle's config names in an expression alone."""
+    monkeypatch.syspath_prepend(str(bundle))
+    (bundle / "scripts").mkdir()
+    (bundle / "scripts" / "__init__.py").touch()
+    file = bundle / "scripts" / "rates.py"
+    file.write_text(CODE.format(factor=2))
+    system = {**CONFIG["system"], "optimizer": {**CONFIG["system"]["optimizer"], "lr": "$rates.scale(@learning_rate)"}}
+    changed(imports=["$import glob", "$from scripts import rates"], system=system)
+    return file
+
+
+def test_code_that_is_edited_ends_a_study(bundle, rates):
+    folder = bundle / "s"
+    made = begin_study(folder, plan())
+    require_unchanged(folder, made)
+    rates.write_text("# a comment\n" + CODE.format(factor=2))
+    require_unchanged(folder, made)
+    rates.write_text(CODE.format(factor=3))
+    for again in (lambda: require_unchanged(folder, made), lambda: begin_study(folder, plan())):
+        with pytest.raises(ConfigError, match=r"scripts/rates\.py: is other code: it has been edited since"):
+            again()
+
+
+def test_splits_that_are_made_anew_of_other_data_end_a_study(bundle):
+    """A case that has been validated in fold 0 would be validated in fold 1 as well."""
+    folder, file = bundle / "s", bundle / "splits.json"
+    made, text = begin_study(folder, plan()), file.read_text()
+    file.unlink()
+    with pytest.raises(ConfigError, match=r"folds::path: has other splits .*, or is not there"):
+        require_unchanged(folder, made)
+    begin_study(folder, plan())
+    assert file.read_text() == text
+    file.unlink()
+    (bundle / "data" / "image_00.nii.gz").unlink()
+    with pytest.raises(ConfigError, match=r"folds::path: has other splits"):
+        begin_study(folder, plan())
+
+
+def test_a_checkpoint_that_all_trials_would_go_on_from_is_refused(bundle, changed):
+    """It has seen the cases of every fold."""
+    (bundle / "last.ckpt").touch()
+    changed(args={"fit": {"ckpt_path": "last.ckpt"}})
+    assert "every trial would go on from" in findings()["args::fit::ckpt_path"]
+
+
 @pytest.fixture
 def engines(tmp_path, monkeypatch):
     """Writes the bundle of MONAI's engines of the docs, with more of one item."""
@@ -194,6 +254,11 @@ def test_a_folder_that_is_written_to_by_default_is_refused(engines):
     handler["log_dir"] = "$@ckpt_dir + '/runs'"
     engines(lambda config: config["train"]["handlers"].append(handler))
     assert plan({"optimizer::lr": "0.1,0.2"}).outputs == {"ckpt_dir": "models"}
+
+
+def test_a_checkpoint_that_all_engines_would_go_on_from_is_refused(engines):
+    engines(lambda config: config.update(lightning={"ckpt_path": "last.ckpt"}))
+    assert "every trial would go on from" in findings({"optimizer::lr": "0.1,0.2"})["lightning::ckpt_path"]
 
 
 def test_a_key_metric_of_engines_that_is_turned_needs_a_direction(engines):

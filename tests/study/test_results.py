@@ -9,7 +9,7 @@ from test_study_folder import write_study
 from monai_lighter.study.case_tables import read_case_table
 from monai_lighter.study.comparison import compare_runs
 from monai_lighter.study.results import write_results
-from monai_lighter.study.study_folder import read_study
+from monai_lighter.study.study_folder import FAILED, Trial, read_study
 
 
 def write_cases(folder, rows, header=("case", "metric", "class", "value")):
@@ -83,6 +83,16 @@ def test_a_set_that_is_not_whole_has_no_table(study):
     assert (study / "out_of_fold.csv").read_text() == (study / "out_of_fold_001.csv").read_text()
 
 
+def test_a_table_of_trials_that_are_run_again_does_not_stay(study):
+    write_results(read_study(study))
+    assert (study / "out_of_fold.csv").is_file()
+    for number in range(6):
+        trial = Trial.read(study / f"{number:03d}")
+        trial._replace(state=FAILED).write()
+    write_results(read_study(study))
+    assert [*study.glob("out_of_fold*")] == []
+
+
 def test_the_results_have_a_row_for_each_trial_and_are_json(study):
     write_results(read_study(study))
     found = json.loads((study / "results.json").read_text(), parse_constant=pytest.fail)
@@ -98,4 +108,4 @@ def test_the_results_have_a_row_for_each_trial_and_are_json(study):
 def test_several_that_come_to_the_end_at_once_write_one_table(study):
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda _: write_results(read_study(study)), range(40)))
-    assert [*study.glob(".*.part")] == []
+    assert [*study.glob(".*")] == []

@@ -17,7 +17,7 @@ import torch
 from monai_lighter.study.locks import TrialLock
 from monai_lighter.study.plan import make_plan
 from monai_lighter.study.runner import begin_study
-from monai_lighter.study.study_folder import COMPLETE, PRUNED, RUNNING, Trial, read_study
+from monai_lighter.study.study_folder import COMPLETE, PRUNED, RUNNING, StudyRequest, Trial, read_study
 from monai_lighter.study.trial_process import TrialProcess, read_key_metric
 
 pytestmark = pytest.mark.slow
@@ -166,3 +166,15 @@ def test_a_worker_that_is_interrupted_leaves_no_trial_running(bundle):
     assert TrialLock(folder / "lock").take()
     assert Trial.read(folder).state == RUNNING
     assert len(list(folder.rglob("last.ckpt"))) == 1
+
+
+@pytest.mark.parametrize(("metric", "weights"), [("", "models/model.pt"), ("val_loss", "")])
+def test_engines_choose_weights_by_their_key_metric_alone(tmp_path, metric, weights):
+    """The best value of another metric is of another epoch than the file of the weights."""
+    request = StudyRequest(["train.yaml"], {}, {"lr": [1, 2]}, {}, [], None, metric, "minimize", False, "")
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "model.pt").touch()
+    (tmp_path / "key_metric.csv").write_text("epoch,value,metric\n0,0.5,m\n1,0.25,m\n2,0.75,m\n")
+    process = TrialProcess(request, {}, "", Event())
+    trial = process._measure(Trial(tmp_path, 0, 0, {}, {}))
+    assert (trial.value, trial.epoch, trial.weights) == (0.25, 1, weights)
