@@ -44,8 +44,8 @@ def begin_study(folder: Path, plan: Plan) -> Plan:
         the plan, with the key of the study that stands there, its code and its splits.
 
     Raises:
-        ConfigError: the folder holds another study; code or splits are others than they were; `Folds` that cannot be made, or that
-            no file keeps the same for all trials.
+        ConfigError: the folder holds another study; code or splits are others than they were; `Folds` that cannot be made, or
+            that no file keeps the same for all trials.
     """
     with locked(folder / "lock"):
         before = require_same(folder, plan)

@@ -195,22 +195,24 @@ def test_a_value_that_the_trials_did_not_have(study, tmp_path):
     file = tmp_path / "lesion" / "configs" / "common.yaml"
     file.write_text(file.read_text().replace("norm: batch", "norm: instance"))
     with pytest.raises(
-        SharingError, match="network_def::norm: the weights were trained with 'batch', and inference.yaml"
+        SharingError, match=r"network_def::norm: the weights were trained with 'batch', and inference\.yaml"
     ):
         package_bundle(study, tmp_path / "out.zip", prove=False)
     assert not (tmp_path / "out.zip").exists()
 
 
 def test_a_value_that_the_trials_did_not_have_in_the_config_of_the_test_alone(study, tmp_path):
-    for number in range(6):  # as if the training config had been edited since, and inference.yaml with it
+    """As if the training config had been edited since, and inference.yaml with it."""
+    root = tmp_path / "lesion"
+    for number in range(6):
         file = study / f"{number:03d}" / "config.yaml"
-        file.write_text(file.read_text().replace("norm: batch", "norm: instance"))
-    configs = tmp_path / "lesion" / "configs"
-    inference = configs / "inference.yaml"
-    content = Bundle(tmp_path / "lesion").read(inference)
-    content["network_def"]["norm"] = "instance"
-    inference.write_text(yaml.safe_dump(content))
-    with pytest.raises(SharingError, match="network_def::norm: .* with 'instance', and evaluate.yaml has 'batch'"):
+        config = yaml.safe_load(file.read_text())
+        config["preprocessing"][1]["axcodes"] = "LA"
+        file.write_text(yaml.safe_dump(config))
+    inference = root / "configs" / "inference.yaml"
+    literal = json.dumps(config["preprocessing"])
+    inference.write_text(inference.read_text().replace('"%configs/common.yaml::preprocessing"', literal))
+    with pytest.raises(SharingError, match=r"preprocessing: the weights were trained with .*, and evaluate\.yaml has"):
         package_bundle(study, tmp_path / "out.zip", prove=False)
 
 

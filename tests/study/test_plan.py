@@ -124,7 +124,7 @@ def test_another_study_in_the_folder_is_refused_with_what_differs(bundle, change
     folder = bundle / "studies" / "train"
     begin_study(folder, plan())
     assert (bundle / "splits.json").is_file()
-    assert require_same(folder, plan())._replace(key="") == plan().request
+    assert require_same(folder, plan())._replace(key="", splits={}) == plan().request
     with pytest.raises(ConfigError, match=r"grid: is .*0, 1.*and was .*0, 1, 2"):
         begin_study(folder, plan({"fold": "0,1"}))
     changed(width=8)
@@ -191,8 +191,8 @@ def rates(bundle, changed, monkeypatch):
     (bundle / "scripts" / "__init__.py").touch()
     file = bundle / "scripts" / "rates.py"
     file.write_text(CODE.format(factor=2))
-    system = {**CONFIG["system"], "optimizer": {**CONFIG["system"]["optimizer"], "lr": "$rates.scale(@learning_rate)"}}
-    changed(imports=["$import glob", "$from scripts import rates"], system=system)
+    system = {**CONFIG["system"], "optimizer": {**CONFIG["system"]["optimizer"], "lr": "$scale(@learning_rate)"}}
+    changed(imports=["$import glob", "$from scripts.rates import scale"], system=system)
     return file
 
 
