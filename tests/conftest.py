@@ -22,6 +22,7 @@ TRAIN = """
 bundle_root: .
 dataset_dir: $@bundle_root + '/data'
 max_epochs: 1
+report: false
 imports: [$import glob]
 files: "$sorted(glob.glob(@dataset_dir + '/image_*.nii.gz'))"
 data: "$[{'image': f, 'label': f.replace('image', 'label')} for f in @files]"

@@ -1,10 +1,10 @@
 """``python -m MODULE ARGUMENTS`` in a process of its own that need not import torch, MONAI and Lightning, which takes seconds.
 
-`Popen` is `subprocess.Popen`, but for such a process: a server has imported them, and forks it. It is a child of the process that
-asked for it, as any other is. What is forked goes on as the interpreter does: module as ``__main__``, folder, environment, streams,
-exit code, hooks at the end. Not as in a new process are what reads the environment or the command line while it is imported,
-``/proc/PID/environ``, and how ``torch`` loads `monai_lighter.autoload`: it is called instead. What it starts is forked likewise, from
-a server that has been forked before the module ran: trials of a study, workers of torchrun, the proof of a package.
+`Popen` is `subprocess.Popen`, but for such a process: a server has imported them, and forks it. It is a child of the process
+that asked for it, as any other is. What is forked goes on as the interpreter does: module as ``__main__``, folder, environment,
+streams, exit code, hooks at the end. Not as in a new process are what reads the environment or the command line while it is
+imported, ``/proc/PID/environ``, and how ``torch`` loads `monai_lighter.autoload`: it is called instead. What it starts is forked
+likewise, from a server that has been forked before the module ran: trials of studies, workers of torchrun, proofs of packages.
 """
 
 import atexit
@@ -31,8 +31,9 @@ from typing import NamedTuple
 
 MODULES = ("monai.bundle", "lightning.pytorch", "ignite", "nibabel", "torch.utils.tensorboard", "torch.distributed.run",
            "matplotlib.backends.backend_agg", "jinja2", "scipy.stats", "sklearn.model_selection", "optuna", "submitit",
-           "monai_lighter.workflow.workflow", "monai_lighter.engines", "monai_lighter.commands.main", "monai_lighter.commands.stage",
-           "monai_lighter.share.proof", "monai_lighter.study.runner", "monai_lighter.report.writing")  # fmt: skip
+           "monai_lighter.workflow.workflow", "monai_lighter.engines", "monai_lighter.commands.main",
+           "monai_lighter.commands.stage", "monai_lighter.share.proof", "monai_lighter.study.runner",
+           "monai_lighter.report.writing")  # fmt: skip
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore", "PYTHONUNBUFFERED": ""}
 SIGNATURE = inspect.signature(subprocess.Popen._execute_child)
 PIPES = ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")
@@ -79,8 +80,8 @@ class Popen(subprocess.Popen):
 
     @classmethod
     def _ask(cls, order, numbers):
-        """The process is a grandchild of the server, whose parent ends: the system hands it to the next of its ancestors that asks
-        for such orphans."""
+        """The process is a grandchild of the server, whose parent ends: the system hands it to the next of its ancestors that
+        asks for such orphans."""
         cls.server = cls.server or start_server()
         prctl = ctypes.CDLL(None).prctl
         prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)

@@ -12,8 +12,9 @@ import pytest
 pytestmark = pytest.mark.slow
 FACTS = """
 import json, os, signal, sys
-facts = [sys.argv[1:], sys.orig_argv[1:], os.getcwd(), dict(os.environ, LC_CTYPE=""), os.getppid(), os.getsid(0) == os.getpid(), __name__]
-facts += [sys.stdin.read(), os.read(200, 9).decode(), signal.getsignal(signal.SIGINT) is signal.default_int_handler]
+facts = [sys.argv[1:], sys.orig_argv[1:], os.getcwd(), dict(os.environ, LC_CTYPE=""), os.getppid(), __name__]
+facts += [os.getsid(0) == os.getpid(), sys.stdin.read(), os.read(200, 9).decode()]
+facts += [signal.getsignal(signal.SIGINT) is signal.default_int_handler]
 print(json.dumps(facts))
 print("told", file=sys.stderr)
 os.kill(os.getpid(), int(sys.argv[1])) if sys.argv[1] != "0" else sys.exit(7)

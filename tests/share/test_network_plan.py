@@ -93,11 +93,12 @@ def test_a_step_is_estimated_as_torch_counts_it():
 @pytest.mark.slow
 @pytest.mark.parametrize(("patch", "batch"), [((48, 48, 48), 2), ((256, 256), 4)])
 def test_the_estimate_is_near_what_a_process_takes(patch, batch, python_module):
-    """Peak of the resident memory over that before the network was made, within a third; others leave memory behind that counts."""
+    """Peak of the resident memory over that before the network was made, within a third."""
     network = plan(patch, (1.0,) * len(patch), 8).network
     layers = {key: network[key] for key in ("kernel_size", "strides", "upsample_kernel_size")}
     shape = (batch, 1, *patch)
     expected = estimate_step_memory(partial(DynUNet, len(patch), 1, 2, **layers), LOSS, shape, shape) / (1 << 20)
+    # in a process of its own: others leave memory behind that counts
     done = python_module("step_process", json.dumps([layers, shape]), PYTHONPATH=str(Path(__file__).parent))
     assert done.returncode == 0, done.stderr
     print(f"taken {done.stdout} MiB, estimated {expected:.0f}")

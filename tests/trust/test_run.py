@@ -5,7 +5,6 @@ import json
 import marshal
 import os
 import pickle
-import subprocess
 import sys
 import zipfile
 from pathlib import Path
