@@ -55,6 +55,7 @@ CONFIG = {
     "workers": 0,
     "delay": 0.0,
     "cases": 5,
+    "report": False,
     "network": {
         **{"_target_": "UNet", "spatial_dims": 2, "in_channels": 1, "out_channels": 1},
         **{"channels": [4, 8], "strides": [2], "dropout": 0.2},

@@ -54,6 +54,7 @@ SMALL = [
     "--steps_per_epoch=1",
     "--learning_rate=0.01",
     "--trainer::accelerator=cpu",
+    "--report=False",
 ]
 
 

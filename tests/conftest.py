@@ -14,14 +14,15 @@ import torch
 import yaml
 
 from monai_lighter.commands.main import main
-from monai_lighter.share import proof
 
 pytest_plugins = ["tiers", "mistake_report"]
+subprocess.Popen = preloaded.Popen
 
 TRAIN = """
 bundle_root: .
 dataset_dir: $@bundle_root + '/data'
 max_epochs: 1
+report: false
 imports: [$import glob]
 files: "$sorted(glob.glob(@dataset_dir + '/image_*.nii.gz'))"
 data: "$[{'image': f, 'label': f.replace('image', 'label')} for f in @files]"
@@ -173,40 +174,24 @@ def _no_seed_is_left():
 
 
 @pytest.fixture(scope="session")
-def process_server():
-    """Where processes are forked from, see `preloaded`."""
-    server = preloaded.Server()
-    yield server
-    server.close()
-
-
-@pytest.fixture(scope="session")
-def python_module(process_server):
+def python_module():
     """Runs ``python -m MODULE ARGUMENTS`` and gives the finished process.
 
     It is forked from one that has imported MONAI and Lightning, see `preloaded`. ``fresh``: it is a new interpreter, where
-    that is what is tested; ``line`` are other words than ``-m MODULE``, for a new interpreter too.
+    that is what is tested; ``line`` are other words than ``-m MODULE``.
     """
 
     def run(module, *arguments, line=None, fresh=False, cwd=None, timeout=400, **variables):
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore", **variables}
-        words = [*map(str, arguments)]
-        if not line and not fresh:
-            return process_server.run(module, words, cwd, environment, timeout)
         if (
-            not line
+            fresh
         ):  # what it runs of the package is measured in the forked ones; the import of MONAI takes a third longer so
             environment = {name: value for name, value in environment.items() if not name.startswith("COVERAGE_")}
-        command = [sys.executable, *(line or ("-m", module)), *words]
-        return subprocess.run(command, cwd=cwd, env=environment, timeout=timeout, capture_output=True, text=True)
+        words = [*(line or ("-m", module)), *map(str, arguments)]
+        (done,) = preloaded.run_together([(words, cwd, environment)], timeout, fresh)
+        return done
 
     return run
-
-
-@pytest.fixture
-def forked_proof(process_server, monkeypatch):
-    """The process in which ``package`` tries its archive out is forked, as those of `python_module` are."""
-    monkeypatch.setattr(proof, "subprocess", preloaded.Forked(process_server))
 
 
 @pytest.fixture(scope="session")

@@ -1,13 +1,18 @@
 """``python -m MODULE ARGUMENTS`` in a process of its own that need not import torch, MONAI and Lightning, which takes seconds.
 
-A server has imported them and forks for every command. What is forked goes on as the interpreter does: module as ``__main__``,
-folder, environment, streams, exit code, hooks at the end. Not as in a new process are what reads the environment or the command
-line while it is imported, and how ``torch`` loads `monai_lighter.autoload`: it is called instead.
+`Popen` is `subprocess.Popen`, but for such a process: a server has imported them, and forks it. It is a child of the process
+that asked for it, as any other is. What is forked goes on as the interpreter does: module as ``__main__``, folder, environment,
+streams, exit code, hooks at the end. Not as in a new process are what reads the environment or the command line while it is
+imported, ``/proc/PID/environ``, and how ``torch`` loads `monai_lighter.autoload`: it is called instead. What it starts is forked
+likewise, from a server that has been forked before the module ran: trials of studies, workers of torchrun, proofs of packages.
 """
 
 import atexit
 import contextlib
+import ctypes
+import fcntl
 import gc
+import inspect
 import logging
 import os
 import runpy
@@ -16,136 +21,193 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from importlib import import_module
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
+from multiprocessing.reduction import recv_handle, send_handle
 from pathlib import Path
+from typing import NamedTuple
 
-MODULES = ("monai.bundle", "lightning.pytorch", "ignite", "nibabel", "torch.utils.tensorboard", "monai_lighter.workflow.workflow",
-           "monai_lighter.engines", "monai_lighter.commands.main", "monai_lighter.share.proof")  # fmt: skip
-
-
-class Server:
-    """Starts the processes. Started with the first command; ends with `close`, or with this process."""
-
-    def __init__(self, connection=None):
-        self._process, self._connection = None, connection
-
-    def run(self, module, arguments, cwd, environment, timeout):
-        """Gives the finished process, as `subprocess.run` does.
-
-        Args:
-            module: name of what ``python -m`` runs.
-            arguments: strings after it.
-            cwd: working directory.
-            environment: the whole of it.
-            timeout: seconds.
-
-        Raises:
-            subprocess.TimeoutExpired: it and all that it started have been killed.
-        """
-        return self.run_together([(module, arguments, cwd, environment)], timeout)[0]
-
-    def run_together(self, commands, timeout):
-        """Runs several at the same time, each given by what `run` takes, and gives the finished processes."""
-        if self._connection is None:
-            self._start()
-        with tempfile.TemporaryDirectory() as folder:
-            streams = [
-                [str(Path(folder) / f"{name}_{i}") for name in ("stdout", "stderr")] for i in range(len(commands))
-            ]
-            orders = [
-                (module, arguments, str(cwd or Path.cwd()), environment, files)
-                for (module, arguments, cwd, environment), files in zip(commands, streams, strict=True)
-            ]
-            self._connection.send(orders)
-            groups = self._connection.recv()
-            lines = [[sys.executable, "-m", module, *arguments] for module, arguments, *_ in commands]
-            if not self._connection.poll(timeout):
-                for group in groups:
-                    with contextlib.suppress(ProcessLookupError):
-                        os.killpg(group, signal.SIGKILL)
-                self._connection.recv()
-                raise subprocess.TimeoutExpired(lines[0], timeout)
-            return [
-                subprocess.CompletedProcess(line, code, *(Path(file).read_text() for file in files))
-                for line, code, files in zip(lines, self._connection.recv(), streams, strict=True)
-            ]
-
-    def _start(self):
-        self._connection, other = Pipe()
-        command = [sys.executable, __file__, str(other.fileno())]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
-        self._process = subprocess.Popen(command, pass_fds=[other.fileno()], env=environment, stdin=subprocess.DEVNULL)
-        other.close()
-
-    def close(self):
-        if self._process is not None:
-            self._connection.close()
-            self._process.wait(60)
+MODULES = ("monai.bundle", "lightning.pytorch", "ignite", "nibabel", "torch.utils.tensorboard", "torch.distributed.run",
+           "matplotlib.backends.backend_agg", "jinja2", "scipy.stats", "sklearn.model_selection", "optuna", "submitit",
+           "monai_lighter.workflow.workflow", "monai_lighter.engines", "monai_lighter.commands.main",
+           "monai_lighter.commands.stage", "monai_lighter.share.proof", "monai_lighter.study.runner",
+           "monai_lighter.report.writing")  # fmt: skip
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore", "PYTHONUNBUFFERED": ""}
+SIGNATURE = inspect.signature(subprocess.Popen._execute_child)
+PIPES = ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")
+PR_SET_CHILD_SUBREAPER = 36
+IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Signals that a server leaves to those of its group that they are meant for."""
 
 
-class Forked:
-    """In the place of the module ``subprocess``, where ``run`` is all that is used of it, for ``python -m MODULE``."""
+class Order(NamedTuple):
+    """What a server is asked for. File descriptors follow: of the three streams, and those with the numbers in ``passed``."""
 
-    def __init__(self, server):
-        self._server = server
+    words: list
+    module: str
+    arguments: list
+    cwd: str
+    environment: dict
+    new_session: bool
+    passed: list
 
-    def run(self, command, cwd, env, **others):
-        """Finished process; its output is captured as text, whatever else is asked for."""
-        return self._server.run(command[2], command[3:], cwd, env, timeout=200)
+
+class Popen(subprocess.Popen):
+    """`subprocess.Popen`, by the server of this process where it is for ``python [-u] -m MODULE``."""
+
+    server: Connection | None = None
+    lock = threading.Lock()
+
+    def _execute_child(self, *given):
+        call = SIGNATURE.bind(self, *given).arguments
+        words = [] if isinstance(call["args"], (str, bytes, os.PathLike)) else [*map(os.fspath, call["args"])]
+        option = next((i for i, word in enumerate(words[:3]) if word in ("-m", "-um")), 0)
+        if call["shell"] or not option or words[:option] not in ([sys.executable], [sys.executable, "-u"]):
+            return super()._execute_child(*given)
+        sys.audit("subprocess.Popen", words[0], words, call["cwd"], call["env"])
+        module, *arguments = words[option + 1 :]
+        folder, environment = str(call["cwd"] or Path.cwd()), os.environ if call["env"] is None else call["env"]
+        passed = [*call["pass_fds"]]
+        order = Order(words, module, arguments, folder, dict(environment), call["start_new_session"], passed)
+        streams = [call[name] if call[name] >= 0 else i for i, name in enumerate(("p2cread", "c2pwrite", "errwrite"))]
+        with self.lock:
+            self.pid = self._ask(order, [*streams, *passed])
+        self._child_created = True
+        self._close_pipe_fds(*(call[name] for name in PIPES))
+        return None
+
+    @classmethod
+    def _ask(cls, order, numbers):
+        """The process is a grandchild of the server, whose parent ends: the system hands it to the next of its ancestors that
+        asks for such orphans."""
+        cls.server = cls.server or start_server()
+        prctl = ctypes.CDLL(None).prctl
+        prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        try:
+            cls.server.send(tuple(order))  # the class is of another module there
+            for number in numbers:
+                send_handle(cls.server, number, None)
+            pid = cls.server.recv()
+            cls.server.recv()
+            return pid
+        finally:
+            prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+
+
+def start_server():
+    connection, other = Pipe()
+    command = [sys.executable, __file__, str(other.fileno())]
+    subprocess.Popen(command, pass_fds=[other.fileno()], env=ENVIRONMENT, stdin=subprocess.DEVNULL)
+    other.close()
+    return connection
+
+
+def run_together(commands, timeout, fresh=False):
+    """Runs processes at the same time, and gives them finished, as `subprocess.run` does.
+
+    Args:
+        commands: of each the words after ``python``, working directory and the whole environment.
+        timeout: seconds.
+        fresh: whether they are new interpreters.
+
+    Raises:
+        subprocess.TimeoutExpired: they and all that they started have been killed.
+    """
+    with contextlib.ExitStack() as opened:
+        started = []
+        for words, cwd, environment in commands:
+            files = [opened.enter_context(tempfile.TemporaryFile("w+")) for _ in range(2)]
+            kind = Popen.__base__ if fresh else Popen
+            how = {"cwd": cwd, "env": environment, "stdin": subprocess.DEVNULL, "start_new_session": True}
+            started.append((kind([sys.executable, *words], stdout=files[0], stderr=files[1], **how), files))
+        until = time.monotonic() + timeout
+        try:
+            for process, _ in started:
+                process.wait(max(0, until - time.monotonic()))
+        except BaseException:
+            for process, _ in started:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+            raise
+        done = []
+        for process, files in started:
+            for file in files:
+                file.seek(0)
+            done.append(subprocess.CompletedProcess(process.args, process.returncode, *(file.read() for file in files)))
+        return done
 
 
 def serve(connection):
-    """Exit code of this process: of one that has been forked and has run its module, or of the server in the end."""
+    """Forks what is asked for. Gives the exit code of a process that has been forked; ends a server."""
     gc.freeze()
+    for number in IGNORED:
+        signal.signal(number, signal.SIG_IGN)
     while True:
         try:
-            orders = connection.recv()
-        except EOFError:
-            return 0
-        children = []
-        for module, arguments, cwd, environment, streams in orders:
-            child = os.fork()
+            order = Order(*connection.recv())
+        except (EOFError, ConnectionError):
+            os._exit(0)
+        files = [recv_handle(connection) for _ in range(3 + len(order.passed))]
+        parent = os.fork()
+        if parent == 0:
+            for number in IGNORED:  # here, so that none is lost that is sent at once
+                signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+            parent, child = os.getpid(), os.fork()
             if child == 0:
                 connection.close()
-                become(module, arguments, cwd, environment, streams)
-                return run(module)
-            children.append(child)
-        connection.send(children)
-        connection.send([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children])
+                while os.getppid() == parent:
+                    time.sleep(0.001)
+                become(order, files)
+                return run(order.module)
+            connection.send(child)
+            os._exit(0)
+        for file in files:
+            os.close(file)
+        os.waitpid(parent, 0)
+        connection.send(None)
 
 
-def become(module, arguments, cwd, environment, streams):
+def become(order, files):
     """Makes this process what ``python -m MODULE ARGUMENTS`` is before the module runs."""
-    os.setsid()
-    for stream, number in zip(streams, (1, 2), strict=True):
-        file = os.open(stream, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    if order.new_session:
+        os.setsid()
+    beyond = [fcntl.fcntl(file, fcntl.F_DUPFD, 256) for file in files]
+    for file in files:
+        os.close(file)
+    numbers = [0, 1, 2, *order.passed]
+    for file, number in zip(beyond, numbers, strict=True):
         os.dup2(file, number)
         os.close(file)
-    os.chdir(cwd)
+    os.chdir(order.cwd)
     before = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    added = [path for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path not in before]
-    sys.path[:1] = [cwd, *added]
+    added = [path for path in order.environment.get("PYTHONPATH", "").split(os.pathsep) if path not in before]
+    sys.path[:1] = [order.cwd, *added]
     os.environ.clear()
-    os.environ.update(environment)
-    sys.argv = ["-m", *arguments]
-    sys.orig_argv = [sys.executable, "-m", module, *arguments]
-    if module == "monai_lighter":
+    os.environ.update(order.environment)
+    fork_server(numbers)
+    sys.argv = ["-m", *order.arguments]
+    sys.orig_argv = order.words
+    if order.words[1] in ("-u", "-um") or os.environ.get("PYTHONUNBUFFERED"):
+        sys.stdout.reconfigure(write_through=True)
+    if order.module == "monai_lighter":
         log_to_standard_error()
-    if arguments[:1] == ["package"]:
-        prove_in_a_fork()
     autoload()
 
 
-def prove_in_a_fork():
-    """The process in which ``package`` tries its archive out is forked from this one as it is before anything has run."""
-    connection, other = Pipe()
+def fork_server(numbers):
+    """The server of this process, which is as this one is before anything has run; it keeps none of its files."""
+    Popen.server, other = Pipe()
     if os.fork() == 0:
-        connection.close()
+        Popen.server.close()
+        Popen.server = None
+        nothing = os.open(os.devnull, os.O_RDWR)
+        for number in numbers:
+            os.dup2(nothing, number)
         end(serve(other))
     other.close()
-    sys.modules["monai_lighter.share.proof"].subprocess = Forked(Server(connection))
 
 
 def log_to_standard_error():
@@ -163,9 +225,9 @@ def run(module):
             runpy.run_module(module, run_name="__main__", alter_sys=True)
         except SystemExit:
             raise
-        except BaseException:
+        except BaseException as error:
             sys.excepthook(*sys.exc_info())
-            return 1
+            return -signal.SIGINT if isinstance(error, KeyboardInterrupt) else 1
     except SystemExit as stop:
         if stop.code is None or isinstance(stop.code, int):
             return stop.code or 0
@@ -180,10 +242,14 @@ def end(code):
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
+    if code == -signal.SIGINT:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
     os._exit(code)
 
 
 if __name__ == "__main__":
+    subprocess.Popen = Popen
     from monai_lighter.autoload import autoload
 
     for name in MODULES:

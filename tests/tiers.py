@@ -13,7 +13,8 @@ import pytest
 from ignite.engine import Engine
 from xdist.scheduler import LoadScopeScheduling
 
-WHOLE = ("test_bundles.py", "test_engines_distributed.py", "test_package.py", "test_pages.py", "test_processes.py")
+WHOLE = ("test_bundles.py", "test_engines_distributed.py", "test_export.py", "test_package.py", "test_pages.py",
+         "test_processes.py", "test_several_processes.py")  # fmt: skip
 """Files whose tests share what takes long to make: they stay in one worker."""
 
 PROCESSES = ("os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.system", "subprocess.Popen")

@@ -32,7 +32,9 @@ TEST = {
 
 
 def run(bundle, extra, stage, config=TEST, **override):
-    workflow = Workflow([str(bundle / "configs" / "train.yaml"), extra(config)], run_id=stage, **override)
+    workflow = Workflow(
+        [str(bundle / "configs" / "train.yaml"), extra({"report": True, **config})], run_id=stage, **override
+    )
     workflow.initialize()
     workflow.run()
     workflow.finalize()

@@ -1,4 +1,7 @@
 import json
+import shutil
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,27 +13,36 @@ from monai_lighter.share.exporting import FORMATS, TOLERANCE, export_bundle
 from monai_lighter.share.layout import Bundle, SharingError
 
 
+@pytest.fixture(scope="module")
+def exported(bundles, tmp_path_factory):
+    """A bundle with its network in all formats, and what was said of each."""
+    pytest.importorskip("onnxruntime")
+    root = Path(shutil.copytree(bundles(), tmp_path_factory.mktemp("exported") / "lesion"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "path", [*sys.path])
+        return root, json.loads(export(str(root), "all", json=True))["rows"]
+
+
 @pytest.mark.slow
-def test_all_formats_at_once(created):
-    root = created("classification")
-    rows = json.loads(export(str(root), "all", json=True))["rows"]
+def test_all_formats_at_once(exported):
+    root, rows = exported
     assert [row["format"] for row in rows] == list(FORMATS)
     assert all(float(row["max difference"]) <= TOLERANCE for row in rows)
+    assert all(row["input"][0] == 1 for row in rows)
     assert {path.name for path in (root / "models").iterdir()} == {"model.pt", "model.ts", "model.onnx", "model.pt2"}
 
 
-@pytest.mark.parametrize("format", ["torchscript", "onnx", "pt2"])
-def test_other_sizes_of_batch_and_image_are_taken(format, created):
-    pytest.importorskip("onnxruntime")
-    root = created()
-    made = export_bundle(root, format)
+@pytest.mark.slow
+@pytest.mark.parametrize("format", FORMATS)
+def test_other_sizes_of_batch_and_image_are_taken(format, exported):
+    root, _ = exported
+    suffix, _, read = FORMATS[format]
     network = load_weights(ConfigParser(Bundle(root).read(root / "configs" / "inference.yaml"))
                            .get_parsed_content("network_def"), root / "models" / "model.pt").eval()  # fmt: skip
-    assert made.input_shape[0] == 1
     for shape in ((1, 1, 64, 64), (3, 1, 32, 48)):
         input = torch.rand(shape)
         with torch.inference_mode():
-            difference = (FORMATS[format][2](made.file)(input) - network(input)).abs().max()
+            difference = (read(root / "models" / f"model{suffix}")(input) - network(input)).abs().max()
         assert difference <= TOLERANCE
 
 

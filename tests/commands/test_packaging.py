@@ -147,7 +147,7 @@ def test_what_keeps_a_bundle_from_being_packaged(spoil, message, created, tmp_pa
 
 
 @pytest.mark.slow
-def test_a_package_that_does_not_work_is_not_written(created, forked_proof, tmp_path):
+def test_a_package_that_does_not_work_is_not_written(created, tmp_path):
     root = created("classification")
     config = root / "configs" / "common.yaml"
     config.write_text(config.read_text().replace("NormalizeIntensityd", "NormalizIntensityd"))

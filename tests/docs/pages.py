@@ -87,9 +87,10 @@ class Reader:
     def __init__(self, monkeypatch, unnamed=None):
         self.monkeypatch, self.unnamed = monkeypatch, unnamed
         monkeypatch.setattr(Screen, "keep", lambda screen: None)  # for the rest of the process, which goes on here
-        self.names = {"__name__": "page"}
+        self.names, self.reports = {"__name__": "page"}, False
 
     def follow(self, path):
+        self.reports = path.name in ("quickstart.md", "report.md")
         for block in blocks(path):
             where = f"{path.name}:{block.line}"
             if block.language == "terminal":
@@ -146,11 +147,11 @@ class Reader:
         assert name in (known["Name"], "."), where
         assert not extra or extra.rstrip("]") in known.get_all("Provides-Extra"), where
 
-    @staticmethod
-    def _cheap(arguments):
-        """Two epochs on the CPU, in stages of native configs."""
+    def _cheap(self, arguments):
+        """Two epochs on the CPU in stages of native configs; no report, which takes as long, but where the page is about it."""
         if arguments[0] in STAGES or (arguments[0] == "run" and arguments[1] in STAGES):
-            return [*arguments, *(f"--trainer::{name}={value}" for name, value in QUIET.items())]
+            settings = (f"--trainer::{name}={value}" for name, value in QUIET.items())
+            return [*arguments, *settings, f"--report={self.reports}"]
         return arguments
 
     def _module(self, name, arguments):

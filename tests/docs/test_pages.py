@@ -68,7 +68,7 @@ def keep_as_downloaded(bundle, name, folder):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in PAGES if page != START])
-def test_a_page_can_be_followed(page, quickstart, forked_proof, tmp_path, monkeypatch, reader):
+def test_a_page_can_be_followed(page, quickstart, tmp_path, monkeypatch, reader):
     work = shutil.copytree(quickstart, tmp_path / "work")
     for name in MADE.get(page, ()):
         if name.endswith((".pt", ".csv")):

@@ -8,6 +8,7 @@ import os
 import socket
 from pathlib import Path
 
+import preloaded
 import pytest
 import torch
 import yaml
@@ -84,7 +85,7 @@ FILES = "['configs/train.yaml','configs/multi_gpu_train.yaml']"
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory, process_server):
+def runs(tmp_path_factory):
     """Folder of each run by name."""
     path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     alone = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore", "PYTHONPATH": path}
@@ -97,8 +98,8 @@ def runs(tmp_path_factory, process_server):
         root = folders[name] = tmp_path_factory.mktemp(name)
         write_bundle(root, CHANGES)
         (root / "configs" / "multi_gpu_train.yaml").write_text(yaml.safe_dump(MULTI))
-        commands = [("monai.bundle", ["run", *arguments], root, environment) for environment in environments]
-        for done in process_server.run_together(commands, timeout=100):
+        commands = [(["-m", "monai.bundle", "run", *arguments], root, environment) for environment in environments]
+        for done in preloaded.run_together(commands, timeout=100):
             assert done.returncode == 0, done.stderr[-3000:]
     return folders
 

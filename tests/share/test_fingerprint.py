@@ -263,7 +263,7 @@ def test_from_data_to_predictions_without_an_edit(kind, task, sets, tmp_path, py
         return done.stdout + done.stderr
 
     run("init", "made", "--data", getattr(sets, kind)(), "--task", task, "--memory", "300MB")
-    quick = ("--trainer::accelerator", "cpu", "--trainer::enable_progress_bar", "False")
+    quick = ("--trainer::accelerator", "cpu", "--trainer::enable_progress_bar", "False", "--report", "False")
     for config in ("train", "evaluate"):
         run("check", f"made/configs/{config}.yaml")
     run("check", "made/configs/train.yaml", "--data")

@@ -12,6 +12,7 @@ CONFIG = {
     "width": 4,
     "learning_rate": 0.01,
     "max_epochs": 2,
+    "report": False,
     "images": "$sorted(glob.glob(@bundle_root + '/data/image_*.nii.gz'))",
     "cases": "$[{'image': file, 'label': file.replace('image', 'label')} for file in @images]",
     "folds": {

@@ -5,7 +5,6 @@ import json
 import marshal
 import os
 import pickle
-import subprocess
 import sys
 import zipfile
 from pathlib import Path
@@ -389,16 +388,21 @@ def test_a_client_of_federated_learning(bundle, marker):
 
 
 @pytest.mark.slow
-def test_the_command_in_the_bundles_own_directory(bundle, marker):
+def test_the_command_in_the_bundles_own_directory(bundle, marker, monai_bundle):
     """Modules by the names of those that MONAI and this package import are not taken from the working directory."""
     write_config(bundle, {"a": "$1", "run": "$print('ran', @a)"})
     for name in ("ignite", "lightning", "torchmetrics", "tensorboard", "nibabel", "pandas", "yaml", "fire"):
         (bundle / f"{name}.py").write_text(f"open({str(marker)!r}, 'a').write(__name__)")
-    command = [sys.executable, "-m", "monai.bundle", "run", "--workflow", "monai_lighter.Workflow"]
-    command += ["--config_file", "configs/inference.json", "--trust", "declarative"]
-    source = str(Path(enforce.__file__).parents[2])
-    environment = {**os.environ, "PYTHONPATH": source, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=bundle, env=environment, capture_output=True, text=True, check=False)
+    words = (
+        "run",
+        "--workflow",
+        "monai_lighter.Workflow",
+        "--config_file",
+        "configs/inference.json",
+        "--trust",
+        "declarative",
+    )
+    done = monai_bundle(*words, cwd=bundle, fresh=True, PYTHONPATH=str(Path(enforce.__file__).parents[2]))
     assert not marker.exists(), marker.read_text()
     assert "ran 1" in done.stdout, done.stderr
 

@@ -96,14 +96,24 @@ def test_traps_of_the_long_command(bundle, monai_bundle, line, message):
     assert files(bundle) == before
 
 
-def test_torchrun_trains_in_two_processes(bundle, monai_bundle):
+def test_torchrun_trains_in_two_processes(bundle, python_module):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    done = monai_bundle(
-        *("--nproc_per_node", 2, "--master_port", port, "-m", "monai.bundle", *FIT, "--workflow", NAME),
+    done = python_module(
+        *(
+            "torch.distributed.run",
+            "--nproc_per_node",
+            2,
+            "--master_port",
+            port,
+            "-m",
+            "monai.bundle",
+            *FIT,
+            "--workflow",
+            NAME,
+        ),
         *("--trainer::devices", 2, "--trainer::strategy", "ddp", "--trainer::enable_progress_bar", False),
-        line=("-m", "torch.distributed.run"),
         cwd=bundle,
     )
     assert done.returncode == 0, done.stderr

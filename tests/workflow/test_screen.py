@@ -201,7 +201,7 @@ class TestRuns:
 
     def test_two_processes_make_one_table_of_all_cases(self, bundle, monai_bundle):
         arguments = ("run", "validate", "--workflow", "monai_lighter.Workflow", "--config_file", "configs/train.yaml")
-        both = monai_bundle(*arguments, "--quiet", "--trainer::devices", 2, cwd=bundle, fresh=True)
+        both = monai_bundle(*arguments, "--quiet", "--trainer::devices", 2, cwd=bundle)
         assert both.returncode == 0, both.stderr
         (row,) = [line for line in both.stdout.splitlines() if line.startswith("dice ")]
         assert row.split()[-1] == "2"

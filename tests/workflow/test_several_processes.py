@@ -9,6 +9,7 @@ import socket
 import subprocess
 from pathlib import Path
 
+import preloaded
 import pytest
 import torch
 import yaml
@@ -94,7 +95,9 @@ CONFIG = {
 FAULT = """
 import os, signal, sys, time
 from torch import distributed
+from monai_lighter.system import watchdog
 calls = 0
+watchdog.GRACE = 2.0
 
 def meet(image):
     global calls
@@ -149,21 +152,31 @@ BASE = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
 
 def commands(root, way, stage, *more, **variables):
     address = find_address()
-    words = [stage, "configs/train.yaml", *more, *WORDS[way], "--batch", "2", "--final_id", f"after_{stage}"]
-    return [("monai_lighter", words, root, {**BASE, **address, **each, **variables}) for each in list_environments(way)]
+    words = [
+        "-m",
+        "monai_lighter",
+        stage,
+        "configs/train.yaml",
+        *more,
+        *WORDS[way],
+        "--batch",
+        "2",
+        "--final_id",
+        f"after_{stage}",
+    ]
+    return [(words, root, {**BASE, **address, **each, **variables}) for each in list_environments(way)]
 
 
 @pytest.fixture(scope="module")
-def fitted(tmp_path_factory, process_server):
+def fitted(tmp_path_factory):
     """Folder and finished processes by the way they were started."""
     roots = {way: write(tmp_path_factory.mktemp(way)) for way in ("one", *WORDS)}
     all_commands = {way: commands(roots[way], way, "fit") for way in WORDS}
-    all_commands["one"] = [
-        ("monai_lighter", ["fit", "configs/train.yaml", "--final_id", "after_fit"], roots["one"], BASE)
-    ]
+    words = ["-m", "monai_lighter", "fit", "configs/train.yaml", "--final_id", "after_fit"]
+    all_commands["one"] = [(words, roots["one"], BASE)]
     result = {}
     for way, some in all_commands.items():
-        done = process_server.run_together(some, timeout=120)
+        done = preloaded.run_together(some, timeout=120)
         assert [each.returncode for each in done] == [0] * len(done), done[0].stderr + done[-1].stderr
         result[way] = roots[way], done
     return result
@@ -212,10 +225,11 @@ class TestEachWay:
         ("torchrun", "predict", "exit:1", [1, 3], "rank 1 has ended: SystemExit: 3"),
     ],
 )
-def test_a_process_that_dies_ends_the_other_which_says_why(tmp_path, process_server, way, stage, fault, codes, told):
-    """Prediction has no exchange between processes: the other would go on for a minute and more."""
+def test_a_process_that_dies_ends_the_other_which_says_why(tmp_path, way, stage, fault, codes, told):
+    """In a fit the next exchange with the dead one fails. Prediction has none: the other would go on for 20 seconds."""
+    pause = "5" if stage == "predict" else "0"
     root = write(tmp_path)
-    done = process_server.run_together(commands(root, way, stage, FAULT=fault, PAUSE="15"), timeout=60)
+    done = preloaded.run_together(commands(root, way, stage, FAULT=fault, PAUSE=pause), timeout=60)
     assert [each.returncode for each in done] == codes, done[0].stderr + done[1].stderr
     survivor = done[1 - int(fault[-1])]
     assert told in survivor.stderr
@@ -226,13 +240,13 @@ def test_a_process_that_dies_ends_the_other_which_says_why(tmp_path, process_ser
         assert "of this kind is no case" in failed.stderr
 
 
-def test_a_job_that_slurm_stops_goes_on_where_it_was(tmp_path, process_server, fitted):
+def test_a_job_that_slurm_stops_goes_on_where_it_was(tmp_path, fitted):
     """SIGTERM, which reaches one process first, ends both after the same step."""
     root = write(tmp_path)
-    stopped = process_server.run_together(commands(root, "slurm", "fit", FAULT="term:1"), timeout=60)
+    stopped = preloaded.run_together(commands(root, "slurm", "fit", FAULT="term:1"), timeout=60)
     assert [each.returncode for each in stopped] == [143, 143], stopped[0].stderr + stopped[1].stderr
     assert not (root / "models" / "model_last.pt").exists()
-    done = process_server.run_together(commands(root, "slurm", "fit", "--resume", "auto"), timeout=60)
+    done = preloaded.run_together(commands(root, "slurm", "fit", "--resume", "auto"), timeout=60)
     assert [each.returncode for each in done] == [0, 0], done[0].stderr + done[1].stderr
     whole, gone_on = read_weights(fitted["slurm"][0]), read_weights(root)
     assert all(torch.equal(value, gone_on[name]) for name, value in whole.items())
