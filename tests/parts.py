@@ -158,3 +158,20 @@ class Outputs(Callback):
 
     def on_predict_batch_end(self, trainer, module, outputs, *args):
         self.of["predict"].append(outputs)
+
+
+class Shared(Logger):
+    """As W&B's: ``save_dir`` is that of all runs, and there is no ``log_dir``."""
+
+    name, version = "project", "7"
+    save_dir = None
+
+    def __init__(self, save_dir):
+        super().__init__()
+        self.save_dir = save_dir
+
+    def log_hyperparams(self, params, *arguments, **keywords):
+        pass
+
+    def log_metrics(self, metrics, step=None):
+        pass

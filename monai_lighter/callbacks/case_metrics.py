@@ -15,6 +15,7 @@ from torch import Tensor
 from monai_lighter.callbacks.case_values import CaseNames, list_case_values
 from monai_lighter.callbacks.tables import Table
 from monai_lighter.errors import did_you_mean
+from monai_lighter.system.logging import find_log_folder
 from monai_lighter.system.metrics import lower_is_better
 from monai_lighter.system.spacing import is_distance
 from monai_lighter.system.step_outputs import when_ready
@@ -37,7 +38,7 @@ class CaseMetrics(Callback):
     none, and a prediction does where there are ``outputs``.
 
     Args:
-        path: csv file. Default: ``case_metrics_MODE.csv`` in the Trainer's ``log_dir`` (or ``default_root_dir``).
+        path: csv file. Default: ``case_metrics_MODE.csv`` in the log folder of the run, else ``default_root_dir``.
         metrics: names of metrics. Default: every MONAI metric of the mode.
         outputs: keys that postprocessing adds to a case, such as the ``pred_entropy`` of `PredictiveEntropyd`: the mean over all
             voxels is a value like that of a metric of this name, for each channel of ``(C, H, W[, D])`` a class.
@@ -71,7 +72,7 @@ class CaseMetrics(Callback):
                 )
         if trainer.sanity_checking or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
-        directory = trainer.log_dir or trainer.default_root_dir
+        directory = find_log_folder(trainer) or trainer.default_root_dir
         path = self.path or Path(directory) / f"case_metrics_{pl_module.mode}.csv"
         names = pl_module.name_loaders(pl_module.mode)
         self._loaders = [name or str(i) for i, name in enumerate(names)] if len(names) > 1 else []

@@ -105,6 +105,7 @@ class CaseSlice(NamedTuple):
         error: the area in which label and prediction differ, in square units.
         oblique: as of `Grid`.
         channels: of the image, whose first is shown.
+        epoch: from 0, of the fit in whose validation it was cut; None in a test.
     """
 
     case: str
@@ -124,6 +125,7 @@ class CaseSlice(NamedTuple):
     error: float
     oblique: float
     channels: int
+    epoch: int | None = None
 
 
 class CaseVolume(NamedTuple):
@@ -259,11 +261,14 @@ def _read_map(value: Tensor) -> np.ndarray | None:
         if value.is_floating_point() and not bool((value == value.round()).all() & (value.abs() < 2**31).all()):
             return None
         return value[0].to(torch.int32).cpu().numpy()
-    if len(value) > MOST_CHANNELS or not bool(((value == 0) | (value == 1)).all()):
+    if len(value) > MOST_CHANNELS:
         return None
-    if bool((value.sum(0) == 1).all()):
-        return value.to(torch.uint8).argmax(0).to(torch.int32).cpu().numpy()
-    return value.movedim(0, -1).bool().cpu().numpy()
+    largest, channel = value.max(
+        0
+    )  # one-hot: a 1 at each voxel, and nothing else; a volume of many classes is looked at twice
+    if bool((largest == 1).all()) and int(value.count_nonzero()) == channel.numel():
+        return channel.to(torch.int32).cpu().numpy()
+    return value.movedim(0, -1).bool().cpu().numpy() if bool(((value == 0) | (value == 1)).all()) else None
 
 
 def _read_affine(image: Any, ndim: int) -> np.ndarray:

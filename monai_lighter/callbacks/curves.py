@@ -45,7 +45,7 @@ class CurvesLogger(CSVLogger):
         save_dir: directory above ``name``.
         name: ``lightning_logs``, as of Lightning's own.
         version: number or name of the folder. Default: the next number that is free.
-        beside: a TensorBoard logger, in whose directory the tables are to be.
+        beside: Lightning's own logger, in whose directory the tables are to be.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class CurvesLogger(CSVLogger):
         save_dir: str | Path,
         name: str | None = "lightning_logs",
         version: int | str | None = None,
-        beside: TensorBoardLogger | None = None,
+        beside: TensorBoardLogger | CSVLogger | None = None,
     ) -> None:
         super().__init__(save_dir, name, version)
         self._beside = beside
@@ -63,7 +63,7 @@ class CurvesLogger(CSVLogger):
 
     @property
     def version(self) -> int | str:
-        """That of the TensorBoard logger beside it, where there is one: a progress bar shows those of all loggers."""
+        """That of the logger beside it, where there is one: a progress bar shows those of all loggers."""
         return super().version if self._beside is None else self._beside.version
 
     @property
@@ -82,7 +82,7 @@ class CurvesLogger(CSVLogger):
     @rank_zero_only
     def log_hyperparams(self, params: dict[str, Any] | Namespace | None = None) -> None:
         """``hparams.yaml``, which a TensorBoard logger beside this one writes itself."""
-        if self._beside is None:
+        if not isinstance(self._beside, TensorBoardLogger):
             values = vars(params) if isinstance(params, Namespace) else dict(params or {})
             save_hparams_to_yaml(str(self.experiment / "hparams.yaml"), values)
 

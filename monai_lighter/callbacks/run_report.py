@@ -31,9 +31,10 @@ from monai_lighter.callbacks.case_slices import CaseSlice, CaseVolume, Grid, cut
 from monai_lighter.callbacks.case_values import CaseNames, list_case_values
 from monai_lighter.callbacks.timing import Timing
 from monai_lighter.errors import in_short
-from monai_lighter.safe_files import written_beside
+from monai_lighter.safe_files import copy_safely, written_beside
 from monai_lighter.system.batches import split_cases
-from monai_lighter.system.logging import Recorded
+from monai_lighter.system.checkpoints import place_before_checkpoints
+from monai_lighter.system.logging import Recorded, find_log_folder
 from monai_lighter.system.metrics import lower_is_better
 from monai_lighter.system.processes import gather
 from monai_lighter.system.spacing import Compared
@@ -45,8 +46,9 @@ __all__ = ["RUN", "SLICES", "RunReport", "choose_cases", "hide_user"]
 
 logger = logging.getLogger(__name__)
 
-RUN, SLICES = "run.json", "case_slices.npz"
-STAGES = ("fit", "test")
+RUN, SLICES = "report_run.json", "report_slices.npz"
+MODES = {"fit": "val", "test": "test"}
+"""Stages that have a report, to the mode whose cases are shown in it."""
 PACKAGES = ("torch", "monai", "lightning", "torchmetrics", "numpy")
 WORST = 3
 MOST_KEPT = 48
@@ -57,10 +59,11 @@ MOST_WARNINGS = 50
 class RunReport(Callback):
     """Writes ``report.html`` and ``report.json`` when a fit or a test ends, beside its logs, or, of a test, its `CaseMetrics`.
 
-    What they are made of is kept there too, so that ``monai-lighter report`` can make them again: ``run.json`` (the config, what
-    the run ran on, its warnings) and, of a test, ``case_slices.npz`` (of the worst and the median cases by the first metric one
-    slice, of the worst one a volume of few voxels). A run with neither logs nor such a table has no report. It never ends a run:
-    what goes wrong in it is one warning.
+    What they are made of is kept there too, so that ``monai-lighter report`` can make them again: ``report_run.json`` (the
+    config, what the run ran on, its warnings) and ``report_slices.npz`` (of the worst and the median cases by the first metric
+    one slice, of the worst one a volume of few voxels), of a fit those of the validation that the best weights are of, else of
+    the last one. A run with neither logs nor such a table has no report. It never ends a run: what goes wrong in it is one
+    warning. In a fit it does nothing outside its validations.
 
     `Workflow` adds it to every fit and test of a native config, unless that says ``report: false``, where the extra ``report``
     is installed.
@@ -82,18 +85,36 @@ class RunReport(Callback):
         self._warnings = _Warnings()
         self._names: CaseNames | None = None
         self._kept = _KeptCases()
-        self._problem = ""
+        self._problem = self._mode = ""
+        self._best: float | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self.path, self.seconds, self._problem, self._names = None, 0.0, "", None
-        self._folder = _find_folder(trainer, stage) if stage in STAGES else None  # here, where all processes take part
+        self._mode = MODES.get(stage, "")
+        self._folder = _find_folder(trainer, stage) if self._mode else None  # here, where all processes take part
         self._warnings.listen()
+        place_before_checkpoints(self, trainer)
 
-    def on_test_start(self, trainer: Trainer, pl_module: Any) -> None:
-        if self._folder is not None and isinstance(pl_module, Recorded):
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Of a fit that goes on the slices come along; `read_record` leaves out those of another epoch than the best."""
+        weights = _find_weights(trainer)
+        self._best = weights.best if weights is not None else None
+        if self._folder is None or not trainer.is_global_zero:
+            return
+        try:
+            kept, before = self._folder / SLICES, weights.earlier_folder if weights is not None else None
+            if trainer.ckpt_path is None:
+                kept.unlink(missing_ok=True)
+            elif before is not None and before.resolve() != self._folder.resolve() and (before / SLICES).is_file():
+                copy_safely(before / SLICES, kept)
+        except OSError as error:
+            self._problem = in_short(error)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: Any) -> None:
+        if self._folder is not None and isinstance(pl_module, Recorded) and not trainer.sanity_checking:
             self._names, self._kept = CaseNames(trainer, 1), _KeptCases()
 
-    def on_test_batch_end(
+    def on_validation_batch_end(
         self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         if self._names is not None and dataloader_idx == 0 and isinstance(outputs, Mapping) and "metrics" in outputs:
@@ -101,7 +122,7 @@ class RunReport(Callback):
 
     def _keep(self, names: CaseNames, pl_module: Any, outputs: Any) -> None:
         try:
-            metrics, _ = pl_module.records["test"].select_loader(0)
+            metrics, _ = pl_module.records[self._mode].select_loader(0)
             cases = names.name_batch(outputs, 0)
             found = next(list_case_values(metrics, outputs["metrics"]), None)
             if found is None or len(found[2]) != len(cases) or outputs["target"] is None:
@@ -110,15 +131,44 @@ class RunReport(Callback):
             self._kept.lower = lower_is_better(metrics[metric])
             parts = [split_cases(outputs[name], outputs["input"]) for name in ("input", "target", "pred")]
             images = Compared(*(outputs[name] for name in ("input", "target", "pred"))).images
-            rows = zip(cases, values.detach().float().cpu().nanmean(1).tolist(), images, *parts, strict=True)
+            rows = zip(cases, values.detach().double().cpu().nanmean(1).tolist(), images, *parts, strict=True)
             for case, value, *shown in rows:
                 self._kept.add(str(case), metric, value, getattr(pl_module, "labels", None) or {}, *shown)
         except Exception as error:  # of whichever kind: a picture may not end a run
             self._problem = self._problem or in_short(error)
 
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self._names is not None:
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._names is None or self._folder is None:
+            return
+        epoch, self._names = trainer.current_epoch if self._mode == "val" else None, None
+        is_best = epoch is None or self._is_best(trainer, epoch)
+        try:
             self._kept.join()
+            if is_best and trainer.is_global_zero:
+                slices = [each._replace(epoch=epoch) for each in self._kept.slices]
+                write_slices(self._folder / SLICES, slices, self._kept.volume)
+        except (
+            Exception
+        ) as error:  # of whichever kind: the numbers are there, and what has been computed must not be lost
+            self._problem = self._problem or in_short(error)
+        self._problem, self._kept = self._problem or self._kept.problem, _KeptCases()
+
+    def _is_best(self, trainer: Trainer, epoch: int) -> bool:
+        """Whether the weights of a validation are kept as the best, or none are, as far as `ModelWeights` knows."""
+        weights = _find_weights(trainer)
+        if weights is None or weights.best is None:
+            return True
+        before, self._best = self._best, weights.best
+        return weights.best != before and weights.best_epoch == epoch
+
+    def on_test_start(self, trainer: Trainer, pl_module: Any) -> None:
+        self.on_validation_start(trainer, pl_module)
+        if self._folder is not None and trainer.is_global_zero:
+            with suppress(OSError):  # which the run is told of when it writes
+                (self._folder / SLICES).unlink(missing_ok=True)  # those of another test
+
+    on_test_batch_end = on_validation_batch_end
+    on_test_end = on_validation_end
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self._warnings.leave()
@@ -141,21 +191,21 @@ class RunReport(Callback):
             each.save()
         said = _describe_run(trainer, pl_module, stage, self.digest)
         timing = next((each.report for each in trainer.callbacks if isinstance(each, Timing)), {})  # type: ignore[attr-defined]
-        said |= {"warnings": self._warnings.texts, "slices": self._problem or self._kept.problem}
+        said |= {"warnings": self._warnings.texts, "slices": self._problem}
         own = [each.written for each in trainer.callbacks if isinstance(each, CaseMetrics)]  # type: ignore[attr-defined]
         here = [path for path in own if path is not None and path.resolve().parent == folder.resolve()]
         tables = {path.name: hash_file(path) for path in here}
         said |= {"timing": timing, "tables": tables, "config": self.config}
         with written_beside(folder / RUN) as temporary:
             temporary.write_text(json.dumps(said, indent=1, default=str) + "\n", encoding="utf-8")
-        if stage == "test":
-            write_slices(folder / SLICES, self._kept.slices, self._kept.volume)
         self.path = write_report(folder)
-        self._kept = _KeptCases()
 
 
 class _KeptCases:
-    """Slices of the cases of an evaluation, of which the worst and the median are chosen when it ends."""
+    """Slices of the cases of an evaluation, of which the worst and the median are chosen when it ends.
+
+    Its random numbers are its own, so that those of the run are as they are without it.
+    """
 
     def __init__(self) -> None:
         self.lower, self.problem = False, ""
@@ -211,19 +261,23 @@ class _KeptCases:
         return self._chances[case] > self._chances[least.case] or (value > limit if self.lower else value < limit)
 
     def join(self) -> None:
-        """Leaves, in the first process, those that `choose_cases` chooses of all; every process calls it."""
+        """Leaves, in the first process, those that `choose_cases` chooses of all; every process calls it.
+
+        Between the two times that they exchange something, all processes do the same with the same: either all fail, or none,
+        and nobody waits for one that has.
+        """
         parts = gather((self._values, self.lower, {each.case for each in self.slices}, self.problem))
         values = {case: value for part in parts for case, value in part[0].items()}
         there = {case for part in parts for case in part[2]}
         lower = any(part[1] for part in parts)
         self.problem = next((part[3] for part in parts if part[3]), "")
         roles = choose_cases(values, lower, there)
-        own = [each for each in self.slices if each.case in roles]
-        found = {each.case: each for part in gather(own) for each in part}
+        volume = self.volume if self.volume is not None and self.volume.case in roles else None
+        chosen = gather(([each for each in self.slices if each.case in roles], volume))
+        found = {each.case: each for slices, _ in chosen for each in slices}
         self.slices = [found[case]._replace(role=role) for case, role in roles.items() if case in found]
-        volumes = gather(self.volume if self.volume is not None and self.volume.case in roles else None)
-        ordered = {each.case: each for each in volumes if each is not None}
-        self.volume = next((ordered[case] for case in roles if case in ordered), None)
+        volumes = {each.case: each for _, each in chosen if each is not None}
+        self.volume = next((volumes[case] for case in roles if case in volumes), None)
 
 
 def choose_cases(values: Mapping[str, float], lower: bool, there: set[str] | None = None) -> dict[str, str]:
@@ -256,14 +310,14 @@ def _find_folder(trainer: Trainer, stage: str) -> Path | None:
     if trainer.fast_dev_run:  # type: ignore[attr-defined]
         return None
     tables = [each for each in trainer.callbacks if isinstance(each, CaseMetrics)]  # type: ignore[attr-defined]
-    if stage == "test" and tables and tables[0].path is not None:
-        return tables[0].path.parent
-    if trainer.loggers:
-        found = trainer.log_dir
-        return None if found is None or "://" in str(found) else Path(found)
-    if stage != "test" or not tables:
-        return None
-    return Path(trainer.default_root_dir)
+    if stage == "test" and tables:
+        path = tables[0].path
+        return path.parent if path is not None else find_log_folder(trainer) or Path(trainer.default_root_dir)
+    return find_log_folder(trainer)
+
+
+def _find_weights(trainer: Trainer) -> ModelWeights | None:
+    return next((each for each in trainer.callbacks if isinstance(each, ModelWeights)), None)  # type: ignore[attr-defined]
 
 
 def _describe_run(
@@ -271,7 +325,7 @@ def _describe_run(
 ) -> dict[str, Any]:
     device = trainer.strategy.root_device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine() or device.type
-    best = next((each for each in trainer.callbacks if isinstance(each, ModelWeights)), None)  # type: ignore[attr-defined]
+    best = _find_weights(trainer)
     known = {"monitor": best.monitor, "value": best.best, "epoch": best.best_epoch, "mode": best.mode} if best else {}
     return {
         "stage": stage,

@@ -24,7 +24,7 @@ from monai_lighter.callbacks.score_table import WIDTH, format_number, format_sco
 from monai_lighter.callbacks.timing import Timing
 from monai_lighter.system.batches import count_cases
 from monai_lighter.system.checkpoints import LAST
-from monai_lighter.system.logging import Recorded
+from monai_lighter.system.logging import Recorded, find_log_folder
 from monai_lighter.system.outputs import Outputs
 from monai_lighter.system.processes import gather
 from monai_lighter.system.signals import RunStopped
@@ -62,14 +62,12 @@ class RunSummary(Callback):
         self._scores: list[Scores] = []
         self._count = self._skipped = 0
         self._files: list[Path] = []
-        self._logs: str | None = None
+        self._logs: Path | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
         trainer.callbacks = [each for each in callbacks if each is not self] + [self]  # type: ignore[attr-defined]
-        self._logs = (
-            trainer.log_dir if trainer.loggers else None
-        )  # here: all processes take part, which may be gone at the end
+        self._logs = find_log_folder(trainer)  # here: all processes take part, which may be gone at the end
         self._started, self._began = time.monotonic(), time.time()
         self._cases, self._scores, self._count, self._files = None, [], 0, []
         self._skipped = 0
@@ -161,7 +159,7 @@ class RunSummary(Callback):
         if checkpoint is not None:
             yield align("checkpoint", show_path(checkpoint))
         if self._logs:
-            yield align("logs", show_path(Path(self._logs)))
+            yield align("logs", show_path(self._logs))
         yield from _describe_report(trainer)
         yield from self._describe_next(checkpoint, error)
 

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 
 from monai_lighter.safe_files import written_beside
 from monai_lighter.system.case_pool import CasePool
+from monai_lighter.system.logging import find_log_folder
 from monai_lighter.system.profiler import PassThroughProfiler
 from monai_lighter.system.tensors import as_list
 
@@ -53,14 +54,14 @@ class Timing(Callback):
     def __init__(self) -> None:
         self.report: dict[str, Any] = {}
         self._stage = ""
-        self._folder: str | None = None
+        self._folder: Path | None = None
         self._entered = self._began = self._ended = self._validation_began = self._validation = 0.0
         self._before: dict[str, float] = {}
         self._first_batch = 0
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self.report, self._stage = {}, stage
-        self._folder = trainer.log_dir if trainer.loggers else None  # here, where all processes take part
+        self._folder = find_log_folder(trainer)  # here, where all processes take part
         self._entered, self._began, self._ended = time.perf_counter(), 0.0, 0.0
         if trainer.strategy.root_device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(trainer.strategy.root_device)
@@ -99,8 +100,8 @@ class Timing(Callback):
             return
         self._ended = self._ended or time.perf_counter()
         self.report = self._make_report(trainer, pl_module)
-        if self._folder and "://" not in str(self._folder) and not trainer.fast_dev_run:  # type: ignore[attr-defined]
-            with written_beside(Path(self._folder) / FILE) as temporary:
+        if self._folder is not None:
+            with written_beside(self._folder / FILE) as temporary:
                 temporary.write_text(json.dumps(self.report, indent=2) + "\n", encoding="utf-8")
 
     def _make_report(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:

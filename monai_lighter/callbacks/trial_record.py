@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import Checkpoint
 
 from monai_lighter.callbacks.case_metrics import CaseMetrics
 from monai_lighter.callbacks.tables import Table
 from monai_lighter.errors import ConfigError, Finding, did_you_mean
 from monai_lighter.safe_files import written_beside
+from monai_lighter.system.checkpoints import place_before_checkpoints
 from monai_lighter.system.logging import Recorded
 from monai_lighter.system.weights import ModelWeights
 
@@ -63,13 +63,8 @@ class TrialRecord(CaseMetrics):
         self._nameless = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
-        others = [each for each in callbacks if each is not self]
-        saving = [
-            each for each in others if isinstance(each, Checkpoint)
-        ]  # of a best epoch that is not noted yet: too early
-        trainer.callbacks = [*(each for each in others if each not in saving), self, *saving]  # type: ignore[attr-defined]
-        self._weights = next((each for each in callbacks if isinstance(each, ModelWeights)), None)
+        place_before_checkpoints(self, trainer)
+        self._weights = next((each for each in trainer.callbacks if isinstance(each, ModelWeights)), None)  # type: ignore[attr-defined]
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         for name in (self.metric, self._find_metric(pl_module)):

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from monai.data import MetaTensor
-from monai.utils import MetaKeys
+from monai.utils import ImageMetaKey, MetaKeys
 from torch import Tensor
 
 from monai_lighter.data.headers import StoredHeader, is_usable, orientation
@@ -102,6 +102,13 @@ class ImageFacts(NamedTuple):
         return self.affine is not None and is_usable(self.affine)
 
     @property
+    def unknown_spacing(self) -> str:
+        """What it has where its file does not say how large its voxels are; empty where it does."""
+        if self.affine is None:
+            return "no geometry, as pictures and arrays have none"
+        return next((header.unknown_spacing for header in self.headers if header.unknown_spacing), "")
+
+    @property
     def orientation(self) -> str:
         """Axis codes such as ``RAS``, of a 2D image such as ``LP``; empty without a usable affine."""
         return orientation(self.affine)[: len(self.shape)] if self.affine is not None and self.usable else ""
@@ -182,7 +189,12 @@ def _affine(image: Any) -> np.ndarray | None:
         return None
     affine = image.meta.get(MetaKeys.ORIGINAL_AFFINE, image.meta.get(MetaKeys.AFFINE))
     array = None if affine is None else make_array(affine).astype(float)
-    return array if array is not None and array.shape == (4, 4) else None
+    if array is None or array.shape != (4, 4):
+        return None
+    unread = MetaKeys.ORIGINAL_AFFINE not in image.meta and ImageMetaKey.FILENAME_OR_OBJ in image.meta
+    return (
+        None if unread and np.array_equal(array, np.eye(4)) else array
+    )  # MONAI's own, of a file of no geometry (PNG, npy)
 
 
 def _chunks(flat: np.ndarray) -> Iterator[np.ndarray]:

@@ -41,6 +41,7 @@ class StoredHeader(NamedTuple):
         sform: ``(4, 4)``, or None where its code is 0.
         qform: ``(4, 4)``, or None where its code is 0 or it cannot be computed.
         unit: of the spatial axes: ``mm``, ``meter``, ``micron`` or ``unknown``.
+        unknown_spacing: what it has where it does not say how large its voxels are; empty where it does.
     """
 
     shape: tuple[int, ...]
@@ -49,6 +50,7 @@ class StoredHeader(NamedTuple):
     sform: np.ndarray | None = None
     qform: np.ndarray | None = None
     unit: str = "unknown"
+    unknown_spacing: str = ""
 
 
 class HeaderReader(NibabelReader):
@@ -89,7 +91,21 @@ def _stored(image: Any) -> StoredHeader:
             continue
     unit = header.get_xyzt_units()[0] if hasattr(header, "get_xyzt_units") else "unknown"
     zooms = tuple(map(float, header.get_zooms()[:3]))
-    return StoredHeader(tuple(image.shape), zooms, np.array(image.affine, float), forms["sform"], forms["qform"], unit)
+    unknown = _find_unknown_spacing(image, zooms, unit, **forms)
+    affine = np.array(image.affine, float)
+    return StoredHeader(tuple(image.shape), zooms, affine, **forms, unit=unit, unknown_spacing=unknown)
+
+
+def _find_unknown_spacing(image: Any, zooms: tuple[float, ...], unit: str, sform: Any, qform: Any) -> str:
+    """What a NIfTI file has where it says nothing of its spacing: a ``pixdim`` of 0, in whose place nibabel puts 1 without a
+    word, or the 1 of all axes, without a unit or a form, that programs write which know of none."""
+    if not isinstance(image.header, nib.Nifti1Header) or sform is not None or 1.0 not in zooms:
+        return ""
+    if qform is None and unit == "unknown" and {*zooms} == {1.0}:
+        return "pixdim 1 along all axes, no unit, no sform and no qform"
+    with image.file_map["header" if "header" in image.file_map else "image"].get_prepare_fileobj("rb") as file:
+        stored = type(image.header).from_fileobj(file, check=False)["pixdim"][1 : len(zooms) + 1]
+    return "" if stored.all() else f"pixdim {' x '.join(f'{value:.4g}' for value in stored)}"
 
 
 class _Grid(NamedTuple):

@@ -153,6 +153,10 @@ def _header(cases: ReadCases, name: str, file: str, header: StoredHeader) -> Ite
     for level, problem in find_contradictions(header):
         hint = "MONAI and other programs take different ones: write the right one to all three."
         yield cases.finding(level, "contradicting affine", problem, hint, problem, name, file)
+    if header.unknown_spacing:
+        problem = f"does not say how large its voxels are: {header.unknown_spacing}"
+        hint = "Write it into the file: MONAI takes 1 mm."
+        yield cases.finding(NOTE, "spacing", problem, hint, header.unknown_spacing, name, file)
     if header.unit in ("meter", "micron"):
         problem = f"its spacing is in {header.unit}, which MONAI takes for mm"
         yield cases.finding(NOTE, "unit", problem, "Write it in mm.", header.unit, name, file)

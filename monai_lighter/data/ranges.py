@@ -55,7 +55,9 @@ def _grid(images: Sequence[ImageFacts]) -> dict[str, Any]:
     grids = [canonical(image) for image in images]
     finite = [image for image in images if math.isfinite(image.low)]
     kept: dict[str, Any] = {}
-    spacings, shapes = [grid[0] for grid in grids if grid[0]], [grid[1] for grid in grids]
+    known = [not image.unknown_spacing for image in images]
+    spacings = [grid[0] for grid, is_known in zip(grids, known, strict=True) if grid[0] and is_known]
+    shapes = [grid[1] for grid in grids]
     if spacings:
         kept["spacing"] = _ranges(spacings)
     kept["size"] = _ranges(shapes)

@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from monai_lighter import __version__
-from monai_lighter.callbacks.case_slices import CaseSlice, CaseVolume
+from monai_lighter.callbacks.case_slices import CaseSlice, CaseVolume, read_slices
+from monai_lighter.callbacks.run_report import RUN, SLICES, choose_cases
 from monai_lighter.callbacks.run_summary import format_duration
 from monai_lighter.callbacks.score_table import format_number
 from monai_lighter.errors import ConfigError, Finding, did_you_mean
 from monai_lighter.report.names import Names
 from monai_lighter.report.record import Curves, RunRecord, find_records, read_curves, read_record
 from monai_lighter.report.scores import ALL, CONFIDENCE, Score, choose_key, summarize
-from monai_lighter.share.layout import Bundle
+from monai_lighter.share.layout import PROOF, Bundle
 from monai_lighter.study.case_tables import read_case_table
 from monai_lighter.study.study_folder import STUDY, Study, read_study
 
@@ -25,7 +26,7 @@ __all__ = ["Content", "read_content"]
 SHOWN_SCORES = 30
 """Columns of the table of cases; of more the classes are left out."""
 SHOWN_CASES = 2000
-METADATA = ("name", "version", "task", "description", "intended_use", "authors", "data_source", "label_classes")
+METADATA = ("name", "version", "task", "description", "intended_use", "authors", "data_source", "label_classes", PROOF)
 VERSIONS = ("monai_version", "pytorch_version", "numpy_version")
 KNOWN_TABLES = {"case_metrics_val": "val", "case_metrics_test": "test", "out_of_fold": "out of fold"}
 """Others are named by the user."""
@@ -36,9 +37,10 @@ NO_CASES = (
     "No table of cases in this folder: trainer::callbacks has no monai_lighter.CaseMetrics, or that has another path."
 )
 NO_SLICES = (
-    "No pictures: `monai-lighter test` keeps slices of the worst and the median cases, where the extra `report` is installed "
-    "(pip install 'monai_lighter[report]')."
+    "No pictures: a fit and a test keep slices of the worst and the median cases, where a metric of MONAI's has a value for each "
+    "case, the run has logs or a table, and the extra `report` is installed (pip install 'monai_lighter[report]')."
 )
+OF_STUDY = "Of the validations that the weights of the best parameter set are of: of each fold by its own network."
 
 
 class Content(NamedTuple):
@@ -100,12 +102,50 @@ def _read_study_records(study: Study) -> list[RunRecord]:
     """The table out of fold, with the config of a trial of the best parameter set."""
     tables = [read_case_table(study.out_of_fold_path)] if study.out_of_fold_path.is_file() else []
     trials = study.best.trials if study.best else study.trials
-    runs = [path for trial in trials[:1] for path in trial.folder.rglob("run.json")]
-    first = read_record(max(runs, key=lambda path: path.stat().st_mtime).parent) if runs else None
+    run = next((_find_newest(trial.folder, RUN) for trial in trials), None)
+    first = read_record(run.parent) if run is not None else None
     empty = Curves("epoch", {})
     if first is None:
         return [RunRecord(study.folder, {}, {}, empty, tables, {}, [], None)]
     return [first._replace(folder=study.folder, tables=tables, curves=empty, slices=[], volume=None)]
+
+
+def _find_newest(folder: Path, name: str) -> Path | None:
+    return max(folder.rglob(name), key=lambda path: path.stat().st_mtime, default=None)
+
+
+def _choose_slices(study: Study, scores: Sequence[Score]) -> tuple[list[CaseSlice], CaseVolume | None]:
+    """Those of the worst and the median cases of all folds of the best parameter set, by the out-of-fold table."""
+    found: dict[str, CaseSlice] = {}
+    volumes: dict[str, CaseVolume] = {}
+    for trial in study.best.trials if study.best else ():
+        path = _find_newest(trial.folder, SLICES)
+        slices, volume = read_slices(path) if path is not None else ([], None)
+        if all(trial.epoch in (None, each.epoch) for each in slices):
+            found.update({each.case: each for each in slices})
+            volumes.update({volume.case: volume} if volume is not None else {})
+    metrics = {each.metric for each in found.values()}
+    score = next((each for each in scores if each.measured.metric in metrics), None)
+    if score is None:
+        return [], None
+    values = {case: value for case, value in score.values.items() if not math.isnan(value)}
+    roles = choose_cases(values, bool(score.lower_is_better), {*found})
+    chosen = [found[case]._replace(role=role) for case, role in roles.items()]
+    return chosen, next((volumes[case] for case in roles if case in volumes), None)
+
+
+def _describe_origin(slices: Sequence[CaseSlice], run: RunRecord | None) -> str:
+    """Of which validation the pictures are; empty in a test.
+
+    Args:
+        slices: all of one validation.
+        run: that they are of; None of a study.
+    """
+    epoch = slices[0].epoch if slices else None
+    if epoch is None or run is None:
+        return OF_STUDY if slices and run is None else ""
+    text = f"Of the validation in epoch {epoch + 1}{', whose weights are the best' if run.said.get('best') else ''}."
+    return f"{text} The table is of the last one." if run.tables else text
 
 
 def _make(
@@ -118,8 +158,10 @@ def _make(
     bundle: Mapping[str, Any] | None = None,
 ) -> Content:
     tables = [table for record in records for table in record.tables]
-    slices = [each for record in records for each in record.slices]
-    volume = next((record.volume for record in records if record.volume is not None), None)
+    shown_run = next(
+        (record for record in reversed(records) if record.slices), None
+    )  # of a bundle the test, else the fit
+    slices, volume = (shown_run.slices, shown_run.volume) if shown_run is not None else ([], None)
     names = Names(shown, [case for table in tables for case in table.cases] + [each.case for each in slices])
     metrics = sorted({each.metric for table in tables for each in table.values})
     for name in lower_is_better:
@@ -127,6 +169,8 @@ def _make(
             hint = did_you_mean(name, metrics)
             raise ConfigError([Finding("lower_is_better", f"must be a metric of the tables, got {name!r}", hint)])
     scores = [summarize(table, lower_is_better) for table in tables]
+    if study is not None:
+        slices, volume = _choose_slices(study, [each for table in scores for each in table])
     if curves is None:
         curves = {str(record.said.get("stage") or "run"): record.curves for record in records if record.curves.points}
     monitor = next((record.said["best"]["monitor"] for record in records if record.said.get("best")), "")
@@ -145,6 +189,7 @@ def _make(
             for table, each, key in zip(tables, scores, keys, strict=True)
         ],
         "slices": [_describe_slice(each) for each in slices],
+        "slices_of": _describe_origin(slices, shown_run),
         "volume": None if volume is None else {"case": volume.case, "spacing": volume.spacing, "steps": volume.steps},
         "missing": _list_missing(records, curves, tables, slices, study is not None, names),
         "runs": [_describe_run(record, names) for record in records if record.said.get("stage") or record.config],
@@ -258,7 +303,8 @@ def _describe_slice(shown: CaseSlice) -> dict[str, Any]:
         "oblique",
         "channels",
     )
-    return {**{name: getattr(shown, name) for name in told}, "has_image": bool(shown.image.size)}
+    epoch = None if shown.epoch is None else shown.epoch + 1
+    return {**{name: getattr(shown, name) for name in told}, "epoch": epoch, "has_image": bool(shown.image.size)}
 
 
 def _list_missing(
@@ -278,7 +324,7 @@ def _list_missing(
         found["cases"] = (
             "No out-of-fold table: the study has no folds, or they are not through." if is_study else NO_CASES
         )
-    if not slices and not is_study:
+    if not slices:
         problem = next((record.said["slices"] for record in records if record.said.get("slices")), "")
         found["slices"] = f"No pictures: {names.text(problem)}." if problem else NO_SLICES
     return found

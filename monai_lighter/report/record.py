@@ -25,6 +25,8 @@ __all__ = ["Curves", "RunRecord", "find_records", "read_curves", "read_record"]
 METRICS, CONFIG = "metrics.csv", "config.yaml"
 OLD = f"{RUN} and {SLICES} are of another run than the table. `monai-lighter test` makes all of them anew"
 
+OTHER_EPOCH = "those that were kept are of another epoch than the best one"
+
 
 class Curves(NamedTuple):
     """What was logged over an epoch.
@@ -48,7 +50,7 @@ class RunRecord(NamedTuple):
         curves: of its csv logger, else of TensorBoard's.
         tables: of `CaseMetrics`.
         timing: as `Timing` has it.
-        slices, volume: of its worst and median cases.
+        slices, volume: of its worst and median cases; of a fit those of its best epoch.
     """
 
     folder: Path
@@ -85,6 +87,9 @@ def read_record(place: str | Path) -> RunRecord:
         config = dict(ConfigParser.load_config_file(str(folder / CONFIG)))
     timing = said.get("timing") or _read_json(folder / FILE)
     slices, volume = read_slices(folder / SLICES)
+    best = said.get("best") if said.get("stage") == "fit" else None
+    if best and any(each.epoch != best["epoch"] for each in slices):
+        said, slices, volume = {**said, "slices": OTHER_EPOCH}, [], None
     others = [each for each in files if listed is not None and hash_file(each) != listed.get(each.name)]
     if others:
         said, config, timing, slices, volume = {"slices": OLD}, {}, {}, [], None

@@ -15,11 +15,14 @@ from monai.utils import optional_import
 from torch import Tensor
 from torch.nn import Module
 
-from monai_lighter.errors import did_you_mean
+from monai_lighter.config.items import located
+from monai_lighter.ensemble import Ensemble
+from monai_lighter.errors import did_you_mean, in_short
+from monai_lighter.errors.marks import walk_causes
 from monai_lighter.errors.packages import install_hint_of
 from monai_lighter.models import load_weights
 from monai_lighter.share.layout import Bundle, SharingError
-from monai_lighter.share.measure import find_network, forward, take_first
+from monai_lighter.share.measure import TARGET, find_network, forward, take_first
 from monai_lighter.share.plain_weights import write_plain_weights
 from monai_lighter.trust.enforce import Trust
 
@@ -79,9 +82,10 @@ def export_bundle(
         directory: the bundle.
         format: one of `FORMATS`.
         output: file; default: ``models/model.SUFFIX`` in the bundle.
-        weights: a plain state dict or a Lightning checkpoint; default: ``models/model.pt``.
+        weights: a plain state dict or a Lightning checkpoint; default: ``models/model.pt``, of an `Ensemble` those that the
+            config names.
         input_shape: ``(B, C, H, W[, D])``; default: from ``network_data_format`` of the metadata, with a batch of 1.
-        trace: TorchScript by tracing rather than scripting.
+        trace: TorchScript by tracing rather than scripting; an `Ensemble` is traced in any case.
         trust: what the bundle may do, ``all``, ``declarative`` or ``sha256:NUMBER``. Default: the environment's
             ``MONAI_LIGHTER_TRUST``, else ``all``.
 
@@ -95,20 +99,30 @@ def export_bundle(
     bundle = Bundle(directory)
     config = bundle.require("inference", "train")
     source = Path(weights or bundle.root / "models" / "model.pt").resolve()
-    if not source.is_file():
+    content = bundle.read(config)
+    id = find_network(content, config.name)
+    is_ensemble = str(located(content, f"{id}::{TARGET}")[1]).rpartition(".")[2] == Ensemble.__name__
+    if not source.is_file() and not (is_ensemble and weights is None):
         raise SharingError.of("weights", f"{source} does not exist", "Train first, or name a file with --weights.")
     suffix = FORMATS[format][0]
     file = Path(output or bundle.root / "models" / f"model{suffix}").resolve()
     file.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".exporting-", dir=file.parent) as folder:
         plain, written = Path(folder) / "weights.pt", Path(folder) / f"model{suffix}"
-        write_plain_weights(source, plain)
-        content = bundle.read(config)
-        id, whole = find_network(content, config.name), Path(folder) / config.name
+        whole = Path(folder) / config.name
         ConfigParser.export_config_file(content, whole, "json" if config.suffix == ".json" else "yaml")
-        network = _load_network(_build_network(bundle, config, content, id, trust), plain, source)
+        network = _build_network(bundle, config, content, id, trust)
+        if isinstance(network, Ensemble) and network.cpu_offload:
+            problem = "has members that take turns, of which no file can have more than one"
+            raise SharingError.of(id, problem, "Set cpu_offload to false.")
+        if is_ensemble and weights is None:
+            torch.save(network.state_dict(), plain)
+        else:
+            write_plain_weights(source, plain)
+        network = _load_network(network, plain, source)
         input = torch.rand(_choose_shape(bundle, input_shape), generator=torch.Generator().manual_seed(0))
         job = _Job(bundle, whole, id, plain, written, network, input)
+        trace = trace or isinstance(network, Ensemble)  # whose members are called with whatever it is called with
         result = (_export_any_size(job, format) if format in TRACED else None) or _export(job, format, trace)
         written.replace(file)
     return result._replace(file=file)
@@ -150,7 +164,11 @@ def _build_network(bundle: Bundle, config: Path, content: dict, id: str, trust: 
     granted.require(parser)
     if granted.imports_bundle and str(bundle.root) not in sys.path:
         sys.path.insert(0, str(bundle.root))
-    return parser.get_parsed_content(id)
+    try:
+        return parser.get_parsed_content(id)
+    except Exception as error:  # of any network, and of the files that an Ensemble loads
+        *_, cause = walk_causes(error)
+        raise SharingError.of(id, f"cannot be built: {in_short(cause)}", "Mend the config, or its files.") from error
 
 
 def _load_network(network: Module, plain: Path, source: Path) -> Module:

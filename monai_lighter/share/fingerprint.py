@@ -88,7 +88,8 @@ def read_fingerprint(found: FoundCases, task: str, wanted: dict[str, Any], memor
     spacings = np.array([grid[0] or (1.0,) * dims for grid in grids])
     sizes = np.array([grid[1] for grid in grids], float)
     given, patch = (_spread(wanted[key], key, dims) for key in ("spacing", "patch_size"))
-    spacing, spacing_from = _choose_spacing(spacings, sizes, given)
+    unknown = _find_unknown_spacing(images, given)
+    spacing, spacing_from = _choose_spacing(spacings, sizes, given, unknown)
     sizes = sizes * spacings / spacing
     folds = _plan_folds(items, task)
     network = (channels, classes, memory, patch)
@@ -99,9 +100,10 @@ def read_fingerprint(found: FoundCases, task: str, wanted: dict[str, Any], memor
     modality, modality_from = _find_modality(found, images, wanted["modality"])
     size = f"the median case has {_sizes(np.median(sizes, axis=0))}"
     if task != "segmentation":
-        size = f"the largest case has {_sizes(sizes.max(axis=0))} at {_sizes(spacing)} mm"
+        size = f"the largest case has {_sizes(sizes.max(axis=0))}" + ("" if unknown else f" at {_sizes(spacing)} mm")
+    series = [*_note_fourth_axis(read, images)]
     words = {
-        "channels_from": f", in each of {len(items)} cases",
+        "channels_from": f", in each of {len(items)} cases" + (": the fourth axis of their files" if series else ""),
         "classes_from": _describe_classes(read, classes, found, task),
         "spacing_from": spacing_from,
         "patch_from": f"; {size}",
@@ -110,7 +112,7 @@ def read_fingerprint(found: FoundCases, task: str, wanted: dict[str, Any], memor
         "modality": modality or "n/a",
         "normalisation": _normalise(items, load, modality, modality_from, task),
     }
-    return Fingerprint(words, items, folds, plan, notes, dims, channels, classes, found.names)
+    return Fingerprint(words, items, folds, plan, [*notes, *series], dims, channels, classes, found.names)
 
 
 def _read(
@@ -132,6 +134,8 @@ def _read(
     if not wrong and (axes - {2, 3} or len(axes) > 1 or wanted["dims"] not in (None, *axes)):
         wanted_axes = f"{wanted['dims']}D as --dims says" if wanted["dims"] else "2D, or all 3D"
         wrong.append(Finding("data", f"must be all {wanted_axes}, got {sorted(axes)}D", "Leave the others out."))
+    if not wrong:
+        wrong += _find_many_axes(read)
     if not wrong and judged:
         wrong += _find_odd_labels(read, wanted["num_classes"])
     if not wrong and judged and classes < 2:
@@ -139,6 +143,46 @@ def _read(
     if wrong:
         raise SharingError(*wrong)
     return read, classes, [each for each in found if each.level == NOTE]
+
+
+def _find_many_axes(read: ReadCases) -> Iterator[Finding]:
+    """Vectors and the like, whose fifth axis MONAI takes for channels and the fourth for one of space."""
+    for image in (each for case in read.facts for each in case.images):
+        shape = next((header.shape for header in image.headers if len(header.shape) > 4), None)
+        if shape is not None:
+            problem = f"{image.file} has {len(shape)} axes, {_sizes(shape)}, and there is place for three and channels"
+            yield Finding("data", problem, "Write the channels as its fourth axis, and leave the fifth out.")
+            return
+
+
+def _note_fourth_axis(read: ReadCases, images: Sequence[ImageFacts]) -> Iterator[CaseFinding]:
+    """Channels that may be points in time: nothing in a file tells the two apart (NIfTI's fourth axis is time, in which the
+    Decathlon keeps channels)."""
+    found = [each for each in images if each.axes > 3 or any(len(header.shape) > 3 for header in each.headers)]
+    found = [each for each in found if each.channels > max(len(each.files), 1)]
+    if found:
+        problem = f"the fourth axis of {len(found)} of {len(images)} images is taken as {found[0].channels} channels"
+        hint = "Are they points in time? Then write a file of the one volume that is to be looked at."
+        yield read.finding(NOTE, "channels", problem, hint, found[0].channels, file=found[0].file)
+
+
+def _find_unknown_spacing(images: Sequence[ImageFacts], given: Any) -> str:
+    """What the files have where none says how large its voxels are; empty where each of them does.
+
+    Raises:
+        SharingError: some of them do and others do not; none of them, in 3D, and no spacing is wanted.
+    """
+    unknown = [image for image in images if image.unknown_spacing]
+    if not unknown:
+        return ""
+    such = f"do not say how large their voxels are, such as {unknown[0].file}: {unknown[0].unknown_spacing}"
+    if len(unknown) < len(images):
+        hint = "Write it into these files, or leave them out."
+        raise SharingError.of("data", f"{len(unknown)} of {len(images)} images {such}", hint)
+    if given is None and len(images[0].shape) > 2:
+        hint = "Write it into the files, or say --spacing 1, which leaves them as they are."
+        raise SharingError.of("spacing", f"is not known: the images {such}", hint)
+    return unknown[0].unknown_spacing
 
 
 def _find_odd_labels(read: ReadCases, wanted: int | None) -> Iterator[Finding]:
@@ -162,7 +206,7 @@ def _spread(value: Any, name: str, dims: int) -> list | None:
     return None if value is None else spread
 
 
-def _choose_spacing(spacings: np.ndarray, sizes: np.ndarray, given: Any) -> tuple[list[float], str]:
+def _choose_spacing(spacings: np.ndarray, sizes: np.ndarray, given: Any, unknown: str) -> tuple[list[float], str]:
     """The median of each axis; of an axis much coarser than the others, and with fewer voxels, the 10th percentile, so that the
     finer of its cases do not lose slices (nnU-Net's ``determine_fullres_target_spacing``; Isensee et al. 2021).
 
@@ -170,8 +214,12 @@ def _choose_spacing(spacings: np.ndarray, sizes: np.ndarray, given: Any) -> tupl
         spacings: of the cases in mm, ``(N, dims)``.
         sizes: of the cases in voxels, ``(N, dims)``.
         given: spacing that is wanted.
+        unknown: what the files have in its place; empty where they say it.
     """
     found = " x ".join(_range(axis) for axis in spacings.T)
+    if unknown:
+        text = f", not measured: no file says it ({unknown}), and MONAI takes {found}"
+        return given or [_short(each) for each in np.median(spacings, axis=0)], text
     if given is not None:
         return given, f"; the {len(spacings)} cases have {found}"
     middle, usual = np.median(spacings, axis=0), np.median(sizes, axis=0)

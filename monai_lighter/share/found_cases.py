@@ -25,8 +25,8 @@ MR = re.compile(r"MRI?\b|T1|T2|FLAIR|DWI|ADC|PD\b|SWI|CINE")
 """Beginning of the name of a channel of MR in a dataset.json; others (PET, R, noNorm) say nothing."""
 LABELS = re.compile(r"_(dseg|seg|mask|label|labels)$", re.I)
 """Ending of the name of a label map in a data set like BIDS."""
-EMPTY = ("nan", "<na>", "null")
-"""What tables of pandas have in place of a value."""
+EMPTY = ("", "nan", "<na>", "null")
+"""What tables have in place of a value: nothing, or what pandas writes."""
 PLACES = (
     "a csv table with the columns image and label, or a folder: imagesTr and labelsTr, images and labels, dataset.json of the "
     "Medical Segmentation Decathlon, sub-… as BIDS has them, or (classification) a folder a class"
@@ -96,6 +96,10 @@ def _read_rows(table: Path, task: str) -> FoundCases:
     images = ["image", *(name for name in columns if re.fullmatch(r"image_\d+", name))]
     subject = next((name for name in columns if SUBJECT_KEYS.match(name)), None)
     own = {"subject": subject} if subject else {}
+    for number, row in enumerate(rows, 1):
+        for name in (name for name in (*images, "label") if row[name].strip().lower() in EMPTY):
+            hint = "Fill it in, or leave the row out; a channel that most cases lack has no column."
+            raise _refuse(f"row {number} of {table} has no {name}, its cell is {row[name]!r}", hint)
     cases = [
         {
             "image": [row[name] for name in images],
@@ -140,8 +144,24 @@ def _told(folder: Path, found: FoundCases) -> FoundCases:
     modality = "CT" if kinds == {"CT"} else "MR" if kinds and all(MR.match(kind) for kind in kinds) else ""
     pairs = (told.get("labels") or {}).items() if isinstance(told.get("labels") or {}, dict) else ()
     both = [(key, value) if str(key).isdigit() else (value, key) for key, value in pairs]
+    for number, name in both:
+        _require_class(folder / "dataset.json", number, str(name))
     names = {int(number): str(name) for number, name in both if str(number).isdigit()}
     return found._replace(modality=modality, names=names)
+
+
+def _require_class(file: Path, number: Any, name: str) -> None:
+    """Raises a SharingError for what nnU-Net has beside classes: voxels to be left out, and regions of several classes."""
+    if name.strip().lower() == "ignore":
+        problem = f"{file}: the label {name!r} ({number}) is of voxels to leave out, which would be trained as a class"
+        hint = "Give these voxels a class in the label maps (as 0, background), and take it out of dataset.json."
+        raise _refuse(f"{problem}, and measured as one", f"{hint} Or write a config whose loss has an ignore_index.")
+    if isinstance(number, list):
+        problem = (
+            f"{file}: the label {name!r} is a region of several classes, {number}, and the new network has classes"
+        )
+        hint = "Name each class with its own number. Or write a config with a channel for each region."
+        raise _refuse(f"{problem} that exclude each other", hint)
 
 
 def _read_pairs(folder: Path) -> FoundCases | None:
@@ -267,10 +287,8 @@ def _number_classes(found: FoundCases, values: list[str], numbers: list[float | 
     else:
         texts = sorted(set(values))
         classes, names = [texts.index(value) for value in values], dict(enumerate(texts))
-    blank = "" in values or (found.layout == "table" and any(value.lower() in EMPTY for value in values))
-    if blank or len(names) < 2:
-        problem = "a label is blank, or NaN" if blank else f"all labels are {values[0]!r}"
-        raise _refuse(problem, "A classification needs a class for each case, and two of them.")
+    if len(names) < 2:
+        raise _refuse(f"all labels are {values[0]!r}", "A classification needs two classes.")
     broken = [number for number in numbers if number is not None and number != int(number)]
     if broken and None not in numbers:
         raise _refuse(f"the label {broken[0]:g} is no class", "Classes are whole numbers or texts (--task regression).")

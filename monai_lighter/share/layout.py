@@ -11,9 +11,11 @@ from monai.bundle import ConfigParser
 from monai_lighter.config.overrides import expand_macros
 from monai_lighter.errors import BundleError, Finding
 
-__all__ = ["CONFIG_SUFFIXES", "Bundle", "SharingError"]
+__all__ = ["CONFIG_SUFFIXES", "PROOF", "Bundle", "SharingError"]
 
 CONFIG_SUFFIXES = (".yaml", ".yml", ".json")
+PROOF = "proof"
+"""Field of the metadata, one that MONAI's schema leaves free, with the checks that a package has passed."""
 
 
 class SharingError(BundleError, RuntimeError):

@@ -15,6 +15,7 @@ from monai.bundle.utils import ID_SEP_KEY
 from torch import Tensor
 
 from monai_lighter.config.items import at, items
+from monai_lighter.share.layout import PROOF
 from monai_lighter.share.measure import Measured
 from monai_lighter.share.schema import SCHEMA_URL
 
@@ -34,6 +35,7 @@ def complete_metadata(
     packages: Mapping[str, str],
     key_metric: Mapping[str, float],
     version: str | None = None,
+    proof: str = "",
 ) -> tuple[dict[str, Any], list[str]]:
     """Fill in metadata of the present schema.
 
@@ -47,6 +49,7 @@ def complete_metadata(
         packages: required distributions and their versions.
         key_metric: name and value.
         version: of the bundle; default: the one it has, or 0.1.0.
+        proof: the checks that it is to pass; empty where it is not tried out.
 
     Returns:
         The metadata, and the names of the fields that only the author can fill and that were missing.
@@ -78,6 +81,8 @@ def complete_metadata(
         measurements["training_data"] = measured.data
     completed = {**known, **texts, **metadata, **known, **measurements}
     completed.pop("optional_packages_version", None)
+    completed.pop(PROOF, None)
+    completed.update({PROOF: proof} if proof else {})
     return completed, [field for field in texts if field not in metadata]
 
 

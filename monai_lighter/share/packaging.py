@@ -25,7 +25,7 @@ from monai_lighter.share.members import Members, find_members
 from monai_lighter.share.metadata import APART, complete_metadata, find_packages
 from monai_lighter.share.plain_weights import find_checkpoint_to_share, read_best
 from monai_lighter.share.portable import find_leaks, make_config_portable, make_metadata_portable
-from monai_lighter.share.proof import STAGES, prove_archive
+from monai_lighter.share.proof import STAGES, list_checks, prove_archive
 from monai_lighter.share.runs import compare_with_run
 from monai_lighter.share.schema import require_jsonschema
 from monai_lighter.share.staging import find_project, stage
@@ -93,7 +93,7 @@ def package_bundle(
         staged = Path(folder) / bundle.name
         files = dict(zip(members.names, members.weights, strict=True)) if members else {}
         changes = [*([] if members else _compare_with_run(bundle, weights)), *stage(bundle, staged, weights, files)]
-        metadata, more = _complete(bundle, staged, version, weights, members)
+        metadata, more = _complete(bundle, staged, version, weights, members, prove)
         found = find_leaks(staged, bundle.root)
         if found:
             raise SharingError(*found)
@@ -132,9 +132,13 @@ def _put(file: Path, target: Path) -> None:
 
 
 def _complete(
-    bundle: Bundle, staged: Path, version: str | None, weights: str | Path | None, members: Members | None
+    bundle: Bundle, staged: Path, version: str | None, weights: str | Path | None, members: Members | None, prove: bool
 ) -> tuple[dict[str, Any], list[Finding]]:
-    """Adds to the staged files what is derived: inference config, metadata, README; of a study its networks as one."""
+    """Adds to the staged files what is derived: inference config, metadata, README; of a study its networks as one.
+
+    That the checks are passed stands in the metadata before they are done, as these are checked too; where one fails, there is no
+    package.
+    """
     package = Bundle(staged)
     measured = _measure(bundle, package, members)
     changes = []
@@ -149,7 +153,8 @@ def _complete(
     packages = _find_packages(bundle, staged, contents, native)
     key_metric, unknown = (members.read_results(), []) if members else _read_key_metric(bundle, weights)
     own_metadata, left_out = make_metadata_portable(bundle.metadata())
-    metadata, missing = complete_metadata(own_metadata, bundle.name, measured, packages, key_metric, version)
+    proof = f"passed: {', '.join(list_checks(package))}" if prove else ""
+    metadata, missing = complete_metadata(own_metadata, bundle.name, measured, packages, key_metric, version, proof)
     changes += [*left_out, *unknown]
     changes += [Finding(f"metadata::{field}", "was missing", "Say it in configs/metadata.json.") for field in missing]
     package.metadata_file.write_text(json.dumps(metadata, indent=4, ensure_ascii=False) + "\n", "utf-8")

@@ -25,7 +25,7 @@ from monai_lighter.share.measure import find_network
 from monai_lighter.share.schema import check_metadata
 from monai_lighter.share.synthetic import write_nifti
 
-__all__ = ["prove", "prove_archive"]
+__all__ = ["list_checks", "prove", "prove_archive"]
 
 STAGES = {"train": "fit", "evaluate": "test", "inference": "predict"}
 """Of the configs of a bundle."""
@@ -93,15 +93,19 @@ def prove(root: Path) -> list[dict[str, Any]]:
     Returns:
         A row for each check: its name, ``passed`` or what went wrong, its seconds.
     """
-    bundle = Bundle(root)
     os.chdir(root)
+    return [_run_check(name, check) for name, check in list_checks(Bundle(root)).items()]
+
+
+def list_checks(bundle: Bundle) -> dict[str, Callable[[], object]]:
+    """Name of each check to what raises where it fails."""
     checks: dict[str, Callable[[], object]] = {"metadata schema": partial(_check_schema, bundle)}
     for name, kind in TYPES.items():
         if bundle.config(name) is not None:
             checks[f"static check of {name}"] = partial(load_bundle, bundle.root, workflow_type=kind)
     checks["verify_net_in_out"] = partial(_verify_network, bundle)
     checks["inference on a synthetic case"] = partial(_infer, bundle)
-    return [_run_check(name, check) for name, check in checks.items()]
+    return checks
 
 
 def _run_check(name: str, check: Callable[[], object]) -> dict[str, Any]:

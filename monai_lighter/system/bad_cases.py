@@ -27,6 +27,7 @@ from monai_lighter.errors.machine import is_of_machine
 from monai_lighter.errors.marks import walk_causes
 from monai_lighter.internals import copy_loader
 from monai_lighter.safe_files import written_beside
+from monai_lighter.system.logging import find_log_folder
 from monai_lighter.system.tensors import as_list
 
 try:
@@ -76,7 +77,7 @@ class BadCases:
 
     def place(self, trainer: Trainer, stage: str) -> None:
         """Chooses the file of a stage of a Trainer: beside its other tables. Every process calls it."""
-        self.path = Path(trainer.log_dir or trainer.default_root_dir) / f"bad_cases_{stage}.csv"
+        self.path = (find_log_folder(trainer) or Path(trainer.default_root_dir)) / f"bad_cases_{stage}.csv"
 
     def begin(self, rows: Sequence[Sequence[str]]) -> None:
         """Begins the list, in the place of an earlier run's, with the rows of the run that is gone on with."""

@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
-from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 
 from monai_lighter.safe_files import written_beside
 
@@ -26,6 +26,7 @@ __all__ = [
     "ends_stretch",
     "find_newest_checkpoint",
     "list_checkpoints",
+    "place_before_checkpoints",
     "save_last",
 ]
 
@@ -53,6 +54,14 @@ class SafeCheckpointIO(TorchCheckpointIO):
         with suppress(NotImplementedError):  # strategies that write shards have none
             if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
                 trainer.strategy.checkpoint_io = cls()
+
+
+def place_before_checkpoints(callback: Callback, trainer: Trainer) -> None:
+    """Has a callback called after the others of a Trainer, as what the weights of an epoch are worth is known by then, and before
+    those that save checkpoints: what it notes of a best epoch must not be missing where a checkpoint knows of that."""
+    others = [each for each in trainer.callbacks if each is not callback]  # type: ignore[attr-defined]
+    saving = [each for each in others if isinstance(each, Checkpoint)]
+    trainer.callbacks = [*(each for each in others if each not in saving), callback, *saving]  # type: ignore[attr-defined]
 
 
 class LastCheckpoint(ModelCheckpoint):

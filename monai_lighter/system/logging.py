@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 import logging
+import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from torch import Tensor, nn
 from torchmetrics import Metric
@@ -19,7 +21,7 @@ from monai_lighter.system.metrics import EpochMean, Metrics
 from monai_lighter.system.processes import gather
 from monai_lighter.system.tensors import as_list
 
-__all__ = ["Record", "Recorded", "StepValues"]
+__all__ = ["Record", "Recorded", "StepValues", "find_log_folder"]
 
 logger = logging.getLogger(__name__)
 
@@ -288,3 +290,19 @@ class Recorded(QuickHooks):
 
     def on_test_epoch_end(self) -> None:
         self.records["test"].log_epoch(self, self.name_loaders("test"))
+
+
+def find_log_folder(trainer: Trainer) -> Path | None:
+    """The folder of this run alone, of the Trainer's first logger; None without one, and where that is not on disk.
+
+    ``trainer.log_dir`` of loggers that are neither TensorBoard's nor csv is a folder that all their runs share: of W&B the
+    working directory. All processes take part.
+    """
+    if not trainer.loggers or trainer.fast_dev_run:  # type: ignore[attr-defined]
+        return None
+    first: Any = trainer.loggers[0]
+    folder = getattr(first, "log_dir", None)
+    if folder is None and None not in (first.save_dir, first.version):  # as ModelCheckpoint has it
+        folder = os.path.join(first.save_dir, str(first.name), str(first.version))
+    folder = trainer.strategy.broadcast(None if folder is None else str(folder))
+    return None if folder is None or "://" in folder else Path(folder)

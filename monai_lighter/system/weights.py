@@ -23,6 +23,7 @@ from monai_lighter.errors import ComponentError, NonFiniteError, in_short
 from monai_lighter.internals import COMPILED, get_compiled
 from monai_lighter.safe_files import copy_safely, written_beside
 from monai_lighter.system.averaging import has_started
+from monai_lighter.system.logging import find_log_folder
 from monai_lighter.system.metrics import Metrics, lower_is_better
 from monai_lighter.system.tensors import plain
 
@@ -98,7 +99,7 @@ class ModelWeights(Callback):
         if self.path is None:
             self.path = Path(trainer.default_root_dir) / "models" / "model.pt"
         self._root = Path(trainer.default_root_dir)
-        self._folder = trainer.strategy.broadcast(_find_log_folder(trainer))
+        self._folder = find_log_folder(trainer)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert self.path is not None
@@ -118,9 +119,19 @@ class ModelWeights(Callback):
         """Where this fit keeps what it writes to ``path``; None without a log folder."""
         if self._folder is None or self._folder.absolute() == self._root.absolute():
             return None
-        whole = path.absolute()
-        inside = whole.is_relative_to(self._root.absolute())
-        return self._folder / (whole.relative_to(self._root.absolute()) if inside else path.name)
+        return self._folder / self._place(path)
+
+    def _place(self, path: Path) -> Path:
+        """What the path of a file becomes in a log folder."""
+        inside = path.absolute().is_relative_to(self._root.absolute())
+        return path.absolute().relative_to(self._root.absolute()) if inside else Path(path.name)
+
+    @property
+    def earlier_folder(self) -> Path | None:
+        """Log folder of the fit that goes on here; None where one begins, or where that had none."""
+        if self._before is None or self.path is None:
+            return None
+        return (self._root / self._before).parents[len(self._place(self.path).parts) - 1]
 
     def _bring_best(self, trainer: Trainer) -> bool:
         """Whether the best weights of the fit that goes on are there: another fit may have written to ``path`` since."""
@@ -248,17 +259,6 @@ class ModelWeights(Callback):
                 copy_safely(own, path)
         except (OSError, RuntimeError) as error:  # the latter of torch, where the disk is full
             raise _unwritable(path, error) from error
-
-
-def _find_log_folder(trainer: Trainer) -> Path | None:
-    """The folder of this run alone, of the Trainer's first logger; None without one."""
-    if not trainer.loggers or trainer.fast_dev_run:  # type: ignore[attr-defined]
-        return None
-    first: Any = trainer.loggers[0]
-    folder = getattr(first, "log_dir", None)
-    if folder is None and None not in (first.save_dir, first.version):  # as ModelCheckpoint has it
-        folder = Path(first.save_dir) / str(first.name) / str(first.version)
-    return None if folder is None or "://" in str(folder) else Path(folder)
 
 
 def _unwritable(path: Path, error: Exception) -> ComponentError:

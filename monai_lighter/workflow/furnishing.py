@@ -96,6 +96,6 @@ def _logs_by_default(config: dict) -> bool:
 def _add_curves(trainer: Trainer) -> None:
     loggers = trainer.loggers
     if len(loggers) == 1 and type(loggers[0]) in (TensorBoardLogger, CSVLogger):
-        beside: Any = loggers[0] if isinstance(loggers[0], TensorBoardLogger) else None
-        curves = CurvesLogger(trainer.default_root_dir, beside=beside)
-        trainer.loggers = [beside, curves] if beside is not None else [curves]
+        own: Any = loggers[0]
+        curves = CurvesLogger(own.save_dir, own.name, beside=own)  # in its folder, wherever that is
+        trainer.loggers = [own, curves] if isinstance(own, TensorBoardLogger) else [curves]

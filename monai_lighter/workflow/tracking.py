@@ -14,6 +14,7 @@ from monai.bundle.utils import DEFAULT_EXP_MGMT_SETTINGS
 from monai_lighter.callbacks.trial_record import find_trial_folder
 from monai_lighter.errors import ComponentError, ConfigError, Finding, did_you_mean, in_short
 from monai_lighter.safe_files import written_beside
+from monai_lighter.system.logging import find_log_folder
 
 __all__ = ["SETTINGS", "SaveConfig", "add_tracking", "read_tracking_settings", "save_executed", "save_for_study"]
 
@@ -92,7 +93,7 @@ def save_for_study(config: dict) -> None:
 
 
 class SaveConfig(Callback):
-    """Writes the full config to ``config.yaml`` in the Trainer's ``log_dir``, as Lightning's ``SaveConfigCallback`` does.
+    """Writes the full config to ``config.yaml`` in the log folder of the run, as Lightning's ``SaveConfigCallback`` does.
 
     It is done when the run begins and then takes itself out of the Trainer's callbacks, each of which Lightning calls six
     times in a step.
@@ -109,13 +110,13 @@ class SaveConfig(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         trainer.callbacks = [callback for callback in trainer.callbacks if callback is not self]  # type: ignore[attr-defined]
-        directory = trainer.strategy.broadcast(trainer.log_dir)
-        if directory is None or trainer.fast_dev_run or not trainer.loggers:  # type: ignore[attr-defined]
+        directory = find_log_folder(trainer)
+        if directory is None:
             return
         try:
             if trainer.is_global_zero:
-                Path(directory).mkdir(parents=True, exist_ok=True)
-                ConfigParser.export_config_file(self.config, Path(directory) / "config.yaml", "yaml", sort_keys=False)
+                directory.mkdir(parents=True, exist_ok=True)
+                ConfigParser.export_config_file(self.config, directory / "config.yaml", "yaml", sort_keys=False)
         except OSError as error:
             problem = f"trainer::logger: cannot write to its folder, {directory}: {in_short(error)}"
             hint = "Give another (trainer::default_root_dir, or save_dir of the logger)."

@@ -16,6 +16,7 @@ from monai.inferers import SlidingWindowInferer
 from monai_lighter import Ensemble
 from monai_lighter.commands.package import package
 from monai_lighter.errors import ConfigError
+from monai_lighter.share.exporting import FORMATS, export_bundle
 from monai_lighter.share.layout import Bundle, SharingError
 from monai_lighter.share.loading import find_bundle, load_bundle
 from monai_lighter.share.packaging import package_bundle
@@ -264,3 +265,32 @@ def test_what_cannot_be_packaged(study, tmp_path):
 def make_moved(study):
     torch.save({"x": torch.zeros(1)}, study / "004" / "models" / "model.pt")
     return study
+
+
+@pytest.mark.parametrize("format", [*FORMATS])
+def test_the_folds_are_exported_as_one_network(format, study, tmp_path):
+    """The file gives the mean of the members, and needs none of their weights."""
+    networks = members(study)
+    root = find_bundle(package_bundle(study, tmp_path / "out.zip", prove=False).file, bundle_dir=tmp_path / "elsewhere")
+    made = export_bundle(root, format)
+    moved = made.file.rename(tmp_path / made.file.name)
+    shutil.rmtree(root)
+    noise = torch.rand(made.input_shape)
+    with torch.inference_mode():
+        expected = torch.stack([network(noise) for network in networks]).mean(0)
+        assert torch.allclose(FORMATS[format][2](moved)(noise), expected, atol=1e-5)
+
+
+def test_folds_that_cannot_be_exported_say_why(study, tmp_path):
+    root = find_bundle(package_bundle(study, tmp_path / "out.zip", prove=False).file, bundle_dir=tmp_path / "elsewhere")
+    file = root / "configs" / "inference.yaml"
+    config = yaml.safe_load(file.read_text())
+    config["network_def"]["cpu_offload"] = True
+    file.write_text(yaml.safe_dump(config))
+    with pytest.raises(SharingError, match=r"network_def: has members that take turns.*Set cpu_offload to false"):
+        export_bundle(root)
+    config["network_def"]["cpu_offload"] = False
+    file.write_text(yaml.safe_dump(config))
+    (root / "models" / "model_1.pt").unlink()
+    with pytest.raises(SharingError, match=r"network_def: cannot be built: .*model_1\.pt"):
+        export_bundle(root)

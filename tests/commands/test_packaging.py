@@ -66,7 +66,7 @@ def test_metadata_is_what_is_true(created, tmp_path):
     file = root / "configs" / "metadata.json"
     metadata = json.loads(file.read_text())
     metadata["network_data_format"]["inputs"]["image"].update(num_channels=7, spatial_shape=[1], modality="CT")
-    metadata.update(monai_version="0.1", references=["mine"])
+    metadata.update(monai_version="0.1", references=["mine"], proof="passed: all that an earlier package had")
     file.write_text(json.dumps(metadata))
     made = package_bundle(root, tmp_path / "out.zip", version="2.0.0", prove=False)
     filled = json.loads(content(made.file, "lesion/configs/metadata.json"))
@@ -78,6 +78,7 @@ def test_metadata_is_what_is_true(created, tmp_path):
     assert filled["version"] == "2.0.0"
     assert "2.0.0" in filled["changelog"]
     assert filled["monai_version"] != "0.1"
+    assert "proof" not in filled  # this one was not tried out
     assert filled["references"] == ["mine"]
     assert {"lightning", "monai_lighter", "nibabel"} <= set(filled["required_packages_version"])
     assert filled["training_data"]["train_cases"] == 8
@@ -92,6 +93,8 @@ def test_nothing_but_a_training_config_weights_and_no_data(created, tmp_path):
         (root / name).unlink()
     made = package_bundle(root, tmp_path / "out.zip")
     assert [row["result"] for row in made.checks] == ["passed"] * 5
+    proof = json.loads(content(made.file, "lesion/configs/metadata.json"))["proof"]
+    assert proof == f"passed: {', '.join(row['check'] for row in made.checks)}"
     assert "configs/inference.yaml: was derived" in str(made.changes[0])
     assert any(change.id == "metadata::authors" for change in made.changes)
     readme = content(made.file, "lesion/docs/README.md").decode()

@@ -80,6 +80,12 @@ def shifted_qform(h):
     h.set_qform(moved, 1)
 
 
+def nothing_of_the_grid(header):
+    header["pixdim"][1:4] = 1
+    header.set_xyzt_units("unknown")
+    header["sform_code"] = header["qform_code"] = 0
+
+
 def meters(h):
     h.set_xyzt_units("meter")
 
@@ -272,6 +278,10 @@ PLANTED = {
         [("note", "contradicting affine", *at) for at in (AT_IMAGE, AT_LABEL)],
     ),
     "meters": (header(meters), [("note", "unit", *at) for at in (AT_IMAGE, AT_LABEL)]),
+    "no spacing": (
+        header(nothing_of_the_grid),
+        [*(("note", "spacing", *at) for at in (AT_IMAGE, AT_LABEL)), ("note", "spacing outlier", *AT_IMAGE)],
+    ),
     "spacing outlier": (far_spacing, [("note", "spacing outlier", *AT_IMAGE)]),
     "size outlier": (size, [("note", "size outlier", *AT_IMAGE)]),
     "orientations that stay": (other_orientation, [("note", "orientation", "", "")]),

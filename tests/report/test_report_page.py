@@ -22,7 +22,7 @@ from monai_lighter.commands.report import report
 from monai_lighter.errors import ConfigError
 from monai_lighter.report.content import read_content
 from monai_lighter.report.writing import LARGEST, write_report
-from monai_lighter.study.study_folder import StudyRequest, Trial
+from monai_lighter.study.study_folder import StudyRequest, Trial, read_study
 from monai_lighter.trust.digest import hash_file
 
 TABLE = "case_metrics_test.csv"
@@ -86,7 +86,7 @@ def run(tmp_path):
         "timing": {"seconds": {"total": 12.0, "step": 9.0}, "share": {"step": 0.75}, "memory": {"process": 512.0}},
         "config": {"seed": 0, "note": "secret", "system": {"_target_": "monai_lighter.System"}, EVIL: EVIL},
     }
-    (folder / "run.json").write_text(json.dumps(said))
+    (folder / "report_run.json").write_text(json.dumps(said))
     known = {case: value for case, value in zip(PATIENTS, values, strict=True) if not math.isnan(value)}
     slices, kept = [], None
     for case, role in choose_cases(known, lower=False).items():
@@ -94,7 +94,7 @@ def run(tmp_path):
         grid = Grid.of_case(label, pred, pred)
         slices.append(cut_slice(grid, image, {1: EVIL}, case, "dice", known[case])._replace(role=role))
         kept = kept or cut_volume(grid, image, case)
-    write_slices(folder / "case_slices.npz", slices, kept)
+    write_slices(folder / "report_slices.npz", slices, kept)
     return folder
 
 
@@ -146,7 +146,7 @@ def test_names_are_shown_where_they_are_asked_for(run, tmp_path):
 def test_what_is_missing_is_told(tmp_path):
     (tmp_path / "dice.csv").write_text(cases([0.5, 0.6]))
     text = write_report(tmp_path / "dice.csv").read_text()
-    assert "`monai-lighter test` keeps slices" in text
+    assert "No pictures: a fit and a test keep slices" in text
     (tmp_path / "logs").mkdir()
     (tmp_path / "logs" / "metrics.csv").write_text("epoch,step,train/loss/epoch\n0,1,0.5\n1,2,0.4\n")
     assert "no monai_lighter.CaseMetrics" in write_report(tmp_path / "logs").read_text()
@@ -160,9 +160,9 @@ def test_what_is_missing_is_told(tmp_path):
 
 
 def test_pictures_of_another_run_than_the_table_are_not_shown(run):
-    said = json.loads((run / "run.json").read_text())
+    said = json.loads((run / "report_run.json").read_text())
     said["tables"] = {"case_metrics_test.csv": hash_file(run / "case_metrics_test.csv")}
-    (run / "run.json").write_text(json.dumps(said))
+    (run / "report_run.json").write_text(json.dumps(said))
     write_report(run)
     assert len(json.loads((run / "report.json").read_text())["slices"]) == 4
     (run / "case_metrics_test.csv").write_text(cases([0.1] * 9))
@@ -187,7 +187,7 @@ def test_a_page_of_many_cases_classes_and_tables_is_within_its_bound(tmp_path):
         (tmp_path / f"table_{table}.csv").write_text(f"case,metric,class,value\n{text}")
     words = {"_target_": "monai_lighter.System", **{f"part_{i}": "bilinear" for i in range(100)}}
     said = {"stage": "test", "warnings": [f"case {name}: is odd" for name in names[:50]], "config": words}
-    (tmp_path / "run.json").write_text(json.dumps(said))
+    (tmp_path / "report_run.json").write_text(json.dumps(said))
     page = write_report(tmp_path)
     assert page.stat().st_size <= 6_000_000
     assert "better cases are left out here" in page.read_text()
@@ -195,9 +195,9 @@ def test_a_page_of_many_cases_classes_and_tables_is_within_its_bound(tmp_path):
     assert json.loads((tmp_path / "report.json").read_text())["warnings"][:2] == ["case 1: is odd", "case 2: is odd"]
 
 
-@pytest.mark.parametrize("name", ["run.html", "case_metrics_test.csv", "notes.html", "page"])
+@pytest.mark.parametrize("name", ["report_run.html", "case_metrics_test.csv", "notes.html", "page"])
 def test_a_report_takes_the_place_of_no_other_file(run, name):
-    """Nor do its numbers: those of ``run.html`` would be ``run.json``."""
+    """Nor do its numbers: those of ``report_run.html`` would be ``report_run.json``."""
     (run / "notes.html").write_text("<p>mine</p>")
     before = {path: path.read_bytes() for path in run.iterdir()}
     with pytest.raises(ConfigError, match=r"no report that it could take the place of|must be the name of a page"):
@@ -208,8 +208,10 @@ def test_a_report_takes_the_place_of_no_other_file(run, name):
 
 
 def test_tables_of_others_in_the_folder_are_not_this_run_s(run):
-    said = json.loads((run / "run.json").read_text())
-    (run / "run.json").write_text(json.dumps({**said, "tables": {"case_metrics_test.csv": hash_file(run / TABLE)}}))
+    said = json.loads((run / "report_run.json").read_text())
+    (run / "report_run.json").write_text(
+        json.dumps({**said, "tables": {"case_metrics_test.csv": hash_file(run / TABLE)}})
+    )
     (run / "other.csv").write_text(cases([0.1] * 9))
     write_report(run)
     data = json.loads((run / "report.json").read_text())
@@ -220,8 +222,8 @@ def test_tables_of_others_in_the_folder_are_not_this_run_s(run):
 
 
 def test_equal_label_and_prediction_are_said_to_be_equal(run):
-    slices, kept = read_slices(run / "case_slices.npz")
-    write_slices(run / "case_slices.npz", [each._replace(error=0.0) for each in slices], kept)
+    slices, kept = read_slices(run / "report_slices.npz")
+    write_slices(run / "report_slices.npz", [each._replace(error=0.0) for each in slices], kept)
     text = write_report(run).read_text()
     assert "label and prediction are equal in all of the case" in text
     assert "more than in any other slice" not in text
@@ -278,6 +280,88 @@ def test_a_study_has_its_sets_folds_and_the_table_out_of_fold(study):
     assert data["tables"][0]["title"] == "out of fold"
 
 
+def slices_of(cases, values, epoch):
+    """As a fit has kept them of a validation: role to case by their values."""
+    slices, kept = [], None
+    for case, role in choose_cases(dict(zip(cases, values, strict=True)), lower=False).items():
+        image, label, pred = volume(len(slices) + 1)
+        grid = Grid.of_case(label, pred, pred)
+        value = values[cases.index(case)]
+        slices.append(cut_slice(grid, image, {}, case, "dice", value)._replace(role=role, epoch=epoch))
+        kept = kept or cut_volume(grid, image, case)
+    return slices, kept
+
+
+def list_best_trials(folder):
+    return [trial.folder for trial in read_study(folder).best.trials]
+
+
+TABLE_OF_FOLDS = dict(zip(PATIENTS, (0.9, 0.8, 0.7, 0.6, 0.5, 0.4), strict=False))
+
+
+@pytest.fixture
+def pictured(study):
+    """The same, of which the trials of the best set have kept slices of two cases each, in the epoch of the best weights."""
+    for number, trial in enumerate(list_best_trials(study)):
+        cases = PATIENTS[2 * number : 2 * number + 2]
+        path = trial / "lightning_logs" / "version_0" / "report_slices.npz"
+        write_slices(path, *slices_of(cases, [TABLE_OF_FOLDS[case] for case in cases], 5))
+    return study
+
+
+def test_a_study_shows_the_worst_and_the_median_case_of_all_folds(pictured):
+    text = write_report(pictured).read_text()
+    data = json.loads((pictured / "report.json").read_text())
+    rows = {row["case"]: row["values"] for row in data["tables"][0]["cases"]}
+    assert [(each["case"], each["role"]) for each in data["slices"]] == [
+        ("case 6", "worst"),
+        ("case 5", "worst"),
+        ("case 4", "worst"),
+        ("case 3", "median"),
+    ]
+    assert all(rows[each["case"]] == [each["value"]] for each in data["slices"])
+    assert data["volume"]["case"] == "case 6"
+    assert "of each fold by its own network" in text
+    assert [each for each in SECRETS if each.lower() in re.sub(r"base64,[\w+/=]+", "", text).lower()] == []
+
+
+def test_pictures_of_a_study_are_of_the_weights_that_its_table_is_of(pictured):
+    """One went on after it was killed, in another folder; another has slices of an epoch that is not the best."""
+    first, second, _ = list_best_trials(pictured)
+    old = first / "lightning_logs" / "version_0" / "report_slices.npz"
+    os.utime(old, (1, 1))
+    write_slices(first / "lightning_logs" / "version_1" / "report_slices.npz", *slices_of(PATIENTS[:1], [0.9], 5))
+    write_slices(
+        second / "lightning_logs" / "version_0" / "report_slices.npz", *slices_of(PATIENTS[2:4], [0.1, 0.2], 2)
+    )
+    write_report(pictured)
+    data = json.loads((pictured / "report.json").read_text())
+    assert [(each["case"], each["value"]) for each in data["slices"]] == [
+        ("case 6", 0.4),
+        ("case 5", 0.5),
+        ("case 1", 0.9),
+    ]
+
+
+def test_a_study_without_pictures_says_so(study):
+    assert "No pictures: a fit and a test keep slices" in write_report(study).read_text()
+
+
+def test_pictures_of_a_fit_are_of_its_best_epoch_or_not_there(run):
+    """The slices may be those of a fit before it, in a folder of the same name."""
+    said = json.loads((run / "report_run.json").read_text())
+    best = {"monitor": "val/metrics/dice/epoch", "value": 0.5, "epoch": 2, "mode": "max"}
+    (run / "report_run.json").write_text(json.dumps({**said, "stage": "fit", "best": best}))
+    for epoch, count in ((2, 2), (1, 0)):
+        write_slices(run / "report_slices.npz", *slices_of(PATIENTS[:2], [0.4, 0.6], epoch))
+        text = write_report(run).read_text()
+        data = json.loads((run / "report.json").read_text())
+        assert [len(data["slices"]), data["volume"] is not None] == [count, count > 0]
+        assert ("Of the validation in epoch 3, whose weights are the best. The table is of the last one." in text) == (
+            epoch == 2
+        )
+
+
 def test_a_trial_that_was_killed_and_went_on_has_all_its_epochs(study):
     """Which began a new log folder, with the epoch that was not through once more."""
     for trial in study.glob("0*"):
@@ -296,12 +380,15 @@ def test_a_trial_that_was_killed_and_went_on_has_all_its_epochs(study):
 def test_a_bundle_has_its_metadata_and_its_newest_runs(run, tmp_path):
     root = tmp_path / "bundle"
     (root / "configs").mkdir(parents=True)
-    metadata = {"name": f"Liver {EVIL}", "version": "0.1.0", "task": "x", "eval_metrics": {"dice": 0.9}}
+    proof = "passed: metadata schema, inference on a synthetic case"
+    metadata = {"name": f"Liver {EVIL}", "version": "0.1.0", "task": "x", "eval_metrics": {"dice": 0.9}, "proof": proof}
     (root / "configs" / "metadata.json").write_text(json.dumps(metadata))
     run.rename(root / "eval")
     text = write_report(root).read_text()
     data = json.loads((root / "report.json").read_text())
     assert data["bundle"]["eval_metrics"] == {"dice": 0.9}
+    assert data["bundle"]["about"]["proof"] == proof
+    assert proof in text
     assert data["tables"][0]["scores"][0]["n"] == 8
     assert EVIL not in text
 

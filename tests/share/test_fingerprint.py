@@ -1,6 +1,7 @@
 """What is read from data sets, against numpy on the same files."""
 
 import csv
+import gzip
 import json
 import re
 import shutil
@@ -243,6 +244,107 @@ def test_what_does_not_fit_the_data(wanted, message, sets, made, tmp_path):
     with pytest.raises((SharingError, ConfigError), match=message):
         made(sets.flat(), **wanted)
     assert not (tmp_path / "made").exists()
+
+
+def without_spacing(kind, root, names):
+    """Takes what says a spacing out of files of 3D images and their label maps."""
+    for path in (path for path in root.rglob("*.nii.gz") if any(name in path.name for name in names)):
+        values = np.asarray(nibabel.load(path).dataobj)
+        image = nibabel.Nifti1Image(values, None)
+        if kind == "pixdim 0":
+            image.header["pixdim"][1:4] = (0, 0, 0)
+            image.header.set_xyzt_units("mm")
+        nibabel.save(image, path)
+        if kind == "pixdim 0":  # nibabel has put ones there
+            raw = bytearray(gzip.decompress(path.read_bytes()))
+            raw[80:92] = bytes(12)
+            path.write_bytes(gzip.compress(bytes(raw)))
+    return root
+
+
+MISSING = {
+    "pixdim 0": r"pixdim 0 x 0 x 0",
+    "nothing said": r"pixdim 1 along all axes, no unit, no sform and no qform",
+}
+
+
+@pytest.mark.parametrize(("kind", "found"), MISSING.items(), ids=MISSING)
+def test_a_spacing_that_no_file_says_is_asked_for(kind, found, own_sets, made, tmp_path):
+    data = without_spacing(kind, own_sets.ct(), ("",))
+    with pytest.raises(SharingError, match=rf"spacing: is not known: .*liver_000.*: {found}. Write it .*--spacing 1"):
+        made(data)
+    assert not (tmp_path / "made").exists()
+    text = (made(data, spacing=1) / "configs" / "common.yaml").read_text()
+    line = rf"spacing: \[1.0, 1.0, 1.0\]  # mm, not measured: no file says it \({found}\), and MONAI takes 1 x 1 x 1\n"
+    assert re.search(line, text)
+
+
+@pytest.mark.parametrize(("kind", "found"), MISSING.items(), ids=MISSING)
+def test_cases_without_a_spacing_among_others_are_named(kind, found, own_sets, made, tmp_path):
+    data = without_spacing(kind, own_sets.ct(), ("liver_003",))
+    with pytest.raises(
+        SharingError, match=rf"1 of 6 images do not say .*liver_003.*: {found}. Write it into these files"
+    ):
+        made(data, spacing=1)
+    assert not (tmp_path / "made").exists()
+
+
+def test_pictures_have_no_millimetres(own_sets, made):
+    root = own_sets.folder / "pictures"
+    for folder in ("images", "labels"):
+        (root / folder).mkdir(parents=True)
+        for i in range(3):
+            values = np.random.default_rng(i).integers(0, 2, (48, 40)).astype(np.uint8)
+            Image.fromarray(values if folder == "labels" else values * 90).save(root / folder / f"{i}.png")
+    text = (made(root) / "configs" / "common.yaml").read_text()
+    assert (
+        "spacing: [1.0, 1.0]  # mm, not measured: no file says it (no geometry, as pictures and arrays have none)"
+        in text
+    )
+
+
+@pytest.mark.parametrize("unit", ["mm", "unknown"])
+def test_a_spacing_in_no_unit_is_one(unit, own_sets, made):
+    """As most NIfTI files have it; also one of 1 mm, where a form says so."""
+    data = own_sets.ct()
+    for path in data.rglob("*.nii.gz"):
+        image = nibabel.load(path)
+        image = nibabel.Nifti1Image(np.asarray(image.dataobj), np.eye(4))
+        image.header.set_xyzt_units(unit)
+        nibabel.save(image, path)
+    assert "# mm, median of 6 cases: 1 x 1 x 1" in (made(data) / "configs" / "common.yaml").read_text()
+
+
+def with_axes(root, *axes):
+    for path in (root / "imagesTr").iterdir():
+        image = nibabel.load(path)
+        values = np.asarray(image.dataobj)
+        values = np.stack([values] * axes[-1], -1).reshape(*values.shape, *axes)
+        nibabel.save(nibabel.Nifti1Image(values, image.affine), path)
+    return root
+
+
+def test_a_fourth_axis_is_told_to_be_channels(own_sets, tmp_path):
+    data = with_axes(own_sets.ct(), 4)
+    report = json.loads(init(str(tmp_path / "made"), data=str(data), memory="1GB", json=True))
+    (note,) = (note for note in report["notes"] if "fourth axis" in note)
+    assert "the fourth axis of 6 of 6 images is taken as 4 channels. Are they points in time?" in note
+    assert (
+        "# of the images, in each of 6 cases: the fourth axis of their files"
+        in (tmp_path / "made" / "configs" / "common.yaml").read_text()
+    )
+
+
+def test_channels_in_files_of_their_own_are_no_fourth_axis(sets, tmp_path):
+    report = json.loads(init(str(tmp_path / "made"), data=str(sets.mr()), memory="1GB", json=True))
+    assert not any("fourth axis" in note for note in report.get("notes", ()))
+
+
+def test_a_fifth_axis_is_refused(own_sets, made):
+    with pytest.raises(
+        SharingError, match=r"liver_000_0000.nii.gz has 5 axes, 48 x 40 x 10 x 1 x 3, and there is place for"
+    ):
+        made(with_axes(own_sets.ct(), 1, 3))
 
 
 KINDS = {

@@ -197,7 +197,8 @@ def test_a_class_may_have_the_name_of_a_folder(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("labels", "subjects", "message"),
     [
-        (["0", "1", "nan", "1"], None, "a label is blank, or NaN"),
+        (["0", "1", "nan", "1"], None, "row 3 of .*cases.csv has no label, its cell is 'nan'"),
+        (["0", "", "1", "1"], None, "row 2 of .*cases.csv has no label, its cell is ''"),
         (["0.5", "1", "0", "1"], None, "the label 0.5 is no class"),
         (["0", "1", "0", "1"], ["p", "p", "", "q"], "the subject of 1 cases is blank, such as of .*2.png"),
     ],
@@ -205,3 +206,46 @@ def test_a_class_may_have_the_name_of_a_folder(tmp_path, monkeypatch):
 def test_a_table_with_gaps_is_not_guessed_at(labels, subjects, message, tmp_path):
     with pytest.raises(SharingError, match=message):
         find_cases(table(tmp_path, labels, subjects), "classification")
+
+
+@pytest.mark.parametrize("task", ["segmentation", "classification", "regression"])
+@pytest.mark.parametrize("cell", ["", " ", "NaN"])
+def test_a_channel_that_is_blank_names_its_row_and_column(cell, task, tmp_path):
+    touch(tmp_path, *FOUR)
+    label = "3.nii.gz" if task == "segmentation" else "1"
+    rows = [
+        "image_1,image,label,image_2",
+        *(f"{i}.nii.gz,{i}.nii.gz,{label},{cell if i else FOUR[0]}" for i in range(2)),
+    ]
+    (tmp_path / "cases.csv").write_text("\n".join(rows) + "\n")
+    with pytest.raises(
+        SharingError, match=r"row 2 of .*cases\.csv has no image_2, its cell is .*Fill it in, or leave the row"
+    ):
+        find_cases(tmp_path / "cases.csv", task)
+
+
+LABELS = {
+    "ignore": (
+        {"background": 0, "spot": 1, "ignore": 2},
+        r"label 'ignore' \(2\) is of voxels to leave out.*Give these voxels",
+    ),
+    "ignore as the Decathlon has it": (
+        {"0": "background", "1": "spot", "2": "Ignore"},
+        r"label 'Ignore' \(2\) is of voxels",
+    ),
+    "regions": (
+        {"background": 0, "whole": [1, 2], "core": 2},
+        r"'whole' is a region of several classes, \[1, 2\].*own number",
+    ),
+}
+
+
+@pytest.mark.parametrize(("labels", "message"), LABELS.values(), ids=LABELS)
+@pytest.mark.parametrize("layout", ["flat", "decathlon"])
+def test_what_nnunet_has_beside_classes_is_not_trained_as_one(layout, labels, message, own_sets):
+    root = getattr(own_sets, layout)()
+    file = root / "dataset.json"
+    told = json.loads(file.read_text()) if file.is_file() else {"channel_names": {"0": "T2"}}
+    file.write_text(json.dumps({**told, "labels": labels}))
+    with pytest.raises(SharingError, match=message):
+        find_cases(root, "segmentation")
