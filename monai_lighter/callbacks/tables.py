@@ -46,7 +46,7 @@ class Table:
         if Outputs.of(trainer).tables.setdefault(path.resolve(), owner) is not owner:
             problem = "is the table of another callback too"
         elif path.is_file() and path.stat().st_size:
-            with open(path, newline="", errors="replace") as file:
+            with open(path, newline="", encoding="utf-8", errors="replace") as file:
                 first = next(csv.reader(file), [])
             if first[:1] != [header[0]]:
                 problem = f"is there and is no table with the column {header[0]!r} first, but begins with {first[:3]}"
@@ -54,7 +54,7 @@ class Table:
             id = f"trainer::callbacks ({type(owner).__name__})"
             raise ConfigError([Finding(id, f"{path} {problem}", "Give another path.")])
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = open(self._part(trainer.global_rank), "w", newline="")  # noqa: SIM115
+        self._file = open(self._part(trainer.global_rank), "w", newline="", encoding="utf-8")  # noqa: SIM115
         self._writer = csv.writer(self._file)
 
     def _part(self, rank: int) -> Path:
@@ -75,7 +75,7 @@ class Table:
             rows = sorted(chain(*read), key=lambda row: _order_name(row[0])) if self.is_sorted else order_by_data(read)
             columns = len(self.header)
             header = [*self.header, "note"] if any(len(row) > columns for row in rows) else self.header
-            with written_beside(self.path) as merged, open(merged, "w", newline="") as file:
+            with written_beside(self.path) as merged, open(merged, "w", newline="", encoding="utf-8") as file:
                 csv.writer(file).writerows([header, *(row + [""] * (len(header) - len(row)) for row in rows)])
             for part in parts:
                 part.unlink()
@@ -98,7 +98,7 @@ def order_by_data(parts: list[list[list[str]]]) -> list[list[str]]:
 
 
 def _read_rows(part: Path) -> list[list[str]]:
-    with open(part, newline="") as file:
+    with open(part, newline="", encoding="utf-8") as file:
         return list(csv.reader(file))
 
 

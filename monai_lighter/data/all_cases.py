@@ -52,7 +52,7 @@ def judge_cohort(all_cases: Sequence[ReadCases], expected: Expected) -> Iterator
         yield from _names_of_columns(cases)
         yield from _unjudged(cases, expected)
         yield from _repeated(cases)
-        yield from _never(cases, expected)
+        yield from _never(cases, expected, all_cases)
         yield from _duplicates(cases, marks.shared)
     for one, other in combinations(marked, 2):
         modes = (one.cases.mode, other.cases.mode)
@@ -190,17 +190,21 @@ def _repeated(cases: ReadCases) -> Iterator[CaseFinding]:
                 yield cases.finding(NOTE, "repeated", problem, "Is that meant?", case.times, name)
 
 
-def _never(cases: ReadCases, expected: Expected) -> Iterator[CaseFinding]:
-    """Classes that no label of a mode has. In training that is an error."""
+def _never(cases: ReadCases, expected: Expected, all_cases: Sequence[ReadCases]) -> Iterator[CaseFinding]:
+    """Classes that no label of a mode has. In training that is an error, but for numbers that the labels of all modes leave out
+    below their highest one (0, 1, 2, 4 of BraTS)."""
     for key in cases.labels if expected.values is not None else ():
         found = _occurring(cases, key, expected) if judges(cases, expected, key) else set()
         absent = [value for value in expected.values or () if value not in found]
         if absent and found:
-            level = ERROR if cases.mode == TRAINS else NOTE
+            anywhere = set().union(*(_occurring(each, key, expected) for each in all_cases))
+            is_gap = not anywhere & {*absent} and max(absent) < max(anywhere)
+            level = ERROR if cases.mode == TRAINS and not is_gap else NOTE
             shown = ", ".join(expected.name(value) for value in absent[:5]) + (", …" if len(absent) > 5 else "")
             problem = f"no {key} of {len(cases.facts)} cases has {shown}"
             by = f" ({expected.named_by})" if expected.named_by else ""
             hint = f"Add cases that have it, or set the number of classes{by}."
+            hint = "Is that meant? Else number the classes without it." if is_gap else hint
             yield cases.finding(level, "class never occurs", problem, hint, ", ".join(map(str, absent)))
 
 

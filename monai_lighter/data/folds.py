@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -253,19 +254,25 @@ def read_table(table: Path) -> list[dict[str, Any]]:
     """The rows of a csv file; cells that name a file, seen from the table's folder, as its path.
 
     Raises:
-        ConfigError: there is no such table, it has no rows, or a row has not as many cells as the header.
+        ConfigError: there is no such table, it is not UTF-8, has no rows, or a row has not as many cells as the header.
     """
     if not table.is_file():
         raise ConfigError([Finding("data", f"there is no table {str(table)!r}")])
-    with open(table, newline="", encoding="utf-8-sig") as file:
-        rows = [*csv.DictReader(file)]
+    try:
+        with open(table, newline="", encoding="utf-8-sig") as file:
+            rows = [*csv.DictReader(file)]
+    except UnicodeDecodeError as error:
+        hint = "Save it so: spreadsheets call it CSV UTF-8."
+        raise ConfigError([Finding("data", f"{table} is no text in UTF-8", hint)]) from error
     uneven = [number for number, row in enumerate(rows, 1) if None in row or None in row.values()]
     if uneven or not rows:
         problem = f"row {uneven[0]} has not as many cells as the header" if uneven else "has no rows"
         raise ConfigError([Finding("data", f"{table}: {problem}", "Mend the table.")])
     return [
         {
-            key: str(table.parent / cell) if cell and (table.parent / cell).exists() else cell
+            key: str(table.parent / cell)
+            if cell and os.path.exists(table.parent / cell)
+            else cell  # also of a long text
             for key, cell in row.items()
         }
         for row in rows

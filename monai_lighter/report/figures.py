@@ -33,6 +33,8 @@ MOST_DOTS = 300
 MOST_SHAPES = 1000
 """Dots of a picture; of more they are an image in it, which takes less room."""
 MOST_COLUMNS = 24
+LONGEST = 24
+"""Letters of a name in a picture."""
 STYLE: Any = {
     "font.size": 10,
     "axes.grid": True,
@@ -112,7 +114,7 @@ def draw_distribution(scores: Sequence[Score], title: str) -> str:
                 markersize=5,
                 rasterized=len(dots) * len(scores) > MOST_SHAPES,
             )
-        names = [_quote(each.measured.label) for each in scores]
+        names = [_label(each.measured.label) for each in scores]
         turn = 45 if sum(map(len, names)) > 9 * len(names) or len(names) > 8 else 0
         axes.set_xticks(range(1, len(names) + 1), names, rotation=turn, ha="right" if turn else "center")
         axes.set_xlim(0.4, len(names) + 0.6)
@@ -146,7 +148,8 @@ def draw_differences(rows: Sequence[PairedResult], runs: Mapping[str, str]) -> s
             for place, row in enumerate(group):
                 axes.plot(row.interval, (place, place), color=COLORS[0], linewidth=2)
                 axes.plot(row.difference, place, "o", color=COLORS[0])
-            labels = [_quote(f"{row.measured.label} {row.measured.loader} {runs[row.run]}") for row in group]
+            names = [(row.measured.label, row.measured.loader, runs[row.run]) for row in group]
+            labels = [" ".join(_label(name) for name in each if name) for each in names]
             axes.set_yticks(range(len(group)), labels, fontsize="small")
             axes.set_ylim(len(group) - 0.5, -0.5)
             axes.axvline(0, color="#888888", linewidth=1)
@@ -197,8 +200,13 @@ def _make_legend(shown: CaseSlice) -> list[Any]:
         Line2D([], [], color=other, ls="--", label="prediction"),
     ]
     handles.append(Patch(color=WRONG[:3], alpha=0.5, label="differs"))
-    names = [] if alone else [name if len(name) < 20 else f"{name[:19]}…" for name in shown.classes]
-    return handles + [Patch(color=color, label=_quote(name)) for name, color in zip(names, COLORS, strict=False)]
+    names = [] if alone else shown.classes
+    return handles + [Patch(color=color, label=_label(name)) for name, color in zip(names, COLORS, strict=False)]
+
+
+def _label(text: str) -> str:
+    """A text that leaves place for the rest of a picture: its beginning and its end, by which long names differ."""
+    return _quote(text if len(text) <= LONGEST else f"{text[: LONGEST // 2]}…{text[-(LONGEST // 2) :]}")
 
 
 def _shorten(name: str) -> str:

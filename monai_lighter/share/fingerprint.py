@@ -137,7 +137,7 @@ def _read(
     if not wrong:
         wrong += _find_many_axes(read)
     if not wrong and judged:
-        wrong += _find_odd_labels(read, wanted["num_classes"])
+        wrong += [*_find_tilted_slices(read), *_find_odd_labels(read, wanted["num_classes"])]
     if not wrong and judged and classes < 2:
         wrong.append(Finding("data", "no label has anything but background", "Is it the right folder?"))
     if wrong:
@@ -183,6 +183,18 @@ def _find_unknown_spacing(images: Sequence[ImageFacts], given: Any) -> str:
         hint = "Write it into the files, or say --spacing 1, which leaves them as they are."
         raise SharingError.of("spacing", f"is not known: the images {such}", hint)
     return unknown[0].unknown_spacing
+
+
+def _find_tilted_slices(read: ReadCases) -> Iterator[Finding]:
+    """2D images that leave the axial plane, as sagittal ones do: MONAI takes two rows of the affine, and has no spacing."""
+    for image in (each for case in read.facts for each in case.images if len(each.shape) == 2):
+        if image.affine is not None and image.usable and abs(image.affine[2, :2]).max() > 1e-3:
+            problem = (
+                f"{image.file} is a 2D image in a sagittal, coronal or oblique plane, of which MONAI has no spacing"
+            )
+            hint = "Write all of them, and their labels, as volumes of one slice, or with an affine of their own plane."
+            yield Finding("data", problem, hint)
+            return
 
 
 def _find_odd_labels(read: ReadCases, wanted: int | None) -> Iterator[Finding]:
@@ -352,6 +364,7 @@ def make_crop(classes: int) -> str:
         f"ratios: {json.dumps([1] * classes)}",
         f"num_samples: {CROPS}",
         "max_samples_per_class: 10000",
+        "warn: false  # a case that lacks a class is cropped around the others",
     ]
     return "\n".join(f"  {'-' if not n else ' '} {line}" for n, line in enumerate(lines))
 

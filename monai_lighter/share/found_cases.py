@@ -6,7 +6,8 @@ import json
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from itertools import combinations
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +26,8 @@ MR = re.compile(r"MRI?\b|T1|T2|FLAIR|DWI|ADC|PD\b|SWI|CINE")
 """Beginning of the name of a channel of MR in a dataset.json; others (PET, R, noNorm) say nothing."""
 LABELS = re.compile(r"_(dseg|seg|mask|label|labels)$", re.I)
 """Ending of the name of a label map in a data set like BIDS."""
+PARTS = re.compile(r"(train_?)?split|(sub)?set|dataset_?split|partition|fold", re.I)
+"""Column of a table that says what a case is for."""
 EMPTY = ("", "nan", "<na>", "null")
 """What tables have in place of a value: nothing, or what pandas writes."""
 PLACES = (
@@ -92,7 +95,15 @@ def _read_rows(table: Path, task: str) -> FoundCases:
     rows = read_table(table)
     columns = [*rows[0]]
     if not {"image", "label"} <= {*columns}:
-        raise _refuse(f"{table} must have the columns image and label, it has {', '.join(columns)}", "Rename them.")
+        hint = "Rename them." if len(columns) > 1 else "Save it with commas between the cells."
+        raise _refuse(f"{table} must have the columns image and label, it has {', '.join(columns)}", hint)
+    part = next((name for name in columns if PARTS.fullmatch(name.strip())), None)
+    if part is not None:
+        parts = ", ".join(sorted({row[part] for row in rows})[:4])
+        hint = "Leave out the rows of the test, and then the column; a test of the others is made, of a fifth of them."
+        raise _refuse(
+            f"{table} says in the column {part!r} ({parts}) which part a case is in, and init splits anew", hint
+        )
     images = ["image", *(name for name in columns if re.fullmatch(r"image_\d+", name))]
     subject = next((name for name in columns if SUBJECT_KEYS.match(name)), None)
     own = {"subject": subject} if subject else {}
@@ -196,7 +207,8 @@ def _pair(images: Path, labels: Path) -> Iterator[dict[str, Any]]:
     maps = _list_images(labels)
     channels: dict[str, dict[str, str]] = defaultdict(dict)
     for name, file in _list_images(images).items():
-        own = name if name in maps else CHANNEL.sub("", name)
+        short = CHANNEL.sub("", name)
+        own = short if short in maps and name not in maps else name
         channels[own][name.removeprefix(own)] = str(file)
     for one, other, what in ((channels, maps, "no label map"), (maps, channels, "no image")):
         alone = sorted({*one} - {*other})
@@ -287,6 +299,9 @@ def _number_classes(found: FoundCases, values: list[str], numbers: list[float | 
     else:
         texts = sorted(set(values))
         classes, names = [texts.index(value) for value in values], dict(enumerate(texts))
+        alike = next((pair for pair in combinations(texts, 2) if pair[0].casefold() == pair[1].casefold()), None)
+        if alike is not None:
+            raise _refuse(f"the classes {alike[0]!r} and {alike[1]!r} differ by capitals alone", "Give both one name.")
     if len(names) < 2:
         raise _refuse(f"all labels are {values[0]!r}", "A classification needs two classes.")
     broken = [number for number in numbers if number is not None and number != int(number)]
@@ -306,8 +321,8 @@ def _read_number(text: str) -> float | None:
 
 
 def _with_subjects(found: FoundCases, folder: Path) -> FoundCases:
-    """With the subjects that paths below the folder name, where all of them do and nothing else says it; without any where each
-    case is one's own."""
+    """With the subjects that paths below the folder name, where nothing else says it, each case of another name its own one;
+    without any where no subject has two cases."""
     cases = found.cases
     blank = [not str(case.get("subject") or "").strip() for case in cases]
     if any(blank) and not all(blank):
@@ -316,10 +331,10 @@ def _with_subjects(found: FoundCases, folder: Path) -> FoundCases:
     if all(blank):
         paths = [os.path.relpath(case["image"][0], folder) for case in cases]
         matches = [SUBJECT.search(Path(path).as_posix()) for path in paths]
-        subjects: Sequence[Any] = [match and match[1].lower() for match in matches]
+        subjects = [path if match is None else match[1].lower() for path, match in zip(paths, matches, strict=True)]
     else:
         subjects = [str(case["subject"]).strip() for case in cases]
     bare = [{key: value for key, value in case.items() if key != "subject"} for case in cases]
-    if not all(subjects) or len({*subjects}) == len(cases):
+    if len({*subjects}) == len(cases):
         return found._replace(cases=bare)
     return found._replace(cases=[case | {"subject": s} for case, s in zip(bare, subjects, strict=True)])

@@ -56,7 +56,7 @@ def write_cases(
                 label = f"labels/{split}_{i:02d}.nii.gz"
                 write_nifti(directory / label, ball.astype(np.uint8))
             rows.append((*images, label))
-    with open(directory / "cases.csv", "w", newline="") as file:
+    with open(directory / "cases.csv", "w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows([(*names, "label"), *rows])
     _write_splits(directory, "label" if task == "classification" else None)
 

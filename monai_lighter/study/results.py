@@ -65,7 +65,8 @@ def _write_results(study: Study) -> None:
     ids = list(dict.fromkeys(id for each in study.trials for id in each.parameters))
     names = {"state": "state", "value": "value", "epoch": "shown_epoch"}
     names |= {name: name for name in ("exit_code", "seconds", "attempts")}
-    with written_beside(study.results_path.with_suffix(".csv")) as temporary, open(temporary, "w", newline="") as file:
+    table = written_beside(study.results_path.with_suffix(".csv"))
+    with table as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["trial", "set", *ids, *names])
         for each in study.trials:

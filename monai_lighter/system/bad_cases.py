@@ -83,7 +83,7 @@ class BadCases:
         """Begins the list, in the place of an earlier run's, with the rows of the run that is gone on with."""
         assert self.path is not None
         if rows:
-            with written_beside(self.path) as temporary, open(temporary, "w", newline="") as file:
+            with written_beside(self.path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
                 csv.writer(file).writerows([BadCase._fields, *rows])
         else:
             self.path.unlink(missing_ok=True)

@@ -106,6 +106,9 @@ class Screen:
         warnings.filterwarnings(
             "ignore", message=".*predict returned None"
         )  # of a batch with no case left, which is told
+        warnings.filterwarnings(
+            "ignore", message="No (positive|negative) samples in targets"
+        )  # of a batch; what no case has is NaN
         for name, beginnings in UNSAID.items():
             said, source = _leave_out(beginnings), logging.getLogger(name)
             source.addFilter(said)

@@ -1,4 +1,5 @@
 import csv
+import locale
 
 import nibabel
 import numpy as np
@@ -31,6 +32,16 @@ def predict(path, writer, data=None, identifier=None, callbacks=()):
         adapters={"predict": {"batch": BatchAdapter(0, identifier_accessor=identifier)}},
     )
     trainer(path, callbacks=[writer, *callbacks]).predict(system, return_predictions=False)
+
+
+def test_tables_are_utf_8_wherever_they_are_written(tmp_path):
+    before = locale.setlocale(locale.LC_CTYPE)
+    try:
+        locale.setlocale(locale.LC_CTYPE, "C")  # whose files have another encoding, as those of Windows do
+        predict(tmp_path, TableWriter(tmp_path / "out.csv"), [(pairs(1)[0][0], "M\u00fcller")], identifier=1)
+    finally:
+        locale.setlocale(locale.LC_CTYPE, before)
+    assert "M\u00fcller" in (tmp_path / "out.csv").read_text("utf-8")
 
 
 class TestTableWriter:

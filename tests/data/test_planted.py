@@ -172,6 +172,17 @@ def never_in_val(folder):
         folder.change(f"val_{i}/label.nii.gz", lambda label: np.where(label == 2, 1, label))
 
 
+def a_number_left_out(folder):
+    folder.config["network_def"]["out_channels"] = 4
+    for file in folder.root.rglob("label.nii.gz"):
+        folder.change(file.relative_to(folder.root), lambda label: np.where(label == 2, 3, label).astype(np.uint8))
+
+
+def lacking_in_train_alone(folder):
+    for i in range(6):
+        folder.change(f"train_{i}/label.nii.gz", lambda label: np.where(label == 1, 0, label))
+
+
 def four(folder):
     folder.save(IMAGE, folder.random.normal(0, 1, (*SHAPE, 5)).astype(np.float32))
 
@@ -257,6 +268,8 @@ PLANTED = {
     ),
     "class never occurs": (never, [("error", "class never occurs", "", "")]),
     "class never occurs in val": (never_in_val, [("note", "class never occurs", "", "")]),
+    "a number that labels leave out": (a_number_left_out, [("note", "class never occurs", "", "")] * 2),
+    "a class that only val has": (lacking_in_train_alone, [("error", "class never occurs", "", "")]),
     "background alone": (lambda f: f.change(LABEL, np.zeros_like), [("note", "background", *AT_LABEL)]),
     "NaN": (voxel(np.nan), [("error", "NaN", *AT_IMAGE)]),
     "Inf": (voxel(-np.inf), [("error", "Inf", *AT_IMAGE)]),

@@ -7,6 +7,7 @@ import os
 import re
 import socket
 from html.parser import HTMLParser
+from pathlib import Path
 
 import browser
 import numpy as np
@@ -21,7 +22,10 @@ from monai_lighter.commands.compare import compare
 from monai_lighter.commands.report import report
 from monai_lighter.errors import ConfigError
 from monai_lighter.report.content import read_content
+from monai_lighter.report.figures import draw_distribution
+from monai_lighter.report.scores import summarize
 from monai_lighter.report.writing import LARGEST, write_report
+from monai_lighter.study.case_tables import CaseTable, MetricKey
 from monai_lighter.study.study_folder import StudyRequest, Trial, read_study
 from monai_lighter.trust.digest import hash_file
 
@@ -471,3 +475,11 @@ def test_a_browser_shows_the_page_without_an_error_or_a_request(run, width, tmp_
         picture = tmp_path / "page.png"
         window.save_picture(picture)
         assert picture.stat().st_size > 10_000
+
+
+def test_long_names_of_classes_leave_place_for_the_picture(recwarn):
+    names = [f"a very long name of an anatomical structure, left side, number {i}" for i in range(6)]
+    measured = [MetricKey("dice", name) for name in names]
+    values = {each: {str(i): i / 10 for i in range(5)} for each in measured}
+    draw_distribution(summarize(CaseTable(Path("cases.csv"), values, {}))[1:], "dice")
+    assert not [each for each in recwarn if "constrained_layout not applied" in str(each.message)]

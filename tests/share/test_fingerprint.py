@@ -10,6 +10,7 @@ import nibabel
 import numpy as np
 import pytest
 import yaml
+from monai.bundle import ConfigParser
 from PIL import Image
 
 from monai_lighter import ConfigError
@@ -118,6 +119,33 @@ def test_classes_and_their_balance(sets, made):
     assert json.loads((root / "splits.json").read_text())["stratify"] == "label"
 
 
+@pytest.mark.parametrize("task", ["classification", "regression"])
+def test_no_batch_of_a_training_is_one_small_image(task, made, tmp_path, monkeypatch):
+    """Of 28 x 28 points one is left at the end of the network, of which batch norm has no variance."""
+    random, rows = np.random.default_rng(0), ["image,label"]
+    for i in range(15):
+        Image.fromarray(random.integers(0, 255, (28, 28)).astype(np.uint8)).save(tmp_path / f"{i}.png")
+        rows.append(f"{i}.png,{i % 2}")
+    (tmp_path / "cases.csv").write_text("\n".join(rows))
+    root = made(tmp_path / "cases.csv", task)
+    monkeypatch.chdir(root)
+    monkeypatch.syspath_prepend(root)
+    parser = ConfigParser()
+    parser.read_config(["configs/train.yaml"])
+    network = parser.get_parsed_content("network_def").train()
+    training = len(parser.get_parsed_content("train_data"))
+    parser["batch_size"] = training - 1
+    parser.parse(True)
+    batches = [*parser.get_parsed_content("system::dataloaders::train")]
+    assert [len(network(batch["image"])) for batch in batches] == [training - 1]
+    parser["batch_size"] = training - 2
+    parser.parse(True)
+    assert [len(batch["image"]) for batch in parser.get_parsed_content("system::dataloaders::train")] == [
+        training - 2,
+        2,
+    ]
+
+
 def test_regression_of_a_table(sets, made):
     root = made(sets.table(), "regression")
     with open(root / "data" / "cases.csv", newline="") as file:
@@ -174,6 +202,13 @@ def colours(root):
             Image.fromarray(values if folder == "labels" else values * 90).save(root / folder / f"{i}.png")
 
 
+def sagittal(root):
+    for file in sorted(root.rglob("*.nii.gz")):
+        image = nibabel.load(file)
+        turned = np.array([[0, 0, 1.0, 5], [-0.5, 0, 0, 3], [0, 0.5, 0, 2], [0, 0, 0, 1]])
+        nibabel.save(nibabel.Nifti1Image(np.asarray(image.dataobj), turned), file)
+
+
 def few(root):
     for folder in ("images", "labels"):
         (root / folder / "scan_1.nii.gz").unlink()
@@ -187,6 +222,10 @@ WRONG = {
     "NaN": (nan, "is not a number in 1 of 3000 voxels"),
     "cut off": (cut_off, "images/scan_1.nii.gz: cannot be read"),
     "no foreground": (empty, "no label has anything but background"),
+    "sagittal slices": (
+        sagittal,
+        "scan_0.nii.gz is a 2D image in a sagittal, coronal or oblique plane.* volumes of one",
+    ),
     "two cases": (few, "has 2 cases. Training, validation and test need one each"),
     "0 and 255": (eight_bits, "the labels are 0, 255: of 256 classes most occur in no case. .*--num_classes 256"),
     "a label in colours": (colours, "the label map .*png has 3 channels. Write one channel"),
@@ -201,6 +240,19 @@ def test_faulty_cases_are_told_and_nothing_is_written(spoil, message, own_sets, 
         made(data)
     assert re.search(message, str(raised.value))
     assert not (tmp_path / "made").exists()
+
+
+def test_labels_may_leave_a_number_out(own_sets, made, check_command):
+    """As BraTS does (0, 1, 2, 4): what `init` takes, `check --data` does not call wrong."""
+    data = own_sets.ct()
+    for file in (data / "labelsTr").iterdir():
+        label = nibabel.load(file)
+        values = np.where(label.get_fdata() == 2, 4, label.get_fdata())
+        nibabel.save(nibabel.Nifti1Image(values.astype(np.int16), label.affine), file)
+    root = made(data)
+    assert "labels 0, 1, 4 of 6 cases; 2, 3 in none; 4 in 3" in (root / "configs" / "common.yaml").read_text()
+    code, text = check_command(str(root / "configs" / "train.yaml"), "--data")
+    assert (code, "class 2 (class 2), class 3 (class 3). Is that meant?" in text) == (0, True)
 
 
 def test_authors_may_have_quotes(tmp_path):

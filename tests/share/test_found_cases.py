@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from monai_lighter.errors import ConfigError
 from monai_lighter.share.found_cases import find_cases
 from monai_lighter.share.layout import SharingError
 
@@ -75,6 +76,15 @@ def test_subjects_are_read_from_names_that_have_them(tmp_path):
     ]
 
 
+def test_a_case_whose_name_has_no_subject_is_one_beside_those_that_have(tmp_path):
+    """Else none of them had any, and a patient was in training and validation."""
+    names = ("patient_7_a", "patient_7_b", "control_x")
+    touch(tmp_path, *(f"{folder}/{name}.nii.gz" for folder in ("images", "labels") for name in names))
+    subjects = [case["subject"] for case in find_cases(tmp_path, "segmentation").cases]
+    assert len(set(subjects)) == 2
+    assert subjects[1] == subjects[2] == "patient_7"
+
+
 def spoil(kind, sets):
     if kind == "none":
         return sets.folder / "nowhere", "segmentation"
@@ -87,6 +97,12 @@ def spoil(kind, sets):
     if kind == "no label":
         root = sets.flat()
         (root / "labels" / "scan_1.nii.gz").unlink()
+        return root, "segmentation"
+    if kind == "other names":
+        root = sets.flat()
+        for folder, stem in (("images", "IMG"), ("labels", "SEG")):
+            for i, file in enumerate(sorted((root / folder).iterdir())):
+                file.rename(root / folder / f"{stem}_{i:04}.nii.gz")
         return root, "segmentation"
     if kind == "no channel":
         root = sets.mr()
@@ -104,6 +120,7 @@ def spoil(kind, sets):
         ("empty", "has no cases in a layout that is known. Known are a csv table"),
         ("columns", "must have the columns image and label, it has scan, label"),
         ("no label", "1 cases of images and labels have no label map, such as 'scan_1'"),
+        ("other names", "3 cases of images and labels have no label map, such as 'IMG_0000'"),
         ("no channel", "sub-03/ses-1 has 1 label maps .* and FLAIR, not one label map and FLAIR, T1w as most have"),
         ("text as number", "the label 'ill' is no number"),
         ("text as file", "the label 'ill' is none of a segmentation. .*--task classification"),
@@ -200,6 +217,7 @@ def test_a_class_may_have_the_name_of_a_folder(tmp_path, monkeypatch):
         (["0", "1", "nan", "1"], None, "row 3 of .*cases.csv has no label, its cell is 'nan'"),
         (["0", "", "1", "1"], None, "row 2 of .*cases.csv has no label, its cell is ''"),
         (["0.5", "1", "0", "1"], None, "the label 0.5 is no class"),
+        (["Benign", "benign ", "ill", "ill"], None, "the classes 'Benign' and 'benign' differ by capitals alone"),
         (["0", "1", "0", "1"], ["p", "p", "", "q"], "the subject of 1 cases is blank, such as of .*2.png"),
     ],
 )
@@ -249,3 +267,27 @@ def test_what_nnunet_has_beside_classes_is_not_trained_as_one(layout, labels, me
     file.write_text(json.dumps({**told, "labels": labels}))
     with pytest.raises(SharingError, match=message):
         find_cases(root, "segmentation")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "image,label,split\na.png,0,train\nb.png,1,test\n",
+            r"in the column 'split' \(test, train\) which part a case is in",
+        ),
+        ("image;label\na.png;0\n", "it has image;label. Save it with commas"),
+        ("image,label,Arzt\na.png,0,M\xfcller\n", "is no text in UTF-8. Save it so"),
+    ],
+)
+def test_a_table_of_another_kind_says_what_to_do(text, message, tmp_path):
+    (tmp_path / "t.csv").write_bytes(text.encode("latin-1"))
+    with pytest.raises((SharingError, ConfigError), match=message):
+        find_cases(tmp_path / "t.csv", "classification")
+
+
+def test_a_column_may_have_long_texts(tmp_path):
+    """Longer than a file may be called."""
+    rows = "".join(f'{i}.png,{i % 2},"{"no finding, " * 50}"\r\n' for i in range(4))
+    (tmp_path / "t.csv").write_text(f"\ufeff,image,label,report\r\n{rows}".replace("\n", "\n0,")[:-2])
+    assert len(find_cases(tmp_path / "t.csv", "classification").cases) == 4
