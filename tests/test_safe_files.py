@@ -97,8 +97,13 @@ def test_several_that_write_one_file_at_once_leave_a_whole_one(tmp_path):
 def test_what_fails_leaves_the_file_as_it_was(tmp_path):
     file = tmp_path / "model.pt"
     file.write_bytes(b"whole")
-    with pytest.raises(ValueError, match="no space"), written_beside(file) as temporary:
-        temporary.write_bytes(b"half")
-        raise ValueError("no space")
+
+    def fail():
+        with written_beside(file) as temporary:
+            temporary.write_bytes(b"half")
+            raise ValueError("no space")
+
+    with pytest.raises(ValueError, match="no space"):
+        fail()
     assert [*tmp_path.iterdir()] == [file]
     assert file.read_bytes() == b"whole"

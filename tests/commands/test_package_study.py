@@ -163,7 +163,9 @@ def test_the_name_of_the_file(study, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     said = json.loads(package("studies/lr", prove=False, json=True))
     assert said["package"] == str(tmp_path / "lesion_lr_v0.1.0.zip")
-    assert "parameter" not in " ".join(said["changes"]) or "learning_rate" in " ".join(said["changes"])
+    left = [each for each in said["changes"] if "of what the study has set" in each]
+    assert [each.partition(":")[0] for each in left] == ["configs/inference.yaml", "configs/evaluate.yaml"]
+    assert all(each.rstrip(".").endswith("has set: learning_rate") for each in left)
 
 
 def test_a_network_within_the_system_and_parts_that_refer_to_it(study, tmp_path):
@@ -195,7 +197,7 @@ def test_a_value_that_the_trials_did_not_have(study, tmp_path):
     file = tmp_path / "lesion" / "configs" / "common.yaml"
     file.write_text(file.read_text().replace("norm: batch", "norm: instance"))
     with pytest.raises(
-        SharingError, match="network_def::norm: the weights were trained with 'batch', and inference.yaml"
+        SharingError, match=r"network_def::norm: the weights were trained with 'batch', and inference\.yaml"
     ):
         package_bundle(study, tmp_path / "out.zip", prove=False)
     assert not (tmp_path / "out.zip").exists()
@@ -210,7 +212,7 @@ def test_a_value_that_the_trials_did_not_have_in_the_config_of_the_test_alone(st
     content = Bundle(tmp_path / "lesion").read(inference)
     content["network_def"]["norm"] = "instance"
     inference.write_text(yaml.safe_dump(content))
-    with pytest.raises(SharingError, match="network_def::norm: .* with 'instance', and evaluate.yaml has 'batch'"):
+    with pytest.raises(SharingError, match=r"network_def::norm: .* with 'instance', and evaluate.yaml has 'batch'"):
         package_bundle(study, tmp_path / "out.zip", prove=False)
 
 

@@ -87,11 +87,34 @@ CALLBACKS = {
 }
 
 
+WEIGHTS = {"_target_": "monai_lighter.ModelWeights", "monitor": "val/loss/epoch"}
+CALLBACKS |= {
+    "the same where it is referred to": (["@weights"], ("val/loss/epoch", "minimize")),
+    "the same in a list that is computed": ("$[@weights]", ("val/loss/epoch", "minimize")),
+    "the same alone": (WEIGHTS, ("val/loss/epoch", "minimize")),
+    "a monitor and a mode of elsewhere": (
+        [{**WEIGHTS, "monitor": "@key", "mode": "$@way"}],
+        ("val/metrics/dice/epoch", "minimize"),
+    ),
+    "a mode alone": ([{"_target_": "monai_lighter.ModelWeights", "mode": "min"}], ("", "minimize")),
+    "what is not disabled": ([{**WEIGHTS, "_disabled_": True}], ("", "maximize")),
+}
+
+
 @pytest.mark.parametrize(("callbacks", "expected"), CALLBACKS.values(), ids=CALLBACKS)
 def test_the_metric_is(changed, callbacks, expected):
-    changed(trainer={**CONFIG["trainer"], "callbacks": callbacks})
+    changed(
+        trainer={**CONFIG["trainer"], "callbacks": callbacks}, weights=WEIGHTS, key="val/metrics/dice/epoch", way="min"
+    )
     request = plan().request
     assert (request.metric, request.direction) == expected
+
+
+def test_a_metric_by_which_weights_are_chosen_has_their_direction(changed):
+    weights = {**WEIGHTS, "monitor": "val/metrics/dice/epoch", "mode": "min"}
+    changed(trainer={**CONFIG["trainer"], "callbacks": [weights]})
+    assert plan(metric="val/metrics/dice/epoch").request.direction == "minimize"
+    assert plan(metric="val/loss/epoch").request.direction == "minimize"
 
 
 def test_the_direction_of_a_distance_is_down(changed):
@@ -124,7 +147,7 @@ def test_another_study_in_the_folder_is_refused_with_what_differs(bundle, change
     folder = bundle / "studies" / "train"
     begin_study(folder, plan())
     assert (bundle / "splits.json").is_file()
-    assert require_same(folder, plan())._replace(key="") == plan().request
+    assert require_same(folder, plan())._replace(key="", splits={}) == plan().request
     with pytest.raises(ConfigError, match=r"grid: is .*0, 1.*and was .*0, 1, 2"):
         begin_study(folder, plan({"fold": "0,1"}))
     changed(width=8)
@@ -192,7 +215,7 @@ def rates(bundle, changed, monkeypatch):
     file = bundle / "scripts" / "rates.py"
     file.write_text(CODE.format(factor=2))
     system = {**CONFIG["system"], "optimizer": {**CONFIG["system"]["optimizer"], "lr": "$rates.scale(@learning_rate)"}}
-    changed(imports=["$import glob", "$from scripts import rates"], system=system)
+    changed(imports=["$import glob", "$import scripts.rates as rates"], system=system)
     return file
 
 
