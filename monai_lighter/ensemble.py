@@ -19,6 +19,7 @@ from monai_lighter.models import load_weights
 
 __all__ = ["Ensemble", "Member", "activate", "average", "average_members", "check_activation", "list_turns"]
 
+HALVES = (torch.bfloat16, torch.float16)
 ACTIVATIONS = ("softmax", "sigmoid", "none")
 
 
@@ -159,7 +160,8 @@ def check_activation(activation: str) -> None:
 
 
 def activate(output: Any, activation: str) -> Any:
-    """Probabilities of an output ``(B, C, …)``: its ``softmax`` over C or its ``sigmoid``; with ``none`` any output as it is.
+    """Probabilities of an output ``(B, C, …)``: its ``softmax`` over C or its ``sigmoid``, of halves in float32; with ``none``
+    any output as it is.
 
     Raises:
         ValueError: several outputs, or a softmax over one channel.
@@ -170,6 +172,7 @@ def activate(output: Any, activation: str) -> Any:
         raise ValueError(
             f"activation must be none for a network with several outputs, got {activation} for {type(output).__name__}."
         )
+    output = output.float() if output.dtype in HALVES else output
     if activation == "sigmoid":
         return output.sigmoid()
     _check_channels(output, activation)
@@ -183,6 +186,8 @@ def _check_channels(output: Tensor, what: str) -> None:
 
 def average(outputs: Iterable[Any]) -> Any:
     """Mean of outputs, taken as they come: of tensors, or of each tensor in dicts, lists and tuples. Outputs stay as they are.
+
+    That of halves is in float32: a sum of five of them is off by three times what one is rounded by.
 
     Raises:
         ValueError: none of them; tensors of whole numbers, such as label maps; tensors of several shapes; a list with a dict for
@@ -208,7 +213,7 @@ def _check(output: Any) -> Any:
 def _copy(tensor: Tensor) -> Tensor:
     if not (tensor.is_floating_point() or tensor.is_complex()):
         raise ValueError(f"outputs must be scores to have a mean, got {tensor.dtype}: label maps have none.")
-    return tensor.clone()
+    return tensor.float() if tensor.dtype in HALVES else tensor.clone()
 
 
 def _add(total: Tensor, tensor: Tensor) -> Tensor:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from ignite.engine import Engine
     from lightning.pytorch import LightningModule, Trainer
     from lightning.pytorch.callbacks import WeightAveraging
+    from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
     from lightning.pytorch.loops.evaluation_loop import _EvaluationLoop
     from lightning.pytorch.trainer.connectors.logger_connector.result import _ResultMetric
     from torchmetrics import Metric
@@ -134,6 +135,19 @@ def get_registered_handler(handler: Any) -> Any:
     """The handler itself, for one that Ignite wrapped because its event has a filter (``every=…``, ``once=…``)."""
     parent = getattr(handler, "_parent", None)
     return handler if parent is None else parent()
+
+
+# Lightning's loggers. Each takes the number after the last folder that is there, when it is first asked for it.
+
+
+def has_version(logger: CSVLogger | TensorBoardLogger) -> bool:
+    """Whether a logger's folder has its number or name: the public property would choose one."""
+    return logger._version is not None
+
+
+def choose_version(logger: CSVLogger | TensorBoardLogger) -> None:
+    """Numbers a logger's folder, also one that has a number: others may have made folders since."""
+    logger._version = logger._get_next_version()
 
 
 # Lightning's signals.

@@ -201,6 +201,16 @@ def test_for_label_maps_members_take_turns_row_by_row(image):
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("activation", ["none", "softmax"])
+def test_the_mean_of_halves_is_rounded_once_at_most(image, activation):
+    networks = [unet(seed) for seed in range(5)]
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        outputs = torch.stack([network(image) for network in networks]).float()
+        mean = Ensemble(networks, activation=activation)(image)
+    expected = (outputs if activation == "none" else outputs.softmax(2)).mean(0)
+    assert torch.allclose(mean.float(), expected, atol=1e-6)
+
+
 def test_the_mean_of_several_outputs():
     class Heads(torch.nn.Module):
         def __init__(self, factor):

@@ -56,7 +56,7 @@ class CurvesLogger(CSVLogger):
         beside: TensorBoardLogger | CSVLogger | None = None,
     ) -> None:
         super().__init__(save_dir, name, version)
-        self._beside = beside
+        self.beside = beside
         self._tables: dict[str, _LogTable] = {}
         self._drawn = 0.0
         self._open = False
@@ -64,11 +64,11 @@ class CurvesLogger(CSVLogger):
     @property
     def version(self) -> int | str:
         """That of the logger beside it, where there is one: a progress bar shows those of all loggers."""
-        return super().version if self._beside is None else self._beside.version
+        return super().version if self.beside is None else self.beside.version
 
     @property
     def log_dir(self) -> str:
-        return super().log_dir if self._beside is None else self._beside.log_dir
+        return super().log_dir if self.beside is None else self.beside.log_dir
 
     @property
     @rank_zero_experiment
@@ -82,7 +82,7 @@ class CurvesLogger(CSVLogger):
     @rank_zero_only
     def log_hyperparams(self, params: dict[str, Any] | Namespace | None = None) -> None:
         """``hparams.yaml``, which a TensorBoard logger beside this one writes itself."""
-        if not isinstance(self._beside, TensorBoardLogger):
+        if not isinstance(self.beside, TensorBoardLogger):
             values = vars(params) if isinstance(params, Namespace) else dict(params or {})
             save_hparams_to_yaml(str(self.experiment / "hparams.yaml"), values)
 

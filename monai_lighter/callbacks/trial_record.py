@@ -15,16 +15,26 @@ from monai_lighter.callbacks.case_metrics import CaseMetrics
 from monai_lighter.callbacks.tables import Table
 from monai_lighter.errors import ConfigError, Finding, did_you_mean
 from monai_lighter.safe_files import written_beside
+from monai_lighter.system.batches import CaseNumber
 from monai_lighter.system.checkpoints import place_before_checkpoints
 from monai_lighter.system.logging import Recorded
 from monai_lighter.system.weights import ModelWeights
 
-__all__ = ["METRIC_VARIABLE", "TRIAL_VARIABLE", "TrialRecord", "find_trial_folder", "make_trial_record"]
+__all__ = [
+    "DIRECTION_VARIABLE",
+    "METRIC_VARIABLE",
+    "TRIAL_VARIABLE",
+    "TrialRecord",
+    "find_trial_folder",
+    "make_trial_record",
+]
 
 logger = logging.getLogger(__name__)
 
 TRIAL_VARIABLE, METRIC_VARIABLE = "MONAI_LIGHTER_TRIAL", "MONAI_LIGHTER_TRIAL_METRIC"
-"""Environment that a study gives its trials: folder of the trial, and logged name of the metric; empty for the key metric."""
+DIRECTION_VARIABLE = "MONAI_LIGHTER_TRIAL_DIRECTION"
+"""Environment that a study gives its trials: folder of the trial; logged name of the metric, empty for the key metric; and
+``maximize`` or ``minimize``."""
 
 
 def find_trial_folder() -> Path | None:
@@ -36,7 +46,8 @@ def find_trial_folder() -> Path | None:
 def make_trial_record() -> list[Callback]:
     """What the Trainer of a fit needs where this process is a trial."""
     folder = find_trial_folder()
-    return [] if folder is None else [TrialRecord(folder, os.environ.get(METRIC_VARIABLE, ""))]
+    asked = (os.environ.get(name, "") for name in (METRIC_VARIABLE, DIRECTION_VARIABLE))
+    return [] if folder is None else [TrialRecord(folder, *asked)]
 
 
 class TrialRecord(CaseMetrics):
@@ -49,15 +60,16 @@ class TrialRecord(CaseMetrics):
     Args:
         folder: of the trial.
         metric: logged name; empty for the monitor of `ModelWeights`, or the key metric of MONAI's engines.
+        direction: ``maximize`` or ``minimize``, in which the study has the better trial; empty for any.
 
     Raises:
         ConfigError: a metric of training, by which the study or `ModelWeights` chooses; after a validation, one that has not been
-            logged.
+            logged, or by which `ModelWeights` chooses in the other direction.
     """
 
-    def __init__(self, folder: Path, metric: str = "") -> None:
+    def __init__(self, folder: Path, metric: str = "", direction: str = "") -> None:
         super().__init__(folder / "cases_now.csv")
-        self.folder, self.metric = folder, metric
+        self.folder, self.metric, self.direction = folder, metric, direction
         self._weights: ModelWeights | None = None
         self._best: float | None = None
         self._nameless = False
@@ -85,7 +97,8 @@ class TrialRecord(CaseMetrics):
             super().on_validation_batch_end(trainer, pl_module, *args, **kwargs)
 
     def add_rows(self, table: Table, pl_module: Any, dataloader_idx: int, outputs: Any) -> None:
-        self._nameless = self._nameless or outputs["identifier"] is None
+        names = outputs["identifier"]
+        self._nameless = self._nameless or names is None or any(isinstance(name, CaseNumber) for name in names)
         super().add_rows(table, pl_module, dataloader_idx, outputs)
 
     def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
@@ -112,6 +125,7 @@ class TrialRecord(CaseMetrics):
             logged = [*trainer.callback_metrics]
             hint = did_you_mean(name, logged)
             raise ConfigError([Finding("metric", f"must be the name of a logged value, got {name!r}", hint)])
+        self._require_direction(name)
         value, epoch = float(trainer.callback_metrics[name]), trainer.current_epoch
         path = self.folder / "key_metric.csv"
         before = path.read_text(encoding="utf-8") if path.is_file() else "epoch,value,metric\n"
@@ -123,6 +137,14 @@ class TrialRecord(CaseMetrics):
             self._best = best
             self._keep(value, name, epoch)
 
+    def _require_direction(self, name: str) -> None:
+        """The value of a trial would be that of its worst epoch where the weights are chosen the other way round."""
+        mode = self._weights.mode if self._weights is not None and self._weights.monitor == name else None
+        if mode and self.direction and not self.direction.startswith(mode):
+            hint = f"Give ModelWeights mode: {self.direction[:3]}, or the study the other --direction."
+            problem = f"of the study is {self.direction}, and ModelWeights keeps the weights with the {mode} of {name}"
+            raise ConfigError([Finding("direction", problem, hint)])
+
     def _keep(self, value: float | None, name: str, epoch: int | None) -> None:
         """Keeps the table of the validation before, and says which weights it is of."""
         weights = self._weights.path if self._weights is not None else None
@@ -131,11 +153,21 @@ class TrialRecord(CaseMetrics):
             temporary.write_text(
                 json.dumps({**said, "weights": os.path.relpath(weights, self.folder) if weights else ""}) + "\n"
             )
-        if self._nameless:
-            logger.info("cases have no names (no file, no identifier): the study has no table of them")
-        elif self.path is not None and self.path.is_file():
-            self.path.replace(self.folder / "cases.csv")
+        table = self.path if self.path is not None and self.path.is_file() else None
+        if self._nameless or (table is not None and _has_case_twice(table)):
+            logger.info(
+                "cases have no names of their own (no file, no identifier, or one for several): the study has no table of them"
+            )
+        elif table is not None:
+            table.replace(self.folder / "cases.csv")
 
     on_test_start = on_validation_start
     on_test_batch_end = on_validation_batch_end
     on_test_end = CaseMetrics.on_validation_end
+
+
+def _has_case_twice(path: Path) -> bool:
+    """Whether a table of cases has two values of one name, as of several patches of an image."""
+    with open(path, newline="", encoding="utf-8") as file:
+        rows = [(row["case"], row.get("loader"), row["metric"], row["class"]) for row in csv.DictReader(file)]
+    return len({*rows}) < len(rows)

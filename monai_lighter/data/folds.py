@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -20,6 +21,8 @@ from monai_lighter.folders import name_below_shared_folder
 from monai_lighter.safe_files import written_beside
 
 __all__ = ["Folds", "read_table", "write_splits"]
+
+logger = logging.getLogger(__name__)
 
 
 class Folds:
@@ -171,6 +174,10 @@ class Folds:
         splits = self._split()
         if self.path is not None:
             write_splits(self.path, {**self.asked, **splits})
+            logger.info(
+                f"{self.path}: {len(self.cases)} cases are split anew; a network that was trained on other splits has seen cases "
+                "of this val and test"
+            )
         return splits
 
     def _read(self, path: Path) -> dict[str, Any]:
@@ -207,11 +214,14 @@ class Folds:
                 return
 
     def _split(self) -> dict[str, Any]:
-        names, everything = np.array(self._names, dtype=object), np.arange(len(self.cases))
-        test = np.array([], dtype=int)
+        names = np.array(self._names, dtype=object)
+        everything = np.argsort(names)  # the same splits in whichever order files are listed
+        test = everything[:0]
         if self.asked["test_size"]:
-            test = next(self._list_parts(everything, round(1 / self.asked["test_size"]), self.asked["seed"]))
-        rest = np.setdiff1d(everything, test)
+            fewer = int(1 / self.asked["test_size"])
+            parts = min((fewer, fewer + 1), key=lambda count: abs(1 / count - self.asked["test_size"]))
+            test = next(self._list_parts(everything, parts, self.asked["seed"]))
+        rest = everything[~np.isin(everything, test)]
         folds = [
             sorted(names[part])
             for repeat in range(self.asked["n_repeats"])

@@ -87,7 +87,8 @@ class Members(NamedTuple):
         """Gives the configs of a package that apply a network an `Ensemble` in its place, and what the study has set.
 
         Returns:
-            What was changed; which other configs name weights that the package has not.
+            What was changed; what of the study's settings could not be; which other configs name weights that the
+            package has not.
 
         Raises:
             SharingError: a config in which the network cannot be found, or one for prediction that says what the trials did not
@@ -99,9 +100,16 @@ class Members(NamedTuple):
             file = package.require(name)
             content = package.read(file)
             original = copied(content)
+            apart = [id for id in self.settings if id not in self.chosen.trials[0].over]
             for id, value in self.settings.items():
                 if (own := _find_shared(original, train, id)) is not None:
                     _set(content, own, value)
+                    apart = [each for each in apart if each != id]
+            if apart:
+                problem = (
+                    f"has nothing in common with the training config of what the study has set: {', '.join(apart)}"
+                )
+                changes.append(Finding(f"configs/{file.name}", problem))
             wrong, _ = compare_with_run(self.bundle, self.weights[0], (file.name, content))
             if wrong:
                 raise SharingError(*wrong)

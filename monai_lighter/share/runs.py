@@ -33,9 +33,12 @@ SHOWN = 8
 
 
 class _Difference(NamedTuple):
+    """An item that a run had otherwise than a file; ``component`` is the one that it is an argument of, as the file has it."""
+
     id: str
     run: Any
     file: Any
+    component: Any
 
 
 def compare_with_run(
@@ -97,14 +100,16 @@ def _read_run(checkpoint: Path) -> dict | None:
     return config if is_native(config) else None
 
 
-def _differ(run: Any, file: Any, id: str = "") -> Iterator[_Difference]:
+def _differ(run: Any, file: Any, id: str = "", component: Any = None) -> Iterator[_Difference]:
     """Items with other values, the innermost of nested sections; lists as a whole."""
     if isinstance(run, dict) and isinstance(file, dict) and run.get("_target_") == file.get("_target_"):
+        component = file if "_target_" in file else component
         for key in dict.fromkeys([*run, *file]):
             if id or key not in PLACES:
-                yield from _differ(run.get(key, ABSENT), file.get(key, ABSENT), f"{id}{ID_SEP_KEY if id else ''}{key}")
+                own = f"{id}{ID_SEP_KEY if id else ''}{key}"
+                yield from _differ(run.get(key, ABSENT), file.get(key, ABSENT), own, component)
     elif run != file:
-        yield _Difference(id, run, file)
+        yield _Difference(id, run, file, component)
 
 
 def _used_for_predictions(config: dict) -> dict[str, Any]:
@@ -112,14 +117,16 @@ def _used_for_predictions(config: dict) -> dict[str, Any]:
 
 
 def _still_says(used: dict[str, Any], each: _Difference) -> bool:
-    """Whether a config has, for predictions, the value of the file: under its id, or as the same section anywhere."""
+    """Whether a config has, for predictions, the value of the file: under its id, or in the same section or component."""
     if each.id in used and used[each.id] == each.file:
         return True
     if each.file == ABSENT:  # the run has set an argument that the files leave out
         section = used.get(each.id.rpartition(ID_SEP_KEY)[0])
-        return isinstance(section, dict) and each.id.rpartition(ID_SEP_KEY)[2] not in section
+        if isinstance(section, dict) and each.id.rpartition(ID_SEP_KEY)[2] not in section:
+            return True
     is_section = any("_target_" in value for _, value in items(each.file) if isinstance(value, dict))
-    return is_section and any(value == each.file for value in used.values())
+    sections = [*([each.file] if is_section else []), *([each.component] if each.component is not None else [])]
+    return any(value == section for value in used.values() for section in sections)
 
 
 def _shorten(value: Any) -> str:

@@ -18,7 +18,18 @@ from monai.bundle.utils import ID_SEP_KEY
 
 from monai_lighter.check.targets import target_of
 from monai_lighter.check.walk import Built
-from monai_lighter.config.items import at, copied, is_text, items, locate, located, normalize, plain_config, reached
+from monai_lighter.config.items import (
+    at,
+    copied,
+    is_computed,
+    is_text,
+    items,
+    locate,
+    located,
+    normalize,
+    plain_config,
+    reached,
+)
 from monai_lighter.config.resolver import LOCATOR
 from monai_lighter.errors import ConfigError, Finding, did_you_mean
 from monai_lighter.study.study_folder import MAXIMIZE, MINIMIZE, StudyRequest
@@ -257,7 +268,8 @@ def _find_metric(prepared: Prepared, workflow: Workflow, metric: str | None, dir
             hint = f"Give --direction {MINIMIZE} where less is better, else --direction {MAXIMIZE}."
             raise ConfigError([Finding("direction", f"is not known: {turned[0]} may turn it", hint)])
         return metric or "", direction or MAXIMIZE  # as MONAI's engines have it
-    monitor, mode = next(_find_monitors(prepared.config), ("", None)) if metric is None else (metric, None)
+    known = [*_find_monitors(prepared, workflow)]
+    monitor, mode = next(iter(known), ("", None)) if metric is None else (metric, dict(known).get(metric))
     found = direction or DIRECTIONS.get(mode or "") or _guess_direction(prepared.config, workflow, monitor)
     if found is None:
         hint = f"Give --direction {MAXIMIZE} or --direction {MINIMIZE}."
@@ -265,14 +277,26 @@ def _find_metric(prepared: Prepared, workflow: Workflow, metric: str | None, dir
     return monitor, found
 
 
-def _find_monitors(config: dict[str, Any]) -> Iterator[tuple[str, str | None]]:
-    """What a `ModelWeights` of the config chooses weights by, else what a ``ModelCheckpoint`` does."""
-    _, callbacks = located(config, f"trainer{ID_SEP_KEY}callbacks")
+def _find_monitors(prepared: Prepared, workflow: Workflow) -> Iterator[tuple[str, str | None]]:
+    """What a `ModelWeights` of the fit chooses weights by, else what a ``ModelCheckpoint`` does, wherever they stand."""
+    built = [one for components in prepared.built.values() for one in components]
     for kind, default in (("ModelWeights", None), ("ModelCheckpoint", "min")):
-        for each in callbacks if isinstance(callbacks, list) else ():
-            target = str(each.get("_target_")) if isinstance(each, dict) else ""
-            if target.rpartition(".")[2] == kind and is_text(each.get("monitor")):
-                yield each["monitor"], each.get("mode", default)
+        for one in built:
+            if one.target.rpartition(".")[2] == kind:
+                monitor, mode = (
+                    _read_argument(prepared, workflow, f"{one.id}{ID_SEP_KEY}{name}") for name in ("monitor", "mode")
+                )
+                if monitor or (mode and not default):
+                    yield monitor or "", mode or default
+
+
+def _read_argument(prepared: Prepared, workflow: Workflow, id: str) -> Any:
+    """The value of an argument, also of one that is computed; None where it is not given."""
+    where, value = located(prepared.config, id)
+    if is_computed(value):
+        workflow.initialize()
+        value = workflow.parser.get_parsed_content(where)
+    return value
 
 
 def _guess_direction(config: dict[str, Any], workflow: Workflow, monitor: str) -> str | None:

@@ -78,7 +78,7 @@ def _write_results(study: Study) -> None:
         rows = list_out_of_fold(one)
         paths = [study.folder / f"out_of_fold_{one.number:03d}.csv"] if len(study.sets) > 1 else []
         paths += [study.out_of_fold_path] if study.best is not None and one.number == study.best.number else []
-        for path in paths:
+        for path in paths if rows else ():  # metrics of torchmetrics have no value for a case
             _write_table(path, rows)
             former.discard(path)
     for path in former:
@@ -126,6 +126,6 @@ def _list_values(table: CaseTable) -> list[tuple[str, MetricKey, float]]:
 
 def _write_table(path: Path, rows: list[dict[str, Any]]) -> None:
     with written_beside(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, [*rows[0]] if rows else ["case", "metric", "class", "value"])
+        writer = csv.DictWriter(file, [*rows[0]])
         writer.writeheader()
         writer.writerows(rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 from collections.abc import Iterator, Sequence
@@ -31,7 +32,7 @@ from monai_lighter.study.study_folder import COMPLETE, FAILED, PRUNED, RUNNING, 
 from monai_lighter.study.trial_process import TrialProcess
 from monai_lighter.trust.digest import hash_imported_code
 
-__all__ = ["begin_study", "run_study"]
+__all__ = ["begin_study", "compare_with_others", "run_study"]
 
 IDLE = 1.0
 """Seconds between two looks for what others have left."""
@@ -123,7 +124,7 @@ def _run_job(job: Job, process: TrialProcess, queue: Queue, folder: Path, plan: 
             alone = len(job.trials) == 1
 
             def judge(epoch: int, value: float, alone: bool = alone) -> bool:
-                return alone and _report(job, epoch, value)
+                return alone and compare_with_others(job, epoch, value)
 
             trial = process.run(trial, job.lock, judge)
             if trial.state == RUNNING:
@@ -134,7 +135,11 @@ def _run_job(job: Job, process: TrialProcess, queue: Queue, folder: Path, plan: 
             if trial.state != COMPLETE:
                 break
             values = [each.value for each in ended if each.value is not None]
-            if not alone and len(values) == len(ended) < len(job.trials) and _report(job, len(ended), fmean(values)):
+            if (
+                not alone
+                and len(values) == len(ended) < len(job.trials)
+                and compare_with_others(job, len(ended), fmean(values))
+            ):
                 _tell(
                     f"trials {trial.number + 1:03d} to {job.trials[-1].number:03d} are left out: worse than the median"
                 )
@@ -147,8 +152,13 @@ def _run_job(job: Job, process: TrialProcess, queue: Queue, folder: Path, plan: 
         job.lock.release()
 
 
-def _report(job: Job, step: int, value: float) -> bool:
-    """Whether a job is worse than the median of those before at a step: an epoch, or of several folds their number."""
+def compare_with_others(job: Job, step: int, value: float) -> bool:
+    """Whether a job is worse than the median of those before at a step: an epoch, or of several folds their number.
+
+    One without a value yet is not: Optuna would prune it.
+    """
+    if not math.isfinite(value):
+        return False
     job.asked.report(value, step)
     return job.asked.should_prune()
 

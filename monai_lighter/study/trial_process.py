@@ -16,7 +16,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
-from monai_lighter.callbacks.trial_record import METRIC_VARIABLE, TRIAL_VARIABLE
+from monai_lighter.callbacks.trial_record import DIRECTION_VARIABLE, METRIC_VARIABLE, TRIAL_VARIABLE
 from monai_lighter.study.locks import HOST, TrialLock
 from monai_lighter.study.study_folder import COMPLETE, FAILED, MAXIMIZE, PRUNED, StudyRequest, Trial
 from monai_lighter.study.values import format_value
@@ -125,6 +125,7 @@ class TrialProcess:
         words = [f"--{id}={(trial.folder / folder).resolve()}" for id, folder in self.outputs.items()]
         command = [sys.executable, "-m", "monai_lighter", *trial.command[1:], *words, "--resume=auto"]
         environment = {**os.environ, TRIAL_VARIABLE: str(trial.folder.resolve()), METRIC_VARIABLE: self.request.metric}
+        environment[DIRECTION_VARIABLE] = self.request.direction
         environment |= {"CUDA_VISIBLE_DEVICES": self.device} if self.device else {}
         with open(trial.log_path, "ab") as log:
             log.write(f"$ {shlex.join(command[3:])}\n".encode())

@@ -45,7 +45,9 @@ def read_values(id: str, text: str) -> list[Any] | Range:
     if call is not None:
         return _read_range(id, call[1], call[2], text)
     parts = split_list(text)
-    values = [LITERALS[part] if part in LITERALS else DefaultParseValue(part) for part in parts]
+    values = [
+        LITERALS.get(value, value) if isinstance(value, str) else value for value in map(DefaultParseValue, parts)
+    ]
     twice = [part for i, part in enumerate(parts) if values[i] in values[:i]]
     if "" in parts and len(parts) > 1:
         raise ConfigError([Finding(id, f"has an empty value, in {text!r}", "Remove a comma.")])

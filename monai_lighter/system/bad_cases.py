@@ -27,6 +27,7 @@ from monai_lighter.errors.machine import is_of_machine
 from monai_lighter.errors.marks import walk_causes
 from monai_lighter.internals import copy_loader
 from monai_lighter.safe_files import written_beside
+from monai_lighter.system.batches import CaseNumber
 from monai_lighter.system.logging import find_log_folder
 from monai_lighter.system.tensors import as_list
 
@@ -287,7 +288,7 @@ class Skipping(LightningModule):
         ]  # as given: Lightning gives those of predict a batch_sampler
         positions = range(count) if self.positions is None else self.positions[:count]
         first, processes = batch_idx * loader.batch_size, self.trainer.world_size
-        return [(first + each) * processes + self.global_rank for each in positions]
+        return [CaseNumber((first + each) * processes + self.global_rank) for each in positions]
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         if isinstance(batch, Remaining):

@@ -18,6 +18,7 @@ from monai.utils.enums import CommonKeys
 from torch import Tensor
 
 __all__ = [
+    "CaseNumber",
     "Cases",
     "copy_metadata",
     "count_cases",
@@ -103,6 +104,10 @@ def read_case_names(input: Any, batch: Any = None) -> list[str] | None:
     if image is None or FILE_NAME not in image.meta:
         return None
     return [str(name) for name in ensure_tuple(image.meta[FILE_NAME])]
+
+
+class CaseNumber(int):
+    """Stands for a case that has no name, in one run alone: that of another fold with this number is another case."""
 
 
 def list_identifiers(identifier: Any, input: Any) -> list[Any] | None:

@@ -3,21 +3,36 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
+from contextlib import suppress
 from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from monai.bundle import ConfigParser
 from monai.bundle.utils import DEFAULT_EXP_MGMT_SETTINGS
 
 from monai_lighter.callbacks.trial_record import find_trial_folder
 from monai_lighter.errors import ComponentError, ConfigError, Finding, did_you_mean, in_short
+from monai_lighter.internals import choose_version, has_version
 from monai_lighter.safe_files import written_beside
 from monai_lighter.system.logging import find_log_folder
 
-__all__ = ["SETTINGS", "SaveConfig", "add_tracking", "read_tracking_settings", "save_executed", "save_for_study"]
+__all__ = [
+    "SETTINGS",
+    "SaveConfig",
+    "add_tracking",
+    "claim_log_folders",
+    "read_tracking_settings",
+    "save_executed",
+    "save_for_study",
+]
 
+MOST_AT_ONCE = 100
+"""Runs of one folder that begin in the same moment."""
 SETTINGS = ("output_dir", "tracking_uri", "experiment_name", "run_name", "save_execute_config")
 
 
@@ -90,6 +105,24 @@ def save_for_study(config: dict) -> None:
     if folder is not None:
         with written_beside(folder / "config.yaml") as temporary:
             ConfigParser.export_config_file(config, temporary, "yaml", sort_keys=False)
+
+
+@rank_zero_only
+def claim_log_folders(loggers: Iterable[Any]) -> None:
+    """Makes the folders of loggers that number them, so that of two runs which begin at once each has its own."""
+    for logger in loggers:
+        if (
+            not isinstance(logger, (CSVLogger, TensorBoardLogger))
+            or has_version(logger)
+            or getattr(logger, "beside", None)
+        ):
+            continue
+        with suppress(OSError):  # of a place that cannot be written to `SaveConfig` tells
+            for _ in range(MOST_AT_ONCE):
+                choose_version(logger)
+                with suppress(FileExistsError):
+                    Path(logger.log_dir).mkdir(parents=True)
+                    break
 
 
 class SaveConfig(Callback):

@@ -50,6 +50,7 @@ from monai_lighter.workflow.stages_workflow import StagesWorkflow, tell_what_is_
 from monai_lighter.workflow.tracking import (
     SETTINGS,
     add_tracking,
+    claim_log_folders,
     read_tracking_settings,
     save_executed,
     save_for_study,
@@ -333,6 +334,8 @@ class Workflow(StagesWorkflow):
             arguments |= find_place(trainer, system, self.parser, made, arguments)
         if stage == "fit" and self.by_hand:
             tell_what_is_left(trainer)
+        if not getattr(trainer, "fast_dev_run", True):
+            claim_log_folders(trainer.loggers)
         if getattr(system, "bad_cases", None) is not None:
             system.bad_cases.place(
                 trainer, stage

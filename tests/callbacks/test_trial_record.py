@@ -12,7 +12,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from monai_lighter import ModelWeights, Workflow
-from monai_lighter.callbacks.trial_record import METRIC_VARIABLE, TRIAL_VARIABLE, TrialRecord
+from monai_lighter.callbacks.trial_record import DIRECTION_VARIABLE, METRIC_VARIABLE, TRIAL_VARIABLE, TrialRecord
 from monai_lighter.errors import ConfigError
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "study"))
@@ -33,13 +33,14 @@ def fit(tmp_path, monkeypatch):
     write_bundle(tmp_path)
     (tmp_path / "trial").mkdir()
 
-    def run(trial=True, config=CONFIG, metric="", **override):
+    def run(trial=True, config=CONFIG, metric="", direction="", **override):
         (tmp_path / "configs" / "train.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
         folder = tmp_path / ("trial" if trial else "plain")
         with monkeypatch.context() as patch:
             if trial:
                 patch.setenv(TRIAL_VARIABLE, str(folder))
                 patch.setenv(METRIC_VARIABLE, metric)
+                patch.setenv(DIRECTION_VARIABLE, direction)
             override = {"trainer::default_root_dir": str(folder), "trainer::enable_progress_bar": False, **override}
             workflow = Workflow("configs/train.yaml", run_id="fit", **override)
             workflow.initialize()
@@ -117,11 +118,36 @@ def test_a_metric_that_is_not_logged_or_of_training_is_an_error(fit):
         fit(metric="train/loss/epoch")
 
 
-def test_cases_without_names_have_no_table(fit):
+def test_weights_that_are_chosen_the_other_way_round_are_an_error(fit):
+    """The trial's value would be that of its worst epoch."""
+    weights = {"_target_": "monai_lighter.ModelWeights", "monitor": "val/metrics/dice/epoch"}
+    config = {**CONFIG, "trainer": {**CONFIG["trainer"], "callbacks": [weights]}}
+    with pytest.raises(ConfigError, match=r"direction: of the study is minimize, and ModelWeights keeps .* the max of"):
+        fit(config=config, direction="minimize")
+    fit(config=config, direction="maximize", max_epochs=1)
+    fit(config=config, direction="minimize", metric="val/loss/epoch", max_epochs=1)
+
+
+NAMELESS = "$[{'image': torch.rand(1, 16, 16), 'label': torch.ones(1, 16, 16)} for _ in range(4)]"
+CROPS = {"_target_": "RandSpatialCropSamplesd", "keys": ["image", "label"], "roi_size": [8, 8], "num_samples": 2}
+
+
+@pytest.mark.parametrize(
+    ("dataset", "more"),
+    [
+        ({"data": NAMELESS}, {}),
+        ({"data": NAMELESS}, {"on_bad_case": "skip"}),
+        (
+            {"data": "$@folds.val", "transform": {"_target_": "Compose", "transforms": ["@load", CROPS]}},
+            {},
+        ),
+    ],
+    ids=["without names", "numbered where bad ones are skipped", "several of an image"],
+)
+def test_cases_without_names_of_their_own_have_no_table(dataset, more, fit):
     """Those of two folds would be taken for one another."""
-    data = "$[{'image': torch.rand(1, 16, 16), 'label': torch.ones(1, 16, 16)} for _ in range(4)]"
-    loader = {"_target_": "DataLoader", "batch_size": 1, "dataset": {"_target_": "Dataset", "data": data}}
-    system = {**CONFIG["system"], "dataloaders": {**CONFIG["system"]["dataloaders"], "val": loader}}
+    loader = {"_target_": "DataLoader", "batch_size": 1, "dataset": {"_target_": "Dataset", **dataset}}
+    system = {**CONFIG["system"], **more, "dataloaders": {**CONFIG["system"]["dataloaders"], "val": loader}}
     trial = fit(config={**CONFIG, "imports": ["$import glob", "$import torch"], "system": system})
     assert not list(trial.glob("cases*.csv"))
     assert (trial / "best.json").is_file()

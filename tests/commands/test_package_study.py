@@ -164,7 +164,9 @@ def test_the_name_of_the_file(study, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     said = json.loads(package("studies/lr", prove=False, json=True))
     assert said["package"] == str(tmp_path / "lesion_lr_v0.1.0.zip")
-    assert "parameter" not in " ".join(said["changes"]) or "learning_rate" in " ".join(said["changes"])
+    left = [each for each in said["changes"] if "of what the study has set" in each]
+    assert [each.partition(":")[0] for each in left] == ["configs/inference.yaml", "configs/evaluate.yaml"]
+    assert all(each.rstrip(".").endswith("has set: learning_rate") for each in left)
 
 
 def test_a_network_within_the_system_and_parts_that_refer_to_it(study, tmp_path):

@@ -343,6 +343,19 @@ class TestTheRunOfTheWeights:
             package_bundle(root, tmp_path / "out.zip", prove=False)
         package_bundle(root, tmp_path / "out.zip", weights=root / "models" / "model.pt", prove=False)  # of another run
 
+    @pytest.mark.parametrize("values", [{"network_def::norm": "instance"}, {"network_def::act": "relu"}])
+    def test_also_where_the_network_stands_elsewhere(self, values, created, tmp_path):
+        root = created()
+        config = root / "configs" / "inference.yaml"
+        text = config.read_text().replace('network_def: "%configs/common.yaml::network_def"\n', "")
+        config.write_text(text.replace('model: "@network_def"', 'model: "%configs/common.yaml::network_def"'))
+        run_of(root, max_epochs=7)
+        package_bundle(root, tmp_path / "out.zip", prove=False)
+        (root / "lightning_logs").rename(root / "before")
+        run_of(root, **values)
+        with pytest.raises(SharingError, match=f"^{next(iter(values))}: the weights were trained with"):
+            package_bundle(root, tmp_path / "again.zip", prove=False)
+
     def test_a_value_that_inference_has_of_its_own_may_differ(self, created, tmp_path):
         root = created()
         config = root / "configs" / "inference.yaml"

@@ -58,11 +58,22 @@ def test_the_test_is_the_same_in_all_folds_and_in_none():
     assert not {*names(folds[0].test)} & {name for fold in folds for name in names(fold.train) + names(fold.val)}
 
 
+@pytest.mark.parametrize(("share", "nearest"), [(0.4, 1 / 3), (0.29, 1 / 4), (0.45, 1 / 2), (0.1, 1 / 10)])
+def test_the_share_of_the_test_is_the_nearest_of_equal_parts(share, nearest):
+    data = [{"image": f"case_{i}"} for i in range(60)]
+    assert len(Folds(data, test_size=share, path=None).test) == pytest.approx(60 * nearest)
+
+
 def test_repetitions_are_other_splits():
     first, again = (Folds(cases(), fold, n_repeats=2, path=None) for fold in (0, 5))
     assert names(first.val) != names(again.val)
     union = [name for fold in range(5, 10) for name in names(Folds(cases(), fold, n_repeats=2, path=None).val)]
     assert sorted(union) == sorted(names(cases()))
+
+
+def test_the_order_of_the_data_decides_nothing():
+    one, other = (Folds(data, test_size=0.2, path=None) for data in (cases(), cases()[::-1]))
+    assert [{*names(part)} for part in (one.test, one.val)] == [{*names(part)} for part in (other.test, other.val)]
 
 
 def test_the_seed_decides():
@@ -76,6 +87,13 @@ class TestFile:
         before = Folds(cases(), path=path).val
         moved = Folds([*reversed(cases(folder="/elsewhere/data"))], path=path).val
         assert sorted(names(moved)) == [name.replace("/data", "/elsewhere/data") for name in sorted(names(before))]
+
+    def test_is_told_when_it_is_new(self, tmp_path, caplog):
+        """As where a bundle is tested on another machine, whose test would be of cases that were trained on."""
+        caplog.set_level("INFO")
+        for _ in range(2):
+            _ = Folds(cases(), path=tmp_path / "splits.json").test
+        assert caplog.text.count("20 cases are split anew") == 1
 
     def test_decides_over_the_splitter(self, tmp_path):
         path = tmp_path / "splits.json"

@@ -87,11 +87,34 @@ CALLBACKS = {
 }
 
 
+WEIGHTS = {"_target_": "monai_lighter.ModelWeights", "monitor": "val/loss/epoch"}
+CALLBACKS |= {
+    "the same where it is referred to": (["@weights"], ("val/loss/epoch", "minimize")),
+    "the same in a list that is computed": ("$[@weights]", ("val/loss/epoch", "minimize")),
+    "the same alone": (WEIGHTS, ("val/loss/epoch", "minimize")),
+    "a monitor and a mode of elsewhere": (
+        [{**WEIGHTS, "monitor": "@key", "mode": "$@way"}],
+        ("val/metrics/dice/epoch", "minimize"),
+    ),
+    "a mode alone": ([{"_target_": "monai_lighter.ModelWeights", "mode": "min"}], ("", "minimize")),
+    "what is not disabled": ([{**WEIGHTS, "_disabled_": True}], ("", "maximize")),
+}
+
+
 @pytest.mark.parametrize(("callbacks", "expected"), CALLBACKS.values(), ids=CALLBACKS)
 def test_the_metric_is(changed, callbacks, expected):
-    changed(trainer={**CONFIG["trainer"], "callbacks": callbacks})
+    changed(
+        trainer={**CONFIG["trainer"], "callbacks": callbacks}, weights=WEIGHTS, key="val/metrics/dice/epoch", way="min"
+    )
     request = plan().request
     assert (request.metric, request.direction) == expected
+
+
+def test_a_metric_by_which_weights_are_chosen_has_their_direction(changed):
+    weights = {**WEIGHTS, "monitor": "val/metrics/dice/epoch", "mode": "min"}
+    changed(trainer={**CONFIG["trainer"], "callbacks": [weights]})
+    assert plan(metric="val/metrics/dice/epoch").request.direction == "minimize"
+    assert plan(metric="val/loss/epoch").request.direction == "minimize"
 
 
 def test_the_direction_of_a_distance_is_down(changed):

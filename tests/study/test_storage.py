@@ -5,6 +5,7 @@ import optuna
 import pytest
 from test_study_folder import request
 
+from monai_lighter.study.runner import compare_with_others
 from monai_lighter.study.storage import Queue
 from monai_lighter.study.study_folder import COMPLETE, FAILED
 
@@ -186,3 +187,16 @@ def test_a_process_that_dies_before_it_knows_the_values_leaves_those_of_the_grid
     assert [queue.take().trials[0].parameters for _ in range(6)] == [
         {"lr": lr, "fold": fold} for lr in (0.1, 0.01) for fold in (0, 1, 2)
     ][3:] + [{"lr": 0.1, "fold": fold} for fold in (0, 1, 2)]
+
+
+def test_a_trial_without_a_value_yet_is_not_pruned(tmp_path):
+    """A distance has no value in the epochs in which a network predicts nothing."""
+    queue = Queue(tmp_path, request(**{**SEARCH, "grid": {}, "over": [], "n_trials": 8}))
+    for value in range(6):
+        job = queue.take()
+        assert not any(compare_with_others(job, epoch, value) for epoch in (0, 1))
+        queue.tell(job, value, COMPLETE)
+        job.lock.release()
+    job = queue.take()
+    assert not compare_with_others(job, 0, float("nan"))
+    assert compare_with_others(job, 1, -1.0)

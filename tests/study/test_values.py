@@ -18,6 +18,7 @@ LISTS = {
     "@unet,@segresnet": ["@unet", "@segresnet"],
     "$max(1, 2), 3": ["$max(1, 2), 3"],
     "true,false": [True, False],
+    "'true','null'": [True, None],  # as fit reads them
     "None,1": [None, 1],
     "logs(1)": ["logs(1)"],
 }

@@ -1,13 +1,16 @@
 import json
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import yaml
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from monai.bundle import ConfigParser
 from monai.bundle.utils import DEFAULT_MLFLOW_SETTINGS
 
 from monai_lighter import ConfigError, Workflow
-from monai_lighter.workflow.tracking import add_tracking, read_tracking_settings, save_executed
+from monai_lighter.callbacks.curves import CurvesLogger
+from monai_lighter.workflow.tracking import add_tracking, claim_log_folders, read_tracking_settings, save_executed
 
 
 def fit(bundle, **arguments):
@@ -115,3 +118,24 @@ def test_a_zoo_style_config_is_tracked_as_under_config_workflow(bundle, extra):
     run = Workflow(extra(config, "zoo.yaml"), logging_file=False, tracking=settings)
     assert run.run() == ["theirs"]
     assert len(list((bundle / "eval").glob("config_*.json"))) == 1
+
+
+@pytest.mark.parametrize("kind", [CSVLogger, TensorBoardLogger, CurvesLogger])
+def test_runs_that_begin_at_once_have_a_folder_each(kind, tmp_path):
+    first = kind(tmp_path, "lightning_logs")
+    claim_log_folders([first])
+    loggers = [kind(tmp_path, "lightning_logs") for _ in range(8)]
+    assert {logger.version for logger in loggers[:2]} == {1}  # as Lightning numbers those of two runs
+    loggers = [kind(tmp_path, "lightning_logs") for _ in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        [*pool.map(lambda logger: claim_log_folders([logger]), loggers)]
+    assert sorted(logger.version for logger in [first, *loggers]) == [*range(9)]
+    assert sorted(path.name for path in (tmp_path / "lightning_logs").iterdir()) == [f"version_{i}" for i in range(9)]
+
+
+def test_tables_lie_beside_what_tensorboard_writes(tmp_path):
+    named, beside = CSVLogger(tmp_path, "lightning_logs", "mine"), TensorBoardLogger(tmp_path, "lightning_logs")
+    tables = CurvesLogger(tmp_path, beside=beside)
+    claim_log_folders([beside, tables, named])
+    assert (tables.log_dir, named.version) == (beside.log_dir, "mine")
+    assert [path.name for path in (tmp_path / "lightning_logs").iterdir()] == ["version_0"]
