@@ -5,6 +5,7 @@ others what the command above them prints (``…`` for anything). A command must
 ``yaml`` or ``python`` block whose first line is a comment with a path is that file; other ``python`` blocks are run.
 """
 
+import inspect
 import io
 import os
 import re
@@ -13,6 +14,7 @@ import shlex
 import sys
 import zipfile
 from contextlib import redirect_stderr, redirect_stdout
+from functools import partial
 from importlib.metadata import metadata
 from pathlib import Path
 from typing import NamedTuple
@@ -87,6 +89,9 @@ class Reader:
     def __init__(self, monkeypatch, unnamed=None):
         self.monkeypatch, self.unnamed = monkeypatch, unnamed
         monkeypatch.setattr(Screen, "keep", lambda screen: None)  # for the rest of the process, which goes on here
+        monkeypatch.setattr(
+            inspect, "stack", partial(inspect.stack, 0)
+        )  # of Fire: half a second for the source of pytest's frames
         self.names, self.reports = {"__name__": "page"}, False
 
     def follow(self, path):

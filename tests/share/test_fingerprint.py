@@ -421,7 +421,7 @@ def test_from_data_to_predictions_without_an_edit(kind, task, sets, tmp_path, py
     for config in ("train", "evaluate"):
         run("check", f"made/configs/{config}.yaml")
     run("check", "made/configs/train.yaml", "--data")
-    run("fit", "made/configs/train.yaml", "--max_epochs", "2", *quick)
+    run("fit", "made/configs/train.yaml", "--max_epochs", "1", *quick)
     run("validate", "made/configs/train.yaml", *quick)
     run("test", "made/configs/evaluate.yaml", *quick)
     run("predict", "made/configs/inference.yaml", *quick)
