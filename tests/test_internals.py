@@ -14,6 +14,7 @@ import torch
 from ignite.engine import Engine, Events
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.trainer.connectors.logger_connector.result import _Metadata, _ResultMetric
 from monai.bundle.config_item import ComponentLocator
 from monai.bundle.reference_resolver import ReferenceResolver
@@ -129,6 +130,8 @@ def holders():
         "weight averaging": WeightAveraging(),
         "loader": DataLoader([1]),
         "cache": SmartCacheDataset([1, 2], cache_num=1, progress=False),
+        "csv logger": CSVLogger("."),
+        "TensorBoard's logger": TensorBoardLogger("."),
         "module": LightningModule(),
         "result": _ResultMetric(_Metadata("training_step", "loss", on_step=True, on_epoch=False), is_tensor=True),
     }
@@ -160,6 +163,8 @@ USED = {
     "weight averaging": ("_average_model",),
     "loader": ("_iterator",),
     "cache": ("_replace_done",),
+    "csv logger": ("_get_next_version", "_version"),
+    "TensorBoard's logger": ("_get_next_version", "_version"),
 }  # fmt: skip
 """All private names that `internals` uses."""
 
