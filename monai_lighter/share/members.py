@@ -12,7 +12,7 @@ import yaml
 from monai.bundle import ConfigParser
 from monai.bundle.utils import ID_SEP_KEY
 
-from monai_lighter.config.items import at, copied, items, locate, normalize, referenced
+from monai_lighter.config.items import at, copied, items, locate, located, normalize, referenced
 from monai_lighter.errors import Finding
 from monai_lighter.share.layout import CONFIG_SUFFIXES, Bundle, SharingError
 from monai_lighter.share.plain_weights import name_metric
@@ -102,9 +102,10 @@ class Members(NamedTuple):
             original = copied(content)
             apart = [id for id in self.settings if id not in self.chosen.trials[0].over]
             for id, value in self.settings.items():
-                if (own := _find_shared(original, train, id)) is not None:
-                    _set(content, own, value)
-                    apart = [each for each in apart if each != id]
+                places = _find_shared(original, train, id)
+                for place in places:
+                    _set(content, place, value)
+                apart = [each for each in apart if each != id or not places]
             if apart:
                 problem = (
                     f"has nothing in common with the training config of what the study has set: {', '.join(apart)}"
@@ -156,17 +157,22 @@ def _find_lost(package: Bundle) -> Iterator[Finding]:
             )
 
 
-def _find_shared(content: dict[str, Any], train: dict[str, Any], id: str) -> str | None:
-    """Where an item stands of which a config has what the training config has: the same value, or none in the same section."""
+def _find_shared(content: dict[str, Any], train: dict[str, Any], id: str) -> list[str]:
+    """Where items stand of which a config has what the training config has: the same value, or none in a section of the same
+    target, under the id; or the same component, of which it is an argument, anywhere."""
     own, known = locate(content, id), locate(train, id)
-    if own is not None and known is not None:
-        return own if at(content, own) == at(train, known) else None
     section, _, key = id.rpartition(ID_SEP_KEY)
-    place, other = locate(content, section), locate(train, section)
-    if own is known is None and section and place is not None and other is not None:
-        same = isinstance(at(content, place), dict) and at(content, place) == at(train, other)
-        return f"{place}{ID_SEP_KEY}{key}" if same else None
-    return None
+    (place, here), (_, there) = located(content, section), located(train, section)
+    alike = (
+        section and isinstance(here, dict) and isinstance(there, dict) and here.get("_target_") == there.get("_target_")
+    )
+    if own is not None and known is not None:
+        places = [own] if at(content, own) == at(train, known) else []
+    else:
+        places = [f"{place}{ID_SEP_KEY}{key}"] if own is known is None and alike else []
+    if isinstance(there, dict) and "_target_" in there:
+        places += [f"{where}{ID_SEP_KEY}{key}" for where, value in items(content) if value == there]
+    return [*dict.fromkeys(places)]
 
 
 def _set(content: dict[str, Any], id: str, value: Any) -> None:

@@ -30,13 +30,15 @@ def read_spacing(image: Any) -> tuple[float, ...] | None:
         image: one case, ``(C, H, W[, D])``.
 
     Returns:
-        None where it is not known: no `MetaTensor`, or one that is of no file and has the identity that MONAI puts for an
-        affine; a picture (PNG, JPEG), whose reader tells no space; an affine with a column that is zero or not finite.
+        None where it is not known: no `MetaTensor`, or one that has the identity that MONAI puts for an affine, of no file or
+        of an array (npy, npz); a picture (PNG, JPEG), whose reader tells no space; an affine with a column that is zero or not
+        finite.
     """
     if not isinstance(image, MetaTensor) or image.ndim < 2 or MetaKeys.SPACE not in image.meta:
         return None
     affine = np.asarray(image.affine.detach().cpu(), dtype=float)
-    if ImageMetaKey.FILENAME_OR_OBJ not in image.meta and np.array_equal(affine, np.eye(len(affine))):
+    is_read = ImageMetaKey.FILENAME_OR_OBJ in image.meta and MetaKeys.ORIGINAL_AFFINE in image.meta
+    if not is_read and np.array_equal(affine, np.eye(len(affine))):
         return None
     axes = min(image.ndim, affine.shape[-1]) - 1
     lengths = np.sqrt((affine[:-1, :axes] ** 2).sum(0))

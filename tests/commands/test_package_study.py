@@ -188,6 +188,8 @@ def test_a_network_within_the_system_and_parts_that_refer_to_it(study, tmp_path)
         )
     assert inference["system"]["model"]["_target_"] == "monai_lighter.Ensemble"
     assert inference["system"]["model"]["weights"][2] == "$@bundle_root + '/models/model_2.pt'"
+    network = inference["system"]["model"]["networks"]
+    assert (network["channels"], network["dropout"]) == (CHANNELS, 0.25)  # what the study has set of network_def
     assert (
         evaluate["system"]["postprocessing"]["test"]["transforms"][2]["to_onehot"]
         == "@network_def::networks::out_channels"

@@ -14,7 +14,7 @@ from monai.metrics import (
     SurfaceDiceMetric,
     SurfaceDistanceMetric,
 )
-from monai.transforms import AsDiscreted, Compose, Invertd, LoadImaged, SaveImaged, Spacingd
+from monai.transforms import AsDiscreted, Compose, Invertd, LoadImage, LoadImaged, SaveImaged, Spacingd
 from parts import items, loader, trainer
 from scipy.ndimage import binary_erosion, distance_transform_edt
 from torch import nn
@@ -252,7 +252,17 @@ class TestParts:
         assert read_spacing(MetaTensor(torch.zeros(1, 4, 5), affine=affine)) == (2, 3)
         assert read_spacing(torch.zeros(1, 4, 5)) is None
         assert read_spacing(MetaTensor(torch.zeros(1, 4, 5))) is None
-        assert read_spacing(MetaTensor(torch.zeros(1, 4, 5), meta={"filename_or_obj": "x.nii"})) == (1, 1)
+
+    def test_spacing_of_files(self, tmp_path):
+        """Of an array MONAI's reader tells a space, and no affine: distances in it are in voxels."""
+        np.save(tmp_path / "x.npy", np.zeros((4, 5, 6), np.float32))
+        nibabel.save(nibabel.Nifti1Image(np.zeros((4, 5, 6), np.float32), np.eye(4)), tmp_path / "x.nii.gz")
+        load = LoadImage(ensure_channel_first=True)
+        assert read_spacing(load(tmp_path / "x.npy")) is None
+        assert read_spacing(load(tmp_path / "x.nii.gz")) == (1, 1, 1)
+
+    def test_spacing_of_an_affine_that_is_broken(self):
+        affine = torch.diag(torch.tensor([2.0, 3, 4, 1]))
         for broken in (0.0, np.nan):
             affine[1, 1] = broken
             assert read_spacing(MetaTensor(torch.zeros(1, 4, 5), affine=affine)) is None
