@@ -109,3 +109,11 @@ def test_several_that_come_to_the_end_at_once_write_one_table(study):
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda _: write_results(read_study(study)), range(40)))
     assert [*study.glob(".*")] == []
+
+
+def test_metrics_without_values_for_cases_make_no_table(study):
+    for number in range(6):
+        write_cases(study / f"{number:03d}", [])
+    write_results(read_study(study))
+    assert not [*study.glob("out_of_fold*.csv")]
+    assert (study / "results.csv").is_file()
