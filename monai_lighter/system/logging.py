@@ -192,7 +192,8 @@ class Record(nn.Module):
     def log_once(self, module: LightningModule, values: dict[str, float]) -> None:
         """Logs what holds for the whole epoch."""
         for name, value in values.items():
-            module.log(f"{self.mode}/{name}", torch.as_tensor(value, dtype=torch.float32), on_step=False, on_epoch=True)
+            number = torch.as_tensor(value, dtype=torch.float32)
+            module.log(f"{self.mode}/{name}", number, on_step=False, on_epoch=True, batch_size=1)
 
 
 def _suffix(loader: str) -> tuple[str, dict[str, Any]]:

@@ -35,6 +35,14 @@ UNSAID: dict[str, tuple[str, ...]] = {
     "monai.data.image_writer": ("writing: ",),
 }
 """Logger to the beginnings of its messages that are left out."""
+NEEDLESS = (
+    ".*`tensorboardX` has been removed",
+    ".*Skipping val loop",
+    ".*predict returned None",  # of a batch with no case left, which is told
+    "No (positive|negative) samples in targets",  # of a batch; a class that no case has is NaN
+    r"axcodes \('\(.*length is smaller",  # than 2, of the three that MONAI itself takes to invert Orientationd in 2D
+)
+"""Warnings that no config can do anything about."""
 LIBRARIES = (
     r"(?!monai\.(utils\.module|bundle))(lightning|lightning_utilities|torch|torchmetrics|monai|ignite|nibabel)\b"
 )
@@ -101,14 +109,8 @@ class Screen:
             stack.enter_context(warnings.catch_warnings())
         for category in (DeprecationWarning, FutureWarning, PendingDeprecationWarning):
             warnings.filterwarnings("ignore", category=category, module=LIBRARIES)
-        warnings.filterwarnings("ignore", message=".*`tensorboardX` has been removed")
-        warnings.filterwarnings("ignore", message=".*Skipping val loop")
-        warnings.filterwarnings(
-            "ignore", message=".*predict returned None"
-        )  # of a batch with no case left, which is told
-        warnings.filterwarnings(
-            "ignore", message="No (positive|negative) samples in targets"
-        )  # of a batch; what no case has is NaN
+        for message in NEEDLESS:
+            warnings.filterwarnings("ignore", message=message)
         for name, beginnings in UNSAID.items():
             said, source = _leave_out(beginnings), logging.getLogger(name)
             source.addFilter(said)

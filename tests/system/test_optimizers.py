@@ -2,6 +2,7 @@ import copy
 
 import pytest
 import torch
+from lightning.pytorch.utilities.data import warning_cache
 from parts import Memory, classification, classifier, loader, pairs, trainer
 from torch import nn
 from torch.optim.lr_scheduler import ExponentialLR, ReduceLROnPlateau, StepLR
@@ -15,6 +16,17 @@ def two(model):
         "weight": torch.optim.SGD([model.weight], lr=0.1, momentum=0.9),
         "bias": torch.optim.Adam([model.bias], lr=0.01),
     }
+
+
+@pytest.mark.slow
+def test_texts_of_the_cases_are_no_size_of_a_batch(tmp_path, recwarn):
+    """Lightning looks for one where none is said, and warns of texts in the batch, such as names of subjects."""
+    warning_cache.clear()
+    data = [{"image": x, "label": y, "subject": f"P{i}"} for i, (x, y) in enumerate(pairs(4))]
+    log = Memory()
+    trainer(tmp_path, logger=log).fit(classification(dataloaders={"train": loader(data)}))
+    assert not [each for each in recwarn if "Trying to infer the `batch_size`" in str(each.message)]
+    assert log.values("train/optimizer/SGD/lr") == pytest.approx([0.1])
 
 
 @pytest.mark.slow

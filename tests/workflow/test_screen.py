@@ -2,8 +2,12 @@ import logging
 import warnings
 
 import pytest
+import torch
 from lightning.pytorch.callbacks import ModelSummary
 from lightning.pytorch.utilities import rank_zero_info
+from monai.data import MetaTensor
+from monai.transforms import Orientationd
+from torchmetrics.classification import MulticlassAUROC
 
 from monai_lighter import ConfigError, Workflow
 from monai_lighter.config.resolver import LOCATOR
@@ -68,6 +72,24 @@ class TestScreen:
             with Screen().show():
                 warnings.warn_explicit("is deprecated", FutureWarning, "file.py", 1, module)
         assert len(seen) == (not hidden)
+
+    def test_what_libraries_say_of_themselves_and_nobody_can_mend_is_left_out(self):
+        """Of each size of a 2D image, as it is inverted, and of each batch that lacks a class."""
+        image = MetaTensor(torch.rand(1, 6, 5), affine=torch.diag(torch.tensor([-1.0, 1, 1, 1])))
+        turn = Orientationd("image", "RA", labels=None)
+
+        def provoke():
+            turn.inverse(turn({"image": image}))
+            MulticlassAUROC(2)(torch.rand(4, 2), torch.zeros(4, dtype=torch.long))
+
+        with warnings.catch_warnings(record=True) as seen:
+            warnings.simplefilter("always")
+            with Screen().show():
+                provoke()
+            assert [str(each.message) for each in seen] == []
+            with Screen(verbose=True).show():
+                provoke()
+        assert len(seen) == 3
 
     def test_quiet_leaves_errors(self, said):
         with Screen(quiet=True).show():
