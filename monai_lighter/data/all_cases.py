@@ -8,7 +8,6 @@ import re
 from collections import Counter
 from collections.abc import Container, Iterator, Sequence
 from itertools import combinations
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -39,7 +38,9 @@ TRAINS = "train"
 
 def judge_cohort(all_cases: Sequence[ReadCases], expected: Expected) -> Iterator[CaseFinding]:
     """Findings in the cases of each mode together, then between modes."""
-    marked = [_Marked(cases) for cases in all_cases]
+    files = [file for cases in all_cases for case in cases.facts for each in case.files.values() for file in each]
+    folder = os.path.commonpath([os.path.dirname(os.path.abspath(file)) for file in files]) if files else ""
+    marked = [_Marked(cases, folder) for cases in all_cases]
     for cases, marks in zip(all_cases, marked, strict=True):
         keys = dict.fromkeys(image.key for case in cases.facts for image in case.images)
         for key in keys:
@@ -247,9 +248,9 @@ class _Marked:
         shared: values that most cases share, such as an atlas: they tell nothing of a case.
     """
 
-    def __init__(self, cases: ReadCases) -> None:
+    def __init__(self, cases: ReadCases, folder: str) -> None:
         self.cases = cases
-        self.marks = [[*_marks(case, cases)] for case in cases.facts]
+        self.marks = [[*_marks(case, cases, folder)] for case in cases.facts]
         counts = Counter(mark for marks in self.marks for mark in set(marks))
         most = max(len(cases.facts) / 2, FEW)
         self.shared = {value for (kind, value), count in counts.items() if kind != "subject" and count > most}
@@ -276,7 +277,8 @@ def _leaks(one: _Marked, other: _Marked) -> Iterator[CaseFinding]:
             yield other.cases.finding(level, "leakage", problem, hint, shown, name, file)
 
 
-def _marks(case: CaseFacts, cases: ReadCases) -> Iterator[tuple[str, Any]]:
+def _marks(case: CaseFacts, cases: ReadCases, folder: str) -> Iterator[tuple[str, Any]]:
+    """Files, contents and subject of a case; paths name a subject below the folder that all cases lie in (``/data/sub_2024``)."""
     for key, files in case.files.items():
         if key not in cases.labels:
             yield from (("file", os.path.realpath(file)) for file in files)
@@ -285,5 +287,5 @@ def _marks(case: CaseFacts, cases: ReadCases) -> Iterator[tuple[str, Any]]:
             yield "content", image.content
     named = [text for key, text in case.texts.items() if SUBJECT_KEYS.match(key) and text.strip()]
     for files in case.files.values() if not named else ():
-        named += [match[1] for file in files for match in [SUBJECT.search(str(Path(file)))] if match]
+        named += [match[1] for file in files for match in [SUBJECT.search(os.path.relpath(file, folder))] if match]
     yield from (("subject", text.lower()) for text in named[:1])

@@ -323,6 +323,10 @@ def test_a_planted_fault_is_found_and_nothing_else(folder, plant, expected):
     assert folder.found() == expected
 
 
+def test_a_folder_above_all_cases_names_no_subject(folder, tmp_path):
+    assert folder.copy_to(tmp_path / "sub_2024").found() == []
+
+
 def test_all_are_told_at_once(folder):
     for name in ("cut off", "value outside"):
         PLANTED[name][0](folder)
