@@ -12,12 +12,12 @@ import yaml
 from monai.bundle import ConfigParser
 from monai.bundle.utils import ID_SEP_KEY
 
-from monai_lighter.config.items import at, copied, items, locate, located, normalize, referenced
+from monai_lighter.config.items import at, copied, items, locate, located, normalize, plain_config, reached, referenced
 from monai_lighter.errors import Finding
 from monai_lighter.share.layout import CONFIG_SUFFIXES, Bundle, SharingError
 from monai_lighter.share.plain_weights import name_metric
 from monai_lighter.share.portable import make_config_portable
-from monai_lighter.share.runs import PLACES, compare_with_run
+from monai_lighter.share.runs import PLACES, compare_with_run, used_for_predictions
 from monai_lighter.study.case_tables import read_case_table
 from monai_lighter.study.study_folder import COMPLETE, ParameterSet, Study, StudyRequest, read_study
 
@@ -95,12 +95,16 @@ class Members(NamedTuple):
                 have.
         """
         train = package.read(package.require("train"))
+        plain = plain_config(train)
+        used = {**used_for_predictions(plain), **dict(reached(plain, f"system{ID_SEP_KEY}inferer"))}
         changes = [Finding("models", self.describe().rstrip("."))]
         for name in filter(package.config, CONFIGS):
             file = package.require(name)
             content = package.read(file)
             original = copied(content)
-            apart = [id for id in self.settings if id not in self.chosen.trials[0].over]
+            apart = [
+                id for id in self.settings if any(id == each or id.startswith(f"{each}{ID_SEP_KEY}") for each in used)
+            ]
             for id, value in self.settings.items():
                 places = _find_shared(original, train, id)
                 for place in places:
@@ -108,7 +112,7 @@ class Members(NamedTuple):
                 apart = [each for each in apart if each != id or not places]
             if apart:
                 problem = (
-                    f"has nothing in common with the training config of what the study has set: {', '.join(apart)}"
+                    f"has not what the study has set: it shares none of {', '.join(apart)} with the training config"
                 )
                 changes.append(Finding(f"configs/{file.name}", problem))
             wrong, _ = compare_with_run(self.bundle, self.weights[0], (file.name, content))

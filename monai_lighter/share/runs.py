@@ -16,7 +16,7 @@ from monai_lighter.errors import Finding
 from monai_lighter.share.layout import Bundle, SharingError
 from monai_lighter.share.plain_weights import read_checkpoint
 
-__all__ = ["PLACES", "compare_with_run"]
+__all__ = ["PLACES", "compare_with_run", "used_for_predictions"]
 
 ABSENT = "nothing"
 PLACES = ("bundle_root",)
@@ -63,7 +63,7 @@ def compare_with_run(
     if applied is None:
         config = bundle.config("inference") or train
         applied = config.name, bundle.read(config)
-    name, used = applied[0], _used_for_predictions(plain_config(applied[1]))
+    name, used = applied[0], used_for_predictions(plain_config(applied[1]))
     wrong = [each for each in differences if _still_says(used, each)]
     others = [each for each in differences if each not in wrong]
     notes = []
@@ -112,7 +112,8 @@ def _differ(run: Any, file: Any, id: str = "", component: Any = None) -> Iterato
         yield _Difference(id, run, file, component)
 
 
-def _used_for_predictions(config: dict) -> dict[str, Any]:
+def used_for_predictions(config: dict) -> dict[str, Any]:
+    """Items that predictions come from: config id to value."""
     return {id: value for root in ROOTS for id, value in reached(config, root)}
 
 

@@ -164,9 +164,15 @@ def test_the_name_of_the_file(study, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     said = json.loads(package("studies/lr", prove=False, json=True))
     assert said["package"] == str(tmp_path / "lesion_lr_v0.1.0.zip")
-    left = [each for each in said["changes"] if "of what the study has set" in each]
-    assert [each.partition(":")[0] for each in left] == ["configs/inference.yaml", "configs/evaluate.yaml"]
-    assert all(each.rstrip(".").endswith("has set: learning_rate") for each in left)
+    assert len(said["changes"]) == 1  # predictions do not come from the learning rate
+
+
+def test_a_setting_that_predictions_come_from_and_that_they_do_not_share(study, tmp_path):
+    file = tmp_path / "lesion" / "configs" / "inference.yaml"
+    file.write_text(file.read_text().replace('patch_size: "%configs/common.yaml::patch_size"', "patch_size: [48, 48]"))
+    changes = " ".join(map(str, package_bundle(study, tmp_path / "out.zip", prove=False).changes))
+    assert "inference.yaml: has not what the study has set: it shares none of patch_size with the training" in changes
+    assert "evaluate.yaml" not in changes
 
 
 def test_a_network_within_the_system_and_parts_that_refer_to_it(study, tmp_path):
