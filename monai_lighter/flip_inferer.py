@@ -28,6 +28,7 @@ class FlipInferer(Inferer):
     What is flipped is what the network sees: with a sliding window each window, as in nnU-Net (``nnUNetPredictor``,
     ``_internal_maybe_mirror_and_predict``), so that memory is that of the inferer within, any inferer of images can be within,
     and the mean is there before a `SlidingWindowLabelInferer` takes the largest channel. Three axes take eight times as long.
+    Outputs are flipped back as images of scores are: vectors (displacements, flows), whose components would turn, are none.
 
     Args:
         axes: spatial axes that are flipped, from 0, as the network sees them (H, W[, D]); those by which images were flipped in

@@ -97,7 +97,14 @@ class Folds:
 
     @property
     def test(self) -> list[dict[str, Any]]:
-        return self._take("test")
+        is_new = self.path is not None and not self.path.is_file()
+        cases = self._take("test")
+        if is_new:  # as where a bundle is tested on another machine
+            logger.warning(
+                f"{self.path}: was not there, and {len(self.cases)} cases are split anew; a network that was trained on other "
+                "splits has seen cases of this test. Copy the file of its training."
+            )
+        return cases
 
     def _take(self, part: str) -> list[dict[str, Any]]:
         splits = self._splits
@@ -174,10 +181,6 @@ class Folds:
         splits = self._split()
         if self.path is not None:
             write_splits(self.path, {**self.asked, **splits})
-            logger.info(
-                f"{self.path}: {len(self.cases)} cases are split anew; a network that was trained on other splits has seen cases "
-                "of this val and test"
-            )
         return splits
 
     def _read(self, path: Path) -> dict[str, Any]:

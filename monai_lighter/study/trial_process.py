@@ -149,7 +149,9 @@ class TrialProcess:
         trial = self._measure(trial)
         notes = ["cases were left out, see bad_cases_fit.csv"] if code == LEFT_OUT else []
         if trial.value is None:
-            notes.append("no value: the metric was no number in any validation, or there was no validation")
+            notes.append(
+                "no value: the metric was no number in any validation, there was no validation, or --metric is missing"
+            )
         return trial._replace(state=COMPLETE, exit_code=code, note="; ".join(notes))
 
     def _measure(self, trial: Trial) -> Trial:

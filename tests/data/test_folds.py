@@ -88,11 +88,14 @@ class TestFile:
         moved = Folds([*reversed(cases(folder="/elsewhere/data"))], path=path).val
         assert sorted(names(moved)) == [name.replace("/data", "/elsewhere/data") for name in sorted(names(before))]
 
-    def test_is_told_when_it_is_new(self, tmp_path, caplog):
+    def test_a_test_without_it_is_told(self, tmp_path, caplog):
         """As where a bundle is tested on another machine, whose test would be of cases that were trained on."""
-        caplog.set_level("INFO")
-        for _ in range(2):
-            _ = Folds(cases(), path=tmp_path / "splits.json").test
+        path = tmp_path / "splits.json"
+        _ = Folds(cases(), path=path).train
+        _ = Folds(cases(), path=path).test
+        assert not caplog.text  # a training that is the first, and its test
+        path.unlink()
+        _ = Folds(cases(), path=path).test
         assert caplog.text.count("20 cases are split anew") == 1
 
     def test_decides_over_the_splitter(self, tmp_path):
