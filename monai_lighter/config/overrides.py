@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -250,7 +251,18 @@ def _file_of(id: str, text: str) -> str:
 def _bring_in(parser: ConfigParser, id: str, text: str, bundle: Path) -> None:
     """Puts what a sound macro with a file stands for in its place."""
     path, target = ConfigParser.split_path_id(normalize(text)[len(MACRO_KEY) :])
-    parser.set(deepcopy(ConfigParser(ConfigParser.load_config_file(find_macro_file(path, bundle)))[target]), id)
+    parser.set(deepcopy(ConfigParser(_read_file(find_macro_file(path, bundle)))[target]), id)
+
+
+def _read_file(file: Path) -> dict[str, Any]:
+    """The config in a file, which is not to be changed: read once for all macros that name it."""
+    status = file.stat()
+    return _load(file, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=16)
+def _load(file: Path, changed: int, size: int) -> dict[str, Any]:
+    return ConfigParser.load_config_file(file)
 
 
 def open_macros(parser: ConfigParser, id: str, bundle: Path) -> None:
@@ -285,7 +297,7 @@ def _bad_macro(parser: ConfigParser, id: str, text: str, bundle: Path | None) ->
         yield Finding(id, f"macro {text!r} names a file that does not exist{where}", "Mend the path.")
         return
     try:
-        source = ConfigParser(ConfigParser.load_config_file(file)) if path else parser
+        source = ConfigParser(_read_file(file)) if path else parser
     except (yaml.YAMLError, ValueError) as error:
         yield Finding(id, f"macro {text!r} names a file that cannot be read: {error}", "Mend the file.")
         return
