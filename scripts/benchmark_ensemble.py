@@ -22,6 +22,7 @@ from pathlib import Path
 import torch
 from monai.inferers import SlidingWindowInferer
 from monai.networks.nets import UNet
+from peak_memory import read_peak_memory
 
 from monai_lighter import Ensemble, SlidingWindowLabelInferer
 from monai_lighter.system.inference import infer
@@ -72,19 +73,13 @@ def measure(side: str, given: argparse.Namespace) -> dict:
     if cuda:
         torch.cuda.synchronize()
     times = [time.perf_counter() - start, time.process_time() - cpu]
-    peak = torch.cuda.max_memory_allocated() if cuda else _read_peak()
+    peak = torch.cuda.max_memory_allocated() if cuda else read_peak_memory()
     torch.save(result.cpu(), given.result)
     return {"values": [*times, (peak - before) / 2**20, weights]}
 
 
 def _read_resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
-
-
-def _read_peak() -> int:
-    """Not ``ru_maxrss``, which begins with the memory of the process that started this one."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
 
 
 def run(side: str, given: argparse.Namespace, files: list[str], result: Path) -> list[float]:

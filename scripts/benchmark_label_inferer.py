@@ -12,7 +12,6 @@ import argparse
 import hashlib
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from pathlib import Path
 
 import torch
 from monai.inferers import SlidingWindowInferer
+from peak_memory import read_peak_memory
 
 from monai_lighter import Ensemble, SlidingWindowLabelInferer
 
@@ -63,7 +63,7 @@ def measure(side: str, given: argparse.Namespace) -> dict:
     before, start, cpu = resident(given.device), time.perf_counter(), time.process_time()
 
     def measured() -> list[float]:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        peak = read_peak_memory()
         if given.device == "cuda":
             torch.cuda.synchronize()
             peak = torch.cuda.max_memory_allocated()

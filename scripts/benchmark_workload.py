@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import json
 import os
-import resource
 import statistics
 import sys
 import time
@@ -15,6 +14,7 @@ import torch
 import yaml
 from monai.data import DataLoader, Dataset
 from monai.networks.nets import UNet
+from peak_memory import read_peak_memory
 from torch import nn
 
 OPTIONS = json.loads(os.environ.get("BENCHMARK_OPTIONS", "{}"))
@@ -53,7 +53,7 @@ class Timed(nn.Module):
         return self.network(x)
 
     def write(self) -> None:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # MiB on Linux
+        peak = read_peak_memory() / 2**20
         if DEVICE == "cuda":
             torch.cuda.synchronize()  # the steps that the CPU has run ahead of
             peak = torch.cuda.max_memory_allocated() / 2**20

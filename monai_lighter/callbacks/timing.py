@@ -28,13 +28,14 @@ try:
 except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
-__all__ = ["Timing"]
+__all__ = ["Timing", "read_peak_memory"]
 
 FILE = "timing.json"
 MODES = {"fit": "train", "validate": "val", "test": "test", "predict": "predict"}
 SHARE, SECONDS = 0.25, 5.0
 """A part that takes no less than this, of a run and at all, is one to do something about."""
 MIB = 1 << 20
+STATUS = Path("/proc/self/status")
 
 
 class Timing(Callback):
@@ -151,12 +152,27 @@ def _read_profiler(trainer: Trainer) -> dict[str, float]:
     return {**profiler.measured, **{mode: profiler.count_waited(mode) for mode in MODES.values()}}
 
 
+def read_peak_memory() -> int | None:
+    """Bytes that this process has held at most; None where the system does not say (Windows).
+
+    ``ru_maxrss`` begins, on Linux, with the memory of the process that started this one.
+    """
+    if STATUS.is_file():
+        found = [line.split()[1] for line in STATUS.read_text().splitlines() if line.startswith("VmHWM")]
+        if found:
+            return int(found[0]) * 1024
+    if resource is None:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
 def _read_memory(device: torch.device) -> dict[str, float]:
     """Peak in MiB of the process since it began, and of what torch allocated on the GPU."""
     memory = {}
-    if resource is not None:
-        unit = 1 if sys.platform == "darwin" else 1024
-        memory["process"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / MIB
+    peak = read_peak_memory()
+    if peak is not None:
+        memory["process"] = peak / MIB
     if device.type == "cuda":
         memory["GPU"] = torch.cuda.max_memory_allocated(device) / MIB
     return memory

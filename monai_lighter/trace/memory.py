@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,16 +10,11 @@ from typing import Any
 
 import torch
 
+from monai_lighter.callbacks.timing import read_peak_memory
 from monai_lighter.trace.rows import wait_for_gpu
-
-try:
-    import resource
-except ImportError:  # Windows
-    resource = None  # type: ignore[assignment]
 
 __all__ = ["measure_step"]
 
-STATUS = Path("/proc/self/status")
 MIB = 1 << 20
 TIMES, ENOUGH = 5, 5.0
 """A step is measured so often, unless that takes more seconds than are enough."""
@@ -43,7 +37,7 @@ def measure_step(step: Callable[[], object], device: torch.device) -> dict[str, 
         wait_for_gpu()
         taken.append(time.perf_counter() - start)
     seconds = round(median(taken), 4)
-    peak = torch.cuda.max_memory_allocated(device) if cuda else _read_peak()
+    peak = torch.cuda.max_memory_allocated(device) if cuda else read_peak_memory()
     where = f"on {device}" if cuda else "the process" if reset else "the process since it began"
     return {"seconds": seconds, "memory": "unknown" if peak is None else f"{peak / MIB:.0f} MiB ({where})"}
 
@@ -55,14 +49,3 @@ def _reset_peak() -> bool:
     except OSError:
         return False
     return True
-
-
-def _read_peak() -> int | None:
-    if STATUS.is_file():
-        found = [line.split()[1] for line in STATUS.read_text().splitlines() if line.startswith("VmHWM")]
-        if found:
-            return int(found[0]) * 1024
-    if resource is None:
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

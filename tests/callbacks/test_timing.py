@@ -1,6 +1,9 @@
 import json
+import subprocess
+import sys
 import time
 
+import numpy as np
 import pytest
 import torch
 from lightning.pytorch.loggers import CSVLogger
@@ -193,3 +196,12 @@ def test_what_validation_saves_is_counted_once(tmp_path, monkeypatch, order):
     assert seconds["step"] >= 8 * SLEEP
     assert seconds["saving"] >= 0.2
     assert sum(seconds[part] for part in ("data", "validation", "saving", "step")) == pytest.approx(seconds["total"])
+
+
+def test_the_memory_of_a_process_is_not_that_of_the_one_that_started_it():
+    """As of a trial of a study, or a command that a notebook has started."""
+    ballast = np.ones(3 << 27)  # 3 GiB
+    code = "from monai_lighter.callbacks.timing import read_peak_memory; print(read_peak_memory())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert 100 << 20 < int(done.stdout.splitlines()[-1]) < ballast.nbytes / 2
+    assert timing.read_peak_memory() > ballast.nbytes
